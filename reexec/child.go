@@ -1,0 +1,217 @@
+package reexec
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// From clone3 to execve the program is a copy of a Go process with one thread: the runtime's other
+// threads, and every lock that one of them held, are frozen in time. Hence the rules for everything
+// that runs there:
+//
+//   - raw system calls only, no entersyscall: there is no scheduler to come back to;
+//   - no allocation, no interface, no closure, no pointer stored to the heap (write barriers);
+//   - go:nosplit throughout: a function that may grow its stack has a prologue that the scheduler uses
+//     to preempt, and preemption would never return. The linker checks that it all fits;
+//   - go:norace: the race detector keeps state in other threads.
+//
+// Everything is therefore worked out before, in newChild and join, by ordinary Go.
+
+// cloneArgs is struct clone_args, see clone(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+const (
+	sysClone3 = 435 // the same number on every architecture
+
+	cloneIntoCgroup   = 0x200000000
+	cloneClearSighand = 0x100000000
+
+	prSetNoNewPrivs = 38
+	rlimitNofile    = 7
+	sigSetmask      = 2
+	sigDfl          = 0
+	sigIgn          = 1
+	signals         = 64
+	sigsetSize      = signals / 8
+)
+
+// sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.
+type sigaction struct {
+	handler uintptr
+	_       [3]uint64
+}
+
+// child is all that the program needs between clone3 and execve.
+type child struct {
+	clone  cloneArgs
+	clone3 bool
+
+	procs     int // cgroup.procs of a cgroup2 group, for when it could not be born there; -1 if none
+	tasks     [32]int
+	taskCount int
+
+	path       *byte
+	argv, envv []*byte
+	nofile     *[2]uint64 // nil leaves RLIMIT_NOFILE alone
+	newPrivs   bool
+	parent     uintptr
+	mask       [sigsetSize]byte // the caller's signal mask, to be restored
+	action     sigaction        // scratch
+	failure    record           // scratch
+}
+
+func newChild(spec *Spec, path string) *child {
+	c := &child{
+		procs:    -1,
+		nofile:   originalNofile(),
+		newPrivs: spec.AllowNewPrivs,
+		parent:   uintptr(spec.parent),
+	}
+	var err [3]error
+	c.path, err[0] = syscall.BytePtrFromString(path)
+	c.argv, err[1] = syscall.SlicePtrFromStrings(spec.Args)
+	c.envv, err[2] = syscall.SlicePtrFromStrings(spec.Env)
+	for _, e := range err {
+		if e != nil { // a NUL inside: the encoding can't carry one
+			fail(StepExec, errnoOf(e))
+		}
+	}
+	return c
+}
+
+// join tells the child how to enter its cgroups.
+func (c *child) join(mode uint64, fds []int) {
+	c.clone.flags = syscall.CLONE_PARENT | cloneClearSighand
+	c.clone3 = mode != joinNoInto
+	if mode != joinTasks {
+		c.clone.flags |= cloneIntoCgroup
+		c.clone.cgroup = uint64(fds[0])
+		c.procs, fds = fds[1], fds[2:]
+	}
+	if len(fds) > len(c.tasks) {
+		fail(StepJoin, syscall.E2BIG)
+	}
+	c.taskCount = copy(c.tasks[:], fds)
+}
+
+// launch creates the program and returns its pid, in the stage; in the program it does not return.
+//
+// CLONE_PARENT makes the program the shim's child, with the stage's exit signal, SIGCHLD; clone3 refuses
+// an exit signal of its own then. No CLONE_VM: with the stage's memory shared (vfork), execve would pass
+// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms. Signals are blocked around it: one that came in the program before execve would run the Go handler.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (c *child) launch() (pid uintptr, errno syscall.Errno) {
+	all := ^uint64(0)
+	_, _, errno = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask,
+		uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&c.mask)), sigsetSize, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	errno = syscall.ENOSYS
+	if c.clone3 {
+		pid, _, errno = syscall.RawSyscall(sysClone3, uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone), 0)
+		if errno == 0 && pid == 0 {
+			c.run(true)
+		}
+	}
+	if errno != 0 {
+		// Whatever the reason (ENOSYS, a seccomp filter's EPERM, EINVAL for a flag): if it is a real
+		// one, clone and the write to cgroup.procs will give it again.
+		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0, 0, 0, 0)
+		if errno == 0 && pid == 0 {
+			c.run(false)
+		}
+	}
+	return pid, errno
+}
+
+// run is the program's way to execve. born is true if clone3 put it into its cgroup2 group and reset
+// its signal handlers.
+//
+//go:nosplit
+//go:norace
+func (c *child) run(born bool) {
+	if !born {
+		if c.procs >= 0 {
+			c.enter(c.procs, 0)
+		}
+		c.clearHandlers()
+	}
+	index := 0
+	if c.procs >= 0 {
+		index = 1
+	}
+	for i := 0; i < c.taskCount; i++ {
+		c.enter(c.tasks[i&(len(c.tasks)-1)], index+i)
+	}
+	if c.nofile != nil {
+		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, rlimitNofile,
+			uintptr(unsafe.Pointer(c.nofile)), 0, 0, 0); errno != 0 {
+			c.fail(StepRlimit, errno, 0)
+		}
+	}
+	if !c.newPrivs {
+		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
+			c.fail(StepNoNewPrivs, errno, 0)
+		}
+	}
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0, 0); errno != 0 {
+		c.fail(StepPdeathsig, errno, 0)
+	}
+	// A shim that died before the prctl sends no signal any more.
+	if ppid, _, _ := syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
+		c.exit()
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&c.mask)), 0, sigsetSize, 0, 0)
+	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(c.path)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(c.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(c.envv))))
+	c.fail(StepExec, errno, 0)
+}
+
+// enter joins a cgroup through an open tasks or cgroup.procs file. "0" is the writer itself; in a tasks
+// file it is the one form that does not wait for an RCU grace period (6 to 8 ms).
+//
+//go:nosplit
+//go:norace
+func (c *child) enter(fd, index int) {
+	zero := [1]byte{'0'}
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&zero)), 1); errno != 0 {
+		c.fail(StepJoin, errno, index)
+	}
+}
+
+// clearHandlers does what CLONE_CLEAR_SIGHAND does: handlers become SIG_DFL, SIG_IGN stays.
+//
+//go:nosplit
+//go:norace
+func (c *child) clearHandlers() {
+	for sig := uintptr(1); sig <= signals; sig++ {
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&c.action)), sigsetSize, 0, 0)
+		if errno != 0 || c.action.handler == sigIgn || c.action.handler == sigDfl {
+			continue
+		}
+		c.action = sigaction{}
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&c.action)), 0, sigsetSize, 0, 0)
+	}
+}
+
+//go:nosplit
+//go:norace
+func (c *child) fail(step Step, errno syscall.Errno, index int) {
+	c.failure = record{step: step, errno: uint32(errno), pid: int64(index)}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, stageFD, uintptr(unsafe.Pointer(&c.failure)), recordSize)
+	c.exit()
+}
+
+//go:nosplit
+//go:norace
+func (c *child) exit() {
+	for {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 127, 0, 0)
+	}
+}
