@@ -1,0 +1,46 @@
+package cgroup
+
+import (
+	"errors"
+	"strconv"
+)
+
+var (
+	// ErrNotMounted: no cgroup hierarchy is mounted, or none that this process can see.
+	ErrNotMounted = errors.New("no cgroup hierarchy is mounted")
+	// ErrNoController: the host, or the parent group, does not have a controller.
+	ErrNoController = errors.New("controller is not available")
+	// ErrPopulated: a cgroup v2 parent has processes of its own, and so can't have limited children.
+	ErrPopulated = errors.New("cgroup has processes of its own, so the kernel can't enable controllers for its children")
+	// ErrSwapAccounting: swap is in use on the host, and the kernel does not account it.
+	ErrSwapAccounting = errors.New("the kernel does not account swap")
+	// ErrInvalid: a limit, or a path, that means nothing.
+	ErrInvalid = errors.New("invalid")
+	// ErrNotEmpty: processes were still alive when the time to kill them was over.
+	ErrNotEmpty = errors.New("processes do not die")
+)
+
+// An Error is a failed operation on one file or directory of a cgroup.
+type Error struct {
+	Op    string // "create", "write", "read", "add", "freeze", "kill", "remove", …
+	Path  string // the file or directory; empty if there is none
+	Value string // what was written, or the name of what was missing; empty if neither
+	Err   error
+}
+
+func (e *Error) Error() string {
+	msg := e.Op
+	if e.Value != "" {
+		msg += " " + strconv.Quote(e.Value)
+	}
+	if e.Path != "" {
+		if e.Value != "" {
+			msg += " to"
+		}
+		msg += " " + strconv.Quote(e.Path)
+	}
+	return msg + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

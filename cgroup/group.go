@@ -1,0 +1,138 @@
+package cgroup
+
+import (
+	"context"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/cgroups"
+)
+
+// A Group is one control group: a directory on v2, one per hierarchy on v1. Its methods are safe for
+// concurrent use, and idempotent where that makes sense.
+type Group struct {
+	path string
+	h    hierarchy
+	dirs []string // the group's own directories; processes are looked up in the first
+
+	mu      sync.Mutex
+	parents []string // directories above the group that Create made, outermost first
+}
+
+// hierarchy is what differs between v1 and v2.
+type hierarchy interface {
+	// set applies the limits that are not zero.
+	set(*Limits) error
+	// stats reads the figures of some parts.
+	stats(*Stats, *reader, part)
+	// freeze stops or continues every process, and waits until that is so.
+	freeze(ctx context.Context, frozen bool) error
+	// signalAll makes every process die, in whatever state; not necessarily at once.
+	signalAll(ctx context.Context) error
+	// join opens what a process needs to enter by itself.
+	join() (*Join, error)
+	// watchOOM is OOMEvents.
+	watchOOM() (*os.File, error)
+}
+
+// Path is the group's path below each mount point.
+func (g *Group) Path() string { return g.path }
+
+// Set applies limits, also to a group with processes in it. A limit whose controller the group was not
+// created with is ErrNoController; nothing is skipped silently. What was set before a failure stays.
+func (g *Group) Set(limits Limits) error {
+	if err := limits.Validate(); err != nil {
+		return err
+	}
+	return g.h.set(&limits)
+}
+
+// Add moves a running process, with all its threads, into the group. Its memory stays charged to where
+// it was. The kernel takes several milliseconds over it.
+func (g *Group) Add(pid int) error {
+	for _, dir := range g.dirs {
+		if err := cgroups.WriteCgroupProc(dir, pid); err != nil {
+			return &Error{Op: "add", Path: dir, Err: err}
+		}
+	}
+	return nil
+}
+
+// Join opens what a process needs to enter the group by itself. The caller closes it.
+func (g *Group) Join() (*Join, error) { return g.h.join() }
+
+// Procs lists the processes of the group and of groups below it.
+func (g *Group) Procs() ([]int, error) { return procs(g.dirs[0]) }
+
+func procs(dir string) ([]int, error) {
+	pids, err := cgroups.GetAllPids(dir)
+	if err != nil && !missing(err) {
+		return nil, &Error{Op: "read", Path: dir, Err: err}
+	}
+	return pids, nil
+}
+
+// Populated says whether a process is alive in the group or below it. Zombies are not.
+func (g *Group) Populated() (bool, error) {
+	content, err := readFile(g.dirs[0] + "/cgroup.events") // v2 only, also beside v1 on a hybrid host
+	if err == nil {
+		n, _ := keyed(content, "populated")
+		return n != 0, nil
+	}
+	if !missing(err) {
+		return false, err
+	}
+	pids, err := g.Procs()
+	return len(pids) > 0, err
+}
+
+// Stats reads what the group has used so far. What the kernel does not tell is unknown, and no error.
+func (g *Group) Stats() (Stats, error) { return g.read(memoryPart | cpuPart | pidsPart) }
+
+// OOMKills reads how many processes of the group the kernel has killed for lack of memory.
+func (g *Group) OOMKills() (Figure, error) {
+	s, err := g.read(memoryPart)
+	return s.OOMKills, err
+}
+
+// CPUUsage reads the CPU time, in nanoseconds, that the group has used so far.
+func (g *Group) CPUUsage() (Figure, error) {
+	s, err := g.read(cpuPart)
+	return s.CPUUsage, err
+}
+
+func (g *Group) read(parts part) (Stats, error) {
+	var s Stats
+	var r reader
+	g.h.stats(&s, &r, parts)
+	return s, r.err
+}
+
+// OOMEvents returns a file that becomes readable when the group may have run out of memory: each Read,
+// of 4096 bytes or more, that returns data is such an event. Whether the kernel killed somebody, OOMKills
+// tells, on v1 a moment later. Close ends a Read that is blocked.
+func (g *Group) OOMEvents() (*os.File, error) { return g.h.watchOOM() }
+
+// Freeze stops every process of the group, and returns when all are stopped.
+func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }
+
+// Thaw lets the processes continue.
+func (g *Group) Thaw(ctx context.Context) error { return g.h.freeze(ctx, false) }
+
+// Remove removes the group, groups below it, and the parents that Create made if they are empty now. A
+// process that is still in it is an error (EBUSY): see Kill. To remove a group that is gone is none.
+func (g *Group) Remove() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, dir := range g.dirs {
+		if err := cgroups.RemovePath(dir); err != nil {
+			return &Error{Op: "remove", Path: dir, Err: err}
+		}
+	}
+	removeAll(g.parents)
+	g.parents = nil
+	return nil
+}
+
+// Close is Remove, for defer.
+func (g *Group) Close() error { return g.Remove() }

@@ -1,0 +1,143 @@
+package cgroup
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Version is the cgroup version in which a host has its controllers.
+type Version int
+
+// The versions. A hybrid host, with controllers on v1 and a cgroup2 mount beside them, is V1.
+const (
+	V1 Version = 1
+	V2 Version = 2
+)
+
+// A Controller is a kind of resource that a group can limit or account. The names are those of v2.
+type Controller string
+
+// The controllers. CPUAcct and Freezer are hierarchies of their own on v1; every v2 group has them.
+const (
+	Memory  Controller = "memory"
+	PIDs    Controller = "pids"
+	CPU     Controller = "cpu"
+	CPUSet  Controller = "cpuset"
+	IO      Controller = "io" // blkio on v1
+	CPUAcct Controller = "cpuacct"
+	Freezer Controller = "freezer"
+)
+
+var allControllers = []Controller{Memory, PIDs, CPU, CPUSet, IO, CPUAcct, Freezer}
+
+// v1Name is the controller's name in a v1 mount's options.
+func (c Controller) v1Name() string {
+	if c == IO {
+		return "blkio"
+	}
+	return string(c)
+}
+
+// builtIn says that on v2 every group has it, and cgroup.controllers does not list it.
+func (c Controller) builtIn() bool { return c == CPUAcct || c == Freezer }
+
+// A Host is what the machine, or the container, offers. It is immutable and safe for concurrent use.
+type Host struct {
+	version     Version
+	mounts      map[Controller]string // v1: the hierarchy of each controller
+	unified     string                // the cgroup2 mount point; "" if there is none
+	controllers []Controller
+}
+
+// Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
+// this package knows is there.
+func Detect() (*Host, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
+	if err != nil {
+		return nil, &Error{Op: "read", Path: "/proc/self/mountinfo", Err: err}
+	}
+	return newHost(mounts)
+}
+
+func newHost(mounts []*mountinfo.Info) (*Host, error) {
+	h := &Host{version: V1, mounts: map[Controller]string{}}
+	for _, m := range mounts {
+		if m.FSType == "cgroup2" {
+			if h.unified == "" {
+				h.unified = m.Mountpoint
+			}
+			continue
+		}
+		options := strings.Split(m.VFSOptions, ",")
+		for _, c := range allControllers {
+			if _, seen := h.mounts[c]; !seen && slices.Contains(options, c.v1Name()) {
+				h.mounts[c] = m.Mountpoint
+				h.controllers = append(h.controllers, c)
+			}
+		}
+	}
+	if len(h.mounts) > 0 {
+		return h, nil
+	}
+	if h.unified == "" {
+		return nil, &Error{Op: "detect", Err: ErrNotMounted}
+	}
+	h.version = V2
+	available, err := readFile(h.unified + "/cgroup.controllers")
+	if err != nil {
+		return nil, err
+	}
+	listed := strings.Fields(available)
+	for _, c := range allControllers {
+		if c.builtIn() || slices.Contains(listed, string(c)) {
+			h.controllers = append(h.controllers, c)
+		}
+	}
+	return h, nil
+}
+
+// Version is where the controllers are.
+func (h *Host) Version() Version { return h.version }
+
+// Controllers lists what is available. The caller may keep and change the slice.
+func (h *Host) Controllers() []Controller { return slices.Clone(h.controllers) }
+
+// Has says whether a controller is available.
+func (h *Host) Has(c Controller) bool { return slices.Contains(h.controllers, c) }
+
+// MountPoint is where the hierarchy of a controller is mounted; "" if the host does not have it.
+func (h *Host) MountPoint(c Controller) string {
+	if h.version == V2 {
+		if h.Has(c) {
+			return h.unified
+		}
+		return ""
+	}
+	return h.mounts[c]
+}
+
+// Prune removes the group at path from every hierarchy in which it has neither processes nor children,
+// and leaves it alone in the others. A run removes the parent that all runs share this way: the last
+// one succeeds.
+func (h *Host) Prune(path string) {
+	for _, mount := range h.mountPoints() {
+		_ = unix.Rmdir(mount + path) // EBUSY: somebody is in it, and removes it later
+	}
+}
+
+// mountPoints lists each hierarchy once, though controllers may share one (cpu,cpuacct).
+func (h *Host) mountPoints() []string {
+	var points []string
+	for _, c := range h.controllers {
+		if p := h.MountPoint(c); !slices.Contains(points, p) {
+			points = append(points, p)
+		}
+	}
+	if h.unified != "" && !slices.Contains(points, h.unified) {
+		points = append(points, h.unified)
+	}
+	return points
+}

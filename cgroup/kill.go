@@ -1,0 +1,90 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kill kills every process of the group and of groups below it, frozen, stopped and forking ones too,
+// and returns when none is left (a zombie counts as gone: its parent has to wait for it). A process in
+// an uninterruptible sleep can outlast ctx: that is ErrNotEmpty.
+//
+// It is the end of the group: on a host without cgroup.kill its process limit stays at 0.
+func (g *Group) Kill(ctx context.Context) error {
+	if err := g.h.signalAll(ctx); err != nil {
+		return err
+	}
+	return g.waitEmpty(ctx)
+}
+
+// waitEmpty waits until no process is left, killing again what was born in between.
+func (g *Group) waitEmpty(ctx context.Context) error {
+	for delay := 50 * time.Microsecond; ; delay = min(2*delay, 20*time.Millisecond) {
+		populated, err := g.Populated()
+		if err != nil || !populated {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return &Error{Op: "kill", Path: g.dirs[0], Err: errors.Join(ErrNotEmpty, ctx.Err())}
+		case <-time.After(delay):
+		}
+		if err := g.h.signalAll(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// killFrozen sends SIGKILL to every process while all are frozen: a frozen process can't exit, so no pid
+// can have become somebody else's between reading the list and the signal. SIGKILL works when they thaw.
+func killFrozen(ctx context.Context, dir string, freeze func(context.Context, bool) error) error {
+	freezeErr := freeze(ctx, true)
+	pids, err := procs(dir)
+	for _, pid := range pids {
+		if killErr := unix.Kill(pid, unix.SIGKILL); killErr != nil && !errors.Is(killErr, unix.ESRCH) {
+			err = errors.Join(err, &Error{Op: "kill", Path: dir, Err: killErr})
+		}
+	}
+	thawErr := freeze(ctx, false)
+	if len(pids) == 0 {
+		return errors.Join(err, thawErr)
+	}
+	return errors.Join(err, freezeErr, thawErr)
+}
+
+// writeKill kills through cgroup.kill (since Linux 5.14); false if the kernel has none.
+func writeKill(dir string) (bool, error) {
+	err := writeFile(dir+"/cgroup.kill", "1")
+	if missing(err) {
+		return false, nil
+	}
+	return true, err
+}
+
+// freezeV2 freezes through cgroup.freeze (since Linux 5.2) and waits until cgroup.events says so.
+func freezeV2(ctx context.Context, dir string, frozen bool) error {
+	value, want := "0", uint64(0)
+	if frozen {
+		value, want = "1", 1
+	}
+	if err := writeFile(dir+"/cgroup.freeze", value); err != nil {
+		return err
+	}
+	for delay := 50 * time.Microsecond; ; delay = min(2*delay, 20*time.Millisecond) {
+		content, err := readFile(dir + "/cgroup.events")
+		if err != nil {
+			return err
+		}
+		if state, ok := keyed(content, "frozen"); !ok || state == want {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return &Error{Op: "freeze", Path: dir, Err: ctx.Err()}
+		case <-time.After(delay):
+		}
+	}
+}

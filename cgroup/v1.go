@@ -1,0 +1,273 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/fs"
+	"golang.org/x/sys/unix"
+)
+
+// v1 is a group in the v1 hierarchies of its controllers, and in the cgroup2 one if the host is hybrid
+// and its kernel has cgroup.kill there. See Documentation/admin-guide/cgroup-v1/.
+type v1 struct {
+	of      map[Controller]string // the directory of each controller; some may share one
+	unified string                // the cgroup2 directory; "" without
+	all     []string              // every directory once, the cgroup2 one first
+}
+
+func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, error) {
+	g := &v1{of: map[Controller]string{}}
+	if h.unified != "" {
+		g.addUnified(m, h.unified, path)
+	}
+	wanted := slices.Clone(controllers)
+	if g.unified == "" && h.Has(Freezer) && !slices.Contains(wanted, Freezer) {
+		wanted = append(wanted, Freezer) // without cgroup.kill, the only exact way to kill
+	}
+	for _, c := range wanted {
+		dir := h.mounts[c] + path
+		if !slices.Contains(g.all, dir) {
+			if err := m.mkdir(h.mounts[c], path); err != nil {
+				return nil, err
+			}
+			g.all = append(g.all, dir)
+		}
+		g.of[c] = dir
+	}
+	if dir, ok := g.of[CPUSet]; ok {
+		// A new v1 cpuset is empty, and nothing can join it: inherit from the parent, level by level.
+		if err := (&fs.CpusetGroup{}).ApplyDir(dir, &cgroups.Resources{}, -1); err != nil {
+			return nil, &Error{Op: "create", Path: dir, Err: err}
+		}
+	}
+	return g, nil
+}
+
+// addUnified adds the cgroup2 directory of a hybrid host. It limits nothing; it is there for
+// cgroup.kill. Where that can't be had, the freezer does it.
+func (g *v1) addUnified(m *maker, mount, path string) {
+	if m.mkdir(mount, path) != nil {
+		return
+	}
+	dir := mount + path
+	if unix.Access(dir+"/cgroup.kill", unix.F_OK) != nil {
+		m.leaves = m.leaves[:len(m.leaves)-1]
+		_ = unix.Rmdir(dir)
+		return
+	}
+	g.unified = dir
+	g.all = append(g.all, dir)
+}
+
+func openV1(h *Host, path string) (*v1, []string, error) {
+	g := &v1{of: map[Controller]string{}}
+	if h.unified != "" && cgroups.PathExists(h.unified+path) {
+		g.unified = h.unified + path
+		g.all = []string{g.unified}
+	}
+	for _, c := range h.controllers {
+		dir := h.mounts[c] + path
+		if !cgroups.PathExists(dir) {
+			continue
+		}
+		g.of[c] = dir
+		if !slices.Contains(g.all, dir) {
+			g.all = append(g.all, dir)
+		}
+	}
+	if len(g.of) == 0 {
+		return nil, nil, &Error{Op: "open", Path: path, Err: unix.ENOENT}
+	}
+	return g, g.all, nil
+}
+
+func (g *v1) join() (*Join, error) {
+	j := new(Join)
+	for _, dir := range g.all {
+		if dir == g.unified {
+			if err := j.openUnified(dir); err != nil {
+				j.Close()
+				return nil, err
+			}
+			continue
+		}
+		fd, err := openFile(dir+"/tasks", unix.O_WRONLY)
+		if err != nil {
+			j.Close()
+			return nil, err
+		}
+		j.Tasks, j.Paths = append(j.Tasks, fd), append(j.Paths, dir+"/tasks")
+	}
+	return j, nil
+}
+
+func (g *v1) set(l *Limits) error {
+	for _, c := range l.Controllers() {
+		if g.of[c] == "" {
+			return &Error{Op: "set", Value: string(c), Err: ErrNoController}
+		}
+	}
+	if l.Memory != 0 {
+		if err := setMemoryV1(g.of[Memory], l.Memory, l.Swap); err != nil {
+			return err
+		}
+	}
+	var w writer
+	w.put(l.PIDs != 0, g.of[PIDs]+"/pids.max", limitString(l.PIDs))
+	w.put(l.CPUs != 0, g.of[CPU]+"/cpu.cfs_period_us", strconv.Itoa(cpuPeriodMicros))
+	w.put(l.CPUs != 0, g.of[CPU]+"/cpu.cfs_quota_us", strconv.FormatInt(l.quota(), 10))
+	w.put(l.shares() != 0, g.of[CPU]+"/cpu.shares", strconv.FormatUint(l.shares(), 10))
+	w.put(l.CPUSetCPUs != "", g.of[CPUSet]+"/cpuset.cpus", l.CPUSetCPUs)
+	w.put(l.CPUSetMems != "", g.of[CPUSet]+"/cpuset.mems", l.CPUSetMems)
+	for _, limit := range l.IO {
+		for _, rate := range limit.rates() {
+			w.put(true, g.of[IO]+"/"+rate.v1File, limit.device()+" "+strconv.FormatUint(rate.value, 10))
+		}
+	}
+	return w.err
+}
+
+// setMemoryV1 writes RAM and RAM+swap. The kernel refuses a RAM limit above RAM+swap and the reverse,
+// so that the order depends on which way the limits move: try the one, then the other.
+func setMemoryV1(dir string, memory, swap int64) error {
+	ram, both := dir+"/memory.limit_in_bytes", dir+"/memory.memsw.limit_in_bytes"
+	total := int64(Unlimited)
+	if memory != Unlimited && swap != Unlimited {
+		total = memory + swap
+	}
+	first := writeFile(ram, strconv.FormatInt(memory, 10))
+	if first != nil && !errors.Is(first, unix.EINVAL) {
+		return first
+	}
+	err := writeFile(both, strconv.FormatInt(total, 10))
+	if missing(err) {
+		return noSwapAccounting(both, swap, first)
+	}
+	if err == nil && first != nil {
+		err = writeFile(ram, strconv.FormatInt(memory, 10))
+	}
+	return err
+}
+
+// noSwapAccounting is the outcome where the kernel has no file for the swap limit. A host without swap
+// keeps every swap limit there is.
+func noSwapAccounting(file string, swap int64, err error) error {
+	if err == nil && swap != Unlimited && hostHasSwap() {
+		return &Error{Op: "write", Path: file, Value: strconv.FormatInt(swap, 10), Err: ErrSwapAccounting}
+	}
+	return err
+}
+
+// writer writes one value after the other, until one fails.
+type writer struct{ err error }
+
+func (w *writer) put(wanted bool, file, value string) {
+	if wanted && w.err == nil {
+		w.err = writeFile(file, value)
+	}
+}
+
+func (g *v1) freeze(ctx context.Context, frozen bool) error {
+	if g.unified != "" {
+		return freezeV2(ctx, g.unified, frozen)
+	}
+	dir, ok := g.of[Freezer]
+	if !ok {
+		return &Error{Op: "freeze", Value: string(Freezer), Err: ErrNoController}
+	}
+	state := cgroups.Thawed
+	if frozen {
+		state = cgroups.Frozen
+	}
+	if err := (&fs.FreezerGroup{}).Set(dir, &cgroups.Resources{Freezer: state}); err != nil {
+		return &Error{Op: "freeze", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func (g *v1) signalAll(ctx context.Context) error {
+	if g.unified != "" {
+		if done, err := writeKill(g.unified); done {
+			return err
+		}
+	}
+	if dir, ok := g.of[PIDs]; ok {
+		// A fork bomb would outrun the freezer.
+		if err := writeFile(dir+"/pids.max", "0"); err != nil {
+			return err
+		}
+	}
+	return killFrozen(ctx, g.all[0], g.freeze)
+}
+
+func (g *v1) stats(s *Stats, r *reader, parts part) {
+	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
+		s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
+		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
+		s.MemoryHits = r.number(dir+"/memory.failcnt", 1)
+		// since Linux 4.13; not in memory.stat
+		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OOMKills})
+	}
+	if dir, ok := g.of[CPUAcct]; ok && parts&cpuPart != 0 {
+		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
+		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
+		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
+		if !s.CPUUser.Known() {
+			const userHZ = 100 // fixed for user space on amd64 and arm64
+			r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
+		}
+		scaleCPU(s)
+	}
+	if dir, ok := g.of[CPU]; ok && parts&cpuPart != 0 {
+		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
+	}
+	if dir, ok := g.of[PIDs]; ok && parts&pidsPart != 0 {
+		s.PIDsCurrent = r.number(dir+"/pids.current", 1)
+		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
+		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
+	}
+}
+
+// scaleCPU makes user and system add up to the usage. v1 counts the two in whole timer ticks: a program
+// of one millisecond may have four of user time, or none. The usage is exact; the ticks only say in what
+// proportion to split it. The kernel does the same for v2 and for getrusage (cputime_adjust).
+func scaleCPU(s *Stats) {
+	if !s.CPUUsage.Known() || !s.CPUUser.Known() || !s.CPUSystem.Known() {
+		return
+	}
+	user, system := s.CPUUser.Value, s.CPUSystem.Value
+	if system == 0 {
+		s.CPUUser.Value = s.CPUUsage.Value
+		return
+	}
+	s.CPUSystem.Value = uint64(float64(s.CPUUsage.Value) * (float64(system) / (float64(user) + float64(system))))
+	s.CPUUser.Value = s.CPUUsage.Value - s.CPUSystem.Value
+}
+
+// watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
+func (g *v1) watchOOM() (*os.File, error) {
+	dir, ok := g.of[Memory]
+	if !ok {
+		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
+	}
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, &Error{Op: "eventfd", Err: err}
+	}
+	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
+	if err == nil {
+		err = writeFile(dir+"/cgroup.event_control", fmt.Sprintf("%d %d", event, control))
+		unix.Close(control)
+	}
+	if err != nil {
+		unix.Close(event)
+		return nil, err
+	}
+	return os.NewFile(uintptr(event), "oom-events"), nil
+}

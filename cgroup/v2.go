@@ -1,0 +1,223 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// v2 is a group in the unified hierarchy. See Documentation/admin-guide/cgroup-v2.rst.
+type v2 struct{ dir string }
+
+func createV2(h *Host, m *maker, path string, controllers []Controller) (*v2, error) {
+	dir := h.unified + path
+	for range mkdirTries {
+		if err := m.mkdir(h.unified, path); err != nil {
+			return nil, err
+		}
+		err := enable(h.unified, path, controllers)
+		if err == nil {
+			return &v2{dir: dir}, nil
+		}
+		// Above a fresh directory nothing vanishes, unless somebody removes it under our feet.
+		if !missing(err) {
+			return nil, err
+		}
+		m.undo()
+		*m = maker{}
+	}
+	return nil, &Error{Op: "create", Path: dir, Err: unix.ENOENT}
+}
+
+func openV2(h *Host, path string) (*v2, []string, error) {
+	dir := h.unified + path
+	if err := unix.Access(dir+"/cgroup.procs", unix.F_OK); err != nil {
+		return nil, nil, &Error{Op: "open", Path: dir, Err: err}
+	}
+	return &v2{dir: dir}, []string{dir}, nil
+}
+
+// enable makes the controllers available in the group at path, by enabling them in subtree_control from
+// the root down to its parent. In the common case they are, and it costs one read.
+func enable(mount, path string, controllers []Controller) error {
+	absent, err := lacking(mount+path, "cgroup.controllers", controllers)
+	if err != nil || len(absent) == 0 {
+		return err
+	}
+	for i := range len(path) {
+		if path[i] != '/' {
+			continue
+		}
+		if err := enableIn(mount+path[:i], controllers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enableIn enables controllers for the children of dir.
+func enableIn(dir string, controllers []Controller) error {
+	off, err := lacking(dir, "cgroup.subtree_control", controllers)
+	if err != nil || len(off) == 0 {
+		return err
+	}
+	absent, err := lacking(dir, "cgroup.controllers", off)
+	if err != nil {
+		return err
+	}
+	if len(absent) > 0 {
+		return &Error{Op: "enable", Value: string(absent[0]), Path: dir + "/cgroup.subtree_control", Err: ErrNoController}
+	}
+	if err := checkUnpopulated(dir); err != nil {
+		return err
+	}
+	value := "+" + strings.Join(names(off), " +")
+	err = writeFile(dir+"/cgroup.subtree_control", value)
+	if errors.Is(err, unix.EBUSY) {
+		return &Error{Op: "write", Path: dir + "/cgroup.subtree_control", Value: value, Err: fmt.Errorf("%w: %w", ErrPopulated, unix.EBUSY)}
+	}
+	return err
+}
+
+// checkUnpopulated refuses a parent with processes of its own. The kernel would refuse only the memory
+// controller; with pids and cpu alone it turns the children into threaded groups, and joins fail later
+// with EOPNOTSUPP. The real root, which has no cgroup.type, is exempt from the rule.
+func checkUnpopulated(dir string) error {
+	if unix.Access(dir+"/cgroup.type", unix.F_OK) != nil {
+		return nil
+	}
+	pids, err := readFile(dir + "/cgroup.procs")
+	if err == nil && pids != "" {
+		return &Error{Op: "enable", Path: dir + "/cgroup.subtree_control", Err: ErrPopulated}
+	}
+	return err
+}
+
+// lacking returns the controllers that a file of dir does not list.
+func lacking(dir, file string, controllers []Controller) ([]Controller, error) {
+	content, err := readFile(dir + "/" + file)
+	if err != nil {
+		return nil, err
+	}
+	listed := strings.Fields(content)
+	return slices.DeleteFunc(slices.Clone(controllers), func(c Controller) bool {
+		return c.builtIn() || slices.Contains(listed, string(c))
+	}), nil
+}
+
+func names(controllers []Controller) []string {
+	list := make([]string, len(controllers))
+	for i, c := range controllers {
+		list[i] = string(c)
+	}
+	return list
+}
+
+func (g *v2) join() (*Join, error) {
+	j := new(Join)
+	if err := j.openUnified(g.dir); err != nil {
+		j.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+func (g *v2) set(l *Limits) error {
+	absent, err := lacking(g.dir, "cgroup.controllers", l.Controllers())
+	if err != nil {
+		return err
+	}
+	if len(absent) > 0 {
+		return &Error{Op: "set", Value: string(absent[0]), Path: g.dir, Err: ErrNoController}
+	}
+	if l.Memory != 0 {
+		if err := setMemoryV2(g.dir, l.Memory, l.Swap); err != nil {
+			return err
+		}
+	}
+	if l.OOMGroup {
+		if err := writeFile(g.dir+"/memory.oom.group", "1"); err != nil && !missing(err) {
+			return err
+		}
+	}
+	var w writer
+	w.put(l.PIDs != 0, g.dir+"/pids.max", limitString(l.PIDs))
+	w.put(l.CPUs != 0, g.dir+"/cpu.max", limitString(l.quota())+" "+strconv.Itoa(cpuPeriodMicros))
+	w.put(l.weight() != 0, g.dir+"/cpu.weight", strconv.FormatUint(l.weight(), 10))
+	w.put(l.CPUSetCPUs != "", g.dir+"/cpuset.cpus", l.CPUSetCPUs)
+	w.put(l.CPUSetMems != "", g.dir+"/cpuset.mems", l.CPUSetMems)
+	for _, limit := range l.IO {
+		line := limit.device()
+		for _, rate := range limit.rates() {
+			line += " " + rate.v2Key + "=" + strconv.FormatUint(rate.value, 10)
+		}
+		w.put(len(limit.rates()) > 0, g.dir+"/io.max", line)
+	}
+	return w.err
+}
+
+func setMemoryV2(dir string, memory, swap int64) error {
+	if err := writeFile(dir+"/memory.max", limitString(memory)); err != nil {
+		return err
+	}
+	if memory == Unlimited {
+		swap = Unlimited
+	}
+	file := dir + "/memory.swap.max" // absent without swap accounting (swapaccount=0)
+	err := writeFile(file, limitString(swap))
+	if missing(err) {
+		return noSwapAccounting(file, swap, nil)
+	}
+	return err
+}
+
+func (g *v2) freeze(ctx context.Context, frozen bool) error { return freezeV2(ctx, g.dir, frozen) }
+
+func (g *v2) signalAll(ctx context.Context) error {
+	if done, err := writeKill(g.dir); done {
+		return err
+	}
+	if err := writeFile(g.dir+"/pids.max", "0"); err != nil && !missing(err) {
+		return err
+	}
+	return killFrozen(ctx, g.dir, g.freeze)
+}
+
+func (g *v2) stats(s *Stats, r *reader, parts part) {
+	if parts&memoryPart != 0 {
+		s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
+		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1)    // since Linux 5.19
+		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1) // since Linux 6.5
+		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom_kill": &s.OOMKills})
+	}
+	if parts&cpuPart != 0 {
+		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
+			"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem,
+			"throttled_usec": &s.CPUThrottled, // only with the cpu controller
+		})
+	}
+	if parts&pidsPart != 0 {
+		s.PIDsCurrent = r.number(g.dir+"/pids.current", 1)
+		s.PIDsPeak = r.number(g.dir+"/pids.peak", 1) // since Linux 6.1
+		r.keys(g.dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
+	}
+}
+
+// watchOOM watches memory.events with inotify.
+func (g *v2) watchOOM() (*os.File, error) {
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, &Error{Op: "inotify", Err: err}
+	}
+	if _, err := unix.InotifyAddWatch(watch, g.dir+"/memory.events", unix.IN_MODIFY); err != nil {
+		unix.Close(watch)
+		return nil, &Error{Op: "watch", Path: g.dir + "/memory.events", Err: err}
+	}
+	return os.NewFile(uintptr(watch), "oom-events"), nil
+}
