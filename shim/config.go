@@ -1,0 +1,139 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// A Config describes one run.
+type Config struct {
+	// Args is the program and its arguments. A program without a slash is looked up in the program's
+	// own PATH.
+	Args []string
+	// Env is the program's environment, "key=value"; of entries with the same key the last one counts.
+	// Nil is the caller's environment; empty and not nil is none.
+	Env []string
+	// Dir is the program's working directory. Empty is the caller's.
+	Dir string
+	// AllowNewPrivs lets set-user-ID programs gain privileges. False sets no_new_privs.
+	AllowNewPrivs bool
+
+	// Limits are the limits that the cgroup enforces. See their zero values.
+	Limits cgroup.Limits
+	// CPUTime is the CPU time that all processes of the run may use together. 0 is no limit. The run is
+	// killed when a check finds it used up; checks are scheduled from the rest of the budget.
+	CPUTime time.Duration
+	// WallTime is the time that may pass between the program's start and its end. 0 is no limit.
+	WallTime time.Duration
+	// StopTimeout is how long the program may take to end after a stopping signal or the end of the
+	// context, before everything is killed. 0 is DefaultStopTimeout; negative is at once.
+	StopTimeout time.Duration
+
+	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
+	Name string
+	// Parent is the cgroup path above it, such as "/judge". Empty is DefaultParent. What is missing of
+	// it is created, and removed after the run unless it is in use by then.
+	Parent string
+
+	// Signals are forwarded to the program. SIGTERM, SIGINT, SIGHUP and SIGQUIT also cancel the run. Nil
+	// forwards nothing. Install the handler before Run, so that no signal falls between.
+	Signals <-chan os.Signal
+}
+
+const (
+	// DefaultStopTimeout is what a zero Config.StopTimeout means.
+	DefaultStopTimeout = 5 * time.Second
+	// DefaultParent is what an empty Config.Parent means. It exists while there are runs.
+	DefaultParent = "/cgshim"
+)
+
+// maxName leaves room in a directory entry; a run's name is also shown in tables.
+const maxName = 200
+
+// ErrConfig is in the chain of every error that Validate returns.
+var ErrConfig = errors.New("bad configuration")
+
+// Validate reports the first field that makes no sense, without touching the system.
+func (c *Config) Validate() error {
+	switch {
+	case len(c.Args) == 0 || c.Args[0] == "":
+		return configError("no program given")
+	case c.CPUTime < 0:
+		return configError("negative CPU time limit %v", c.CPUTime)
+	case c.WallTime < 0:
+		return configError("negative wall time limit %v", c.WallTime)
+	case c.Parent != "" && !strings.HasPrefix(c.Parent, "/"):
+		return configError("parent cgroup %q is not an absolute path", c.Parent)
+	}
+	for _, s := range append(append([]string{c.Dir, c.Parent}, c.Args...), c.Env...) {
+		if strings.ContainsRune(s, 0) {
+			return configError("NUL byte in %.40q", s)
+		}
+	}
+	for _, kv := range c.Env {
+		if i := strings.IndexByte(kv, '='); i <= 0 {
+			return configError("environment entry %.40q is not KEY=VALUE", kv)
+		}
+	}
+	if err := checkName(c.Name); err != nil {
+		return err
+	}
+	if err := c.Limits.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return nil
+}
+
+func configError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+}
+
+// checkName keeps a run's name inside one directory, printable, and clear of the kernel's own files,
+// which all have a dot after a controller's name ("memory.max", "cgroup.procs").
+func checkName(name string) error {
+	if len(name) > maxName {
+		return configError("name is longer than %d bytes: %.40q", maxName, name)
+	}
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("-_.:@+", rune(c))) {
+			return configError("name %.40q: want letters, digits and -_.:@+, beginning with a letter or digit", name)
+		}
+	}
+	return nil
+}
+
+// environment is the program's environment: no duplicates, so that every libc sees the same value.
+func (c *Config) environment() []string {
+	source := c.Env
+	if source == nil {
+		source = os.Environ()
+	}
+	last := make(map[string]int, len(source))
+	for i, kv := range source {
+		key, _, _ := strings.Cut(kv, "=")
+		last[key] = i
+	}
+	env := make([]string, 0, len(last))
+	for i, kv := range source {
+		if key, _, _ := strings.Cut(kv, "="); last[key] == i {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+func (c *Config) stopTimeout() time.Duration {
+	switch {
+	case c.StopTimeout == 0:
+		return DefaultStopTimeout
+	case c.StopTimeout < 0:
+		return 0
+	}
+	return c.StopTimeout
+}

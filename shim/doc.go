@@ -1,0 +1,30 @@
+// Package shim runs one program under limits and reports on it: the straight line from Config to Result.
+//
+// # Theory of operation
+//
+//	caller's thread (locked)                       kernel, other processes
+//	────────────────────────                       ───────────────────────
+//	check the Config                               nothing exists yet
+//	reexec.Start, Prepare          ─────────────▶  stage boots, chdirs, looks the program up
+//	cgroup: detect, create, limit                  (in parallel)
+//	reexec.Launch                  ─────────────▶  program born in its cgroups, execve
+//	supervise: one select over
+//	  exit, signals, cancellation, wall timer,
+//	  CPU timer, OOM events        ── first limit ▶ everything in the group is killed
+//	teardown:
+//	  kill what outlived the program
+//	  reap, read the statistics    ◀─────────────  final: nobody is left to change them
+//	  remove the cgroups
+//	classify                                       facts → verdict
+//
+// Every arrow may fail; then the line continues at teardown, so that a run that fails leaves as little
+// behind as one that works, and a Result comes out of both.
+//
+// Nothing of the shim or the stage is in the run's cgroups, so nothing of them is in its figures, and its
+// limits do not limit them.
+//
+// The program dies with the thread that started it (parent-death signal), and with it with the process.
+//
+// The package needs to be able to re-execute the binary that it is linked into, see package reexec. It
+// does not print, exit, or install signal handlers; the caller passes signals in Config.Signals.
+package shim

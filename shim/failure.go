@@ -1,0 +1,134 @@
+package shim
+
+import (
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
+)
+
+// fail records that the program never ran.
+func (r *run) fail(step string, err error) {
+	r.noteError(step, err)
+	r.result.Error.exitStatus = exitStatus(err)
+}
+
+// noteError records the first error; what fails after it is joined to its message.
+func (r *run) noteError(step string, err error) {
+	if err == nil {
+		err = errors.New("no such figure")
+	}
+	if e := r.result.Error; e != nil {
+		e.Message += "; " + step + ": " + err.Error()
+		return
+	}
+	info := &ErrorInfo{Step: step, Message: message(step, err), Hint: optional(hint(step, err))}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		info.Errno = optional(errnoName(errno))
+	}
+	r.result.Error = info
+}
+
+func errnoName(errno unix.Errno) string {
+	if name := unix.ErrnoName(errno); name != "" {
+		return name
+	}
+	return strconv.Itoa(int(errno))
+}
+
+// message puts the step first, unless the error says it itself.
+func message(step string, err error) string {
+	if text := err.Error(); strings.HasPrefix(text, step) || step == "config" {
+		return strings.TrimPrefix(text, ErrConfig.Error()+": ")
+	}
+	return step + ": " + err.Error()
+}
+
+// launchError names the step at which the launch failed, and for a join the file. A spec that could not
+// be sent matters only if the stage has not said why.
+func launchError(err, prepareErr error, join *cgroup.Join) (string, error) {
+	var e *reexec.Error
+	if !errors.As(err, &e) {
+		return "stage", err
+	}
+	switch e.Step {
+	case reexec.StepStage:
+		if prepareErr != nil {
+			err = prepareErr
+		}
+	case reexec.StepJoin:
+		if e.Index < len(join.Paths) {
+			err = &cgroup.Error{Op: "join", Path: join.Paths[e.Index], Err: e.Errno}
+		}
+	}
+	return e.Step.String(), err
+}
+
+// exitStatus tells a program that is not there (127) and one that is but can't be executed (126) from
+// everything else (125).
+func exitStatus(err error) int {
+	var e *reexec.Error
+	if !errors.As(err, &e) {
+		return ExitFailed
+	}
+	switch {
+	case e.Step == reexec.StepLookup && errors.Is(e.Errno, unix.ENOENT):
+		return ExitNotFound
+	case e.Step == reexec.StepLookup, e.Step == reexec.StepExec:
+		return ExitCannotExec
+	}
+	return ExitFailed
+}
+
+// hint says what to do about an error; "" if there is nothing useful to say.
+func hint(step string, err error) string {
+	var e *reexec.Error
+	if errors.As(err, &e) {
+		return launchHint(e)
+	}
+	switch {
+	case errors.Is(err, cgroup.ErrNotMounted):
+		return "mount one: mount -t cgroup2 none /sys/fs/cgroup; in a container, start it with a writable /sys/fs/cgroup"
+	case errors.Is(err, cgroup.ErrPopulated):
+		return "choose a --parent without processes of its own, or move them into a child of it"
+	case errors.Is(err, cgroup.ErrNoController):
+		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit"
+	case errors.Is(err, cgroup.ErrSwapAccounting):
+		return "boot with swapaccount=1, or turn swap off"
+	case errors.Is(err, cgroup.ErrNotEmpty):
+		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer"
+	case errors.Is(err, fs.ErrExist):
+		return "a cgroup of this name exists: another run uses it, or something was left behind; choose another --name"
+	case errors.Is(err, unix.EROFS):
+		return "the cgroup file system is mounted read-only, as in most containers: start the container with a writable one (docker run --privileged, or --cgroupns=private with a writable mount)"
+	case errors.Is(err, fs.ErrPermission) && (step == "cgroup" || step == "limit" || step == "join"):
+		return "creating cgroups takes write permission in the hierarchy: run as root (sudo), or give --parent a cgroup that is delegated to you"
+	}
+	return ""
+}
+
+func launchHint(e *reexec.Error) string {
+	switch {
+	case e.Step == reexec.StepLookup && e.Errno == unix.ENOENT:
+		return "check the spelling; a name without a slash is looked up in the program's PATH, one with a slash from --chdir"
+	case e.Step == reexec.StepExec && e.Errno == unix.ENOENT:
+		return "the file is there, but its interpreter (#! line) or dynamic loader is not"
+	case e.Step == reexec.StepExec && e.Errno == unix.ENOEXEC:
+		return "the file is no program for this machine: a script needs a #! line, a binary the right architecture"
+	case (e.Step == reexec.StepExec || e.Step == reexec.StepLookup) && e.Errno == unix.EACCES:
+		return "it is a directory, or not executable (chmod +x), or on a file system mounted noexec"
+	case e.Step == reexec.StepExec && e.Errno == unix.E2BIG:
+		return "arguments and environment are longer than the kernel allows, see execve(2)"
+	case e.Step == reexec.StepJoin && e.Errno == unix.EOPNOTSUPP:
+		return "the parent cgroup is threaded: choose a --parent of type domain"
+	case e.Step == reexec.StepStage:
+		return "cgshim starts itself again through /proc/self/exe: is /proc mounted?"
+	}
+	return ""
+}

@@ -1,0 +1,177 @@
+package shim
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"time"
+)
+
+// SchemaVersion is the result's schema_version. Within a version keys are only added.
+const SchemaVersion = 1
+
+// A Verdict says in one word how a run ended.
+type Verdict string
+
+// The verdicts. Of several limits, the first one that ended the run gives the verdict.
+const (
+	OK            Verdict = "ok"              // exit status 0
+	NonzeroExit   Verdict = "nonzero-exit"    // another exit status
+	Signaled      Verdict = "signaled"        // a signal that cgshim did not send
+	MemoryLimit   Verdict = "memory-limit"    // the kernel's OOM killer killed a process of the run
+	CPUTimeLimit  Verdict = "cpu-time-limit"  // Config.CPUTime
+	WallTimeLimit Verdict = "wall-time-limit" // Config.WallTime
+	Cancelled     Verdict = "cancelled"       // cgshim was told to stop
+	Failed        Verdict = "error"           // the program never ran, or cgshim failed: see Error
+)
+
+// A Result is everything there is to say about a run. Nil (null in JSON) is unknown, never 0.
+type Result struct {
+	Type          string  `json:"type"` // always "result"
+	SchemaVersion int     `json:"schema_version"`
+	Verdict       Verdict `json:"verdict"`
+
+	ExitCode   *int    `json:"exit_code"`   // nil if a signal ended the program, or it never ran
+	Signal     *int    `json:"signal"`      // nil if it exited by itself, or never ran
+	SignalName *string `json:"signal_name"` // "SIGKILL"
+	CoreDumped *bool   `json:"core_dumped"`
+
+	PeakMemoryBytes  *uint64  `json:"peak_memory_bytes"`
+	CPUSeconds       *Seconds `json:"cpu_seconds"` // all processes of the run
+	CPUUserSeconds   *Seconds `json:"cpu_user_seconds"`
+	CPUSystemSeconds *Seconds `json:"cpu_system_seconds"`
+	WallSeconds      *Seconds `json:"wall_seconds"` // from the program's creation to its end
+
+	OOMKills   *uint64  `json:"oom_kills"`
+	PIDsPeak   *uint64  `json:"pids_peak"`   // tasks, threads included
+	PIDsDenied *uint64  `json:"pids_denied"` // forks refused by the limit
+	LimitsHit  []string `json:"limits_hit"`  // also limits that ended nothing; never nil
+
+	PeakSwapBytes       *uint64  `json:"peak_swap_bytes"`
+	CPUThrottledSeconds *Seconds `json:"cpu_throttled_seconds"`
+	IOReadBytes         *uint64  `json:"io_read_bytes"`
+	IOWriteBytes        *uint64  `json:"io_write_bytes"`
+
+	LeftoverKilled  *uint64  `json:"leftover_killed"`  // processes that outlived the program
+	SetupSeconds    *Seconds `json:"setup_seconds"`    // before the program was created
+	TeardownSeconds *Seconds `json:"teardown_seconds"` // after it ended
+
+	Sources  map[string]string `json:"sources"`  // key → kernel file
+	Enforced map[string]string `json:"enforced"` // requested limit → "cgroup" or "timer"
+	Limits   RequestedLimits   `json:"limits"`
+
+	CgroupVersion *int       `json:"cgroup_version"`
+	Cgroup        *string    `json:"cgroup"`
+	PID           *int       `json:"pid"`
+	Argv          []string   `json:"argv"`
+	StartedAt     *string    `json:"started_at"` // RFC 3339, UTC, microseconds
+	Error         *ErrorInfo `json:"error"`
+}
+
+// RequestedLimits are the limits as they were asked for; absent is not asked for.
+type RequestedLimits struct {
+	MemBytes        int64   `json:"mem_bytes,omitempty"`
+	SwapBytes       int64   `json:"swap_bytes,omitempty"`
+	PIDs            int64   `json:"pids,omitempty"`
+	CPUs            float64 `json:"cpus,omitempty"`
+	CPUWeight       uint64  `json:"cpu_weight,omitempty"`
+	CPUShares       uint64  `json:"cpu_shares,omitempty"`
+	CPUTimeSeconds  Seconds `json:"cpu_time_seconds,omitempty"`
+	WallTimeSeconds Seconds `json:"wall_time_seconds,omitempty"`
+}
+
+// ErrorInfo is why a run failed.
+type ErrorInfo struct {
+	Step    string  `json:"step"`  // what was being done
+	Errno   *string `json:"errno"` // "ENOENT"; nil if no system call failed
+	Message string  `json:"message"`
+	Hint    *string `json:"hint"` // what to do about it; nil if there is nothing to say
+
+	exitStatus int
+}
+
+// Seconds is a duration in seconds. In JSON it has six digits and no exponent.
+type Seconds float64
+
+// MarshalJSON implements json.Marshaler.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(s), 'f', 6, 64), nil
+}
+
+func seconds(d time.Duration) *Seconds {
+	s := Seconds(d.Seconds())
+	return &s
+}
+
+// The exit statuses of cgshim itself; the program's own are passed through.
+const (
+	ExitFailed     = 125 // cgshim failed
+	ExitCannotExec = 126 // the program is there, but could not be executed
+	ExitNotFound   = 127
+	exitSignalBase = 128 // plus the signal that ended the program
+)
+
+// ExitStatus is what cgshim exits with: the program's own status, 128 plus the signal that ended it, or
+// one of the constants above.
+func (r *Result) ExitStatus() int {
+	switch {
+	case r.ExitCode != nil:
+		return *r.ExitCode
+	case r.Signal != nil:
+		return exitSignalBase + *r.Signal
+	case r.Error != nil && r.Error.exitStatus != 0:
+		return r.Error.exitStatus
+	}
+	return ExitFailed
+}
+
+// JSON is the result on one line, with a newline; pretty spreads it over several.
+func (r *Result) JSON(pretty bool) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if pretty {
+		enc.SetIndent("", "  ")
+	}
+	if err := enc.Encode(r); err != nil {
+		panic(err) // no field of a Result can fail to encode
+	}
+	return b.Bytes()
+}
+
+func newResult(cfg *Config) *Result {
+	r := &Result{
+		Type:          "result",
+		SchemaVersion: SchemaVersion,
+		LimitsHit:     []string{},
+		Sources:       map[string]string{},
+		Enforced:      map[string]string{},
+		Argv:          append([]string{}, cfg.Args...),
+		Limits: RequestedLimits{
+			MemBytes:        cfg.Limits.Memory,
+			SwapBytes:       cfg.Limits.Swap,
+			PIDs:            cfg.Limits.PIDs,
+			CPUs:            cfg.Limits.CPUs,
+			CPUWeight:       cfg.Limits.CPUWeight,
+			CPUShares:       cfg.Limits.CPUShares,
+			CPUTimeSeconds:  Seconds(cfg.CPUTime.Seconds()),
+			WallTimeSeconds: Seconds(cfg.WallTime.Seconds()),
+		},
+	}
+	return r
+}
+
+// FailedResult is the result of a run that was refused before it began, for a caller that parses flags.
+func FailedResult(cfg *Config, step, message, hint string) *Result {
+	r := newResult(cfg)
+	r.Verdict = Failed
+	r.Error = &ErrorInfo{Step: step, Message: message, Hint: optional(hint), exitStatus: ExitFailed}
+	return r
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

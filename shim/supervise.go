@@ -1,0 +1,216 @@
+package shim
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// signalPolicy is what a signal to cgshim does, besides being forwarded to the program.
+var signalPolicy = map[os.Signal]struct{ cancels bool }{
+	unix.SIGTERM:  {cancels: true},
+	unix.SIGINT:   {cancels: true},
+	unix.SIGHUP:   {cancels: true},
+	unix.SIGQUIT:  {cancels: true},
+	unix.SIGUSR1:  {},
+	unix.SIGUSR2:  {},
+	unix.SIGWINCH: {},
+	unix.SIGCONT:  {},
+}
+
+// ForwardedSignals lists the signals to install a handler for, before Run.
+func ForwardedSignals() []os.Signal {
+	list := make([]os.Signal, 0, len(signalPolicy))
+	for sig := range signalPolicy {
+		list = append(list, sig)
+	}
+	return list
+}
+
+// supervise waits for the program's end, and brings it about when a limit is reached or it is told to.
+func (r *run) supervise(ctx context.Context) {
+	done := ctx.Done()
+	wall := newTimer(r.cfg.WallTime - time.Since(r.started))
+	defer wall.Stop()
+	if r.cfg.WallTime == 0 {
+		wall.Stop()
+	}
+	cpus := r.cpuCount()
+	cpu := newTimer(r.cfg.CPUTime / time.Duration(cpus))
+	defer cpu.Stop()
+	if r.cfg.CPUTime == 0 {
+		cpu.Stop()
+	}
+	stop := newTimer(time.Hour)
+	stop.Stop()
+	defer stop.Stop()
+	oom := r.watchOOM()
+
+	for {
+		select {
+		case <-r.exited:
+			r.ended = time.Now()
+			r.drainSignals()
+			return
+		case sig := <-r.cfg.Signals:
+			r.forward(sig, stop)
+		case <-done:
+			done = nil
+			r.forward(unix.SIGTERM, stop)
+		case <-wall.C:
+			r.kill(WallTimeLimit)
+		case <-cpu.C:
+			if rest := r.cpuRest(); rest <= 0 {
+				r.kill(CPUTimeLimit)
+			} else {
+				cpu.Reset(max(rest/time.Duration(cpus), cpuCheckMin))
+			}
+		case <-oom:
+			oom = nil
+			r.kill(MemoryLimit)
+		case <-stop.C:
+			r.kill("")
+		}
+		if r.result.Error != nil {
+			return // what could not be killed can't be waited for
+		}
+	}
+}
+
+// cpuCheckMin bounds how often the CPU time is read when the budget is nearly used up. The kernel brings
+// the figure of a running task up to date once per tick, 1 to 10 ms.
+const cpuCheckMin = 500 * time.Microsecond
+
+func newTimer(d time.Duration) *time.Timer { return time.NewTimer(max(d, 0)) }
+
+// cpuRest is what is left of the CPU time. If it can't be read there is nothing to enforce a limit with,
+// so it counts as used up; the error is reported.
+func (r *run) cpuRest() time.Duration {
+	used, err := r.group.CPUUsage()
+	if err != nil || !used.Known() {
+		r.noteError("cpu-time", err)
+		return 0
+	}
+	return r.cfg.CPUTime - time.Duration(used.Value)
+}
+
+// cpuCount is how many CPUs the run can keep busy at once, and so how fast it can use up its CPU time.
+// It is not runtime.NumCPU: that is our own affinity, which the program may widen.
+func (r *run) cpuCount() int {
+	if r.cfg.CPUTime == 0 {
+		return 1
+	}
+	n := 1
+	if online, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil {
+		n = countCPUs(string(online))
+	}
+	if quota := r.cfg.Limits.CPUs; quota > 0 && quota < float64(n) {
+		n = int(quota) + 1
+	}
+	return n
+}
+
+// countCPUs counts a list such as "0-3,7". What it can't parse counts as one.
+func countCPUs(list string) int {
+	n := 0
+	for field := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		first, last, isRange := strings.Cut(field, "-")
+		a, errA := strconv.Atoi(first)
+		b, errB := strconv.Atoi(last)
+		if isRange && errA == nil && errB == nil && b > a {
+			n += b - a
+		}
+		n++
+	}
+	return n
+}
+
+// forward passes a signal on. A cancelling one gives the program until the stop timeout.
+func (r *run) forward(sig os.Signal, stop *time.Timer) {
+	number, ok := sig.(unix.Signal)
+	if !ok {
+		return
+	}
+	// Our unreaped child: the pid is the program's or a zombie's.
+	_ = unix.Kill(r.program.PID, number)
+	if signalPolicy[sig].cancels && !r.cancelled {
+		r.cancelled = true
+		stop.Reset(r.cfg.stopTimeout())
+	}
+}
+
+// drainSignals notices a cancelling signal that came to cgshim and program alike, and ended the program
+// before cgshim looked.
+func (r *run) drainSignals() {
+	for {
+		select {
+		case sig := <-r.cfg.Signals:
+			r.cancelled = r.cancelled || signalPolicy[sig].cancels
+		default:
+			return
+		}
+	}
+}
+
+// kill ends the run for a limit, or for none (""), unless it has ended already: a program that is done,
+// or that the OOM killer got first, is not killed by a timer.
+func (r *run) kill(reason Verdict) {
+	select {
+	case <-r.exited:
+		return
+	default:
+	}
+	if r.oomKilled() {
+		reason = MemoryLimit
+	}
+	if r.killedFor == "" {
+		r.killedFor = reason
+	}
+	r.killGroup()
+}
+
+func (r *run) killGroup() {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := r.group.Kill(ctx); err != nil {
+		r.noteError("kill", err)
+	}
+}
+
+func (r *run) oomKilled() bool {
+	if r.cfg.Limits.Memory == 0 {
+		return false
+	}
+	kills, err := r.group.OOMKills()
+	return err == nil && kills.Value > 0
+}
+
+// watchOOM sends when the kernel has killed a process of the run for lack of memory. On v2
+// memory.oom.group has then killed the others too, unless the limit was one of a sub-cgroup.
+func (r *run) watchOOM() <-chan struct{} {
+	if r.oom == nil {
+		return nil
+	}
+	killed := make(chan struct{}, 1)
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			if _, err := r.oom.Read(buf); err != nil {
+				return // closed by teardown
+			}
+			// v1 announces an OOM some milliseconds before it has killed, and also one that kills nobody.
+			for range 100 {
+				if r.oomKilled() {
+					killed <- struct{}{}
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}()
+	return killed
+}
