@@ -1,0 +1,41 @@
+// Command cgshim runs one program under resource limits and reports what it used, as one JSON object.
+//
+// Terminal rules: the result goes to the result descriptor and nowhere else. Where that is not stderr, a
+// run that failed also says so on stderr, as "cgshim: error: …" and "cgshim: hint: …". Nothing else is
+// ever printed, except what help and version were asked for. Only this file exits.
+package main
+
+import (
+	"os"
+
+	// First, so that a re-execution as a stage is over before anything else is initialised.
+	_ "github.com/cgshim/cgshim/reexec"
+)
+
+// version is set by the Makefile with -ldflags.
+var version = "0.1.0-dev"
+
+func main() { os.Exit(dispatch(os.Args[1:])) }
+
+// dispatch decides by the first argument alone whether it is a subcommand: "cgshim -- version" and
+// "cgshim --mem 64M version" run a program called version.
+func dispatch(args []string) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "help", "--help", "-h":
+			return runCommand([]string{"--help"})
+		case "version", "--version":
+			return printVersion()
+		case "run":
+			args = args[1:]
+		}
+	}
+	return runCommand(args)
+}
+
+func printVersion() int {
+	if _, err := os.Stdout.WriteString("cgshim " + version + "\n"); err != nil {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/urfave/cli/v2"
+)
+
+// A flagParser turns flags into values and keeps the first error. A flag that is not set is 0.
+type flagParser struct {
+	c   *cli.Context
+	err error
+}
+
+// parse calls into for a flag that is set, and puts flag and value in front of its error.
+func (p *flagParser) parse(name string, into func(value string) error) {
+	if p.err != nil || !p.c.IsSet(name) {
+		return
+	}
+	value := p.c.String(name)
+	if err := into(value); err != nil {
+		p.err = fmt.Errorf("--%s %q: %w", name, value, err)
+	}
+}
+
+func (p *flagParser) size(name string) int64 { return p.sizeFrom(name, 1) }
+
+func (p *flagParser) sizeOrZero(name string) int64 { return p.sizeFrom(name, 0) }
+
+func (p *flagParser) sizeFrom(name string, least int64) (n int64) {
+	p.parse(name, func(value string) (err error) {
+		n, err = parseSize(value)
+		if err == nil && n < least {
+			err = errNotPositive
+		}
+		return err
+	})
+	return n
+}
+
+func (p *flagParser) count(name string, least, most int64) (n int64) {
+	p.parse(name, func(value string) (err error) {
+		n, err = strconv.ParseInt(value, 10, 64)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("want a whole number from %d to %d", least, most)
+		}
+		return nil
+	})
+	return n
+}
+
+func (p *flagParser) cpus(name string) (n float64) {
+	p.parse(name, func(value string) (err error) {
+		n, err = strconv.ParseFloat(value, 64)
+		if err != nil || !(n >= minCPUs && n <= maxCPUs) { // false for NaN too
+			return fmt.Errorf("want a number of CPUs from %v to %v, like 0.5", minCPUs, maxCPUs)
+		}
+		return nil
+	})
+	return n
+}
+
+const (
+	minCPUs = 0.01 // the kernel's least quota, 1 ms in 100 ms
+	maxCPUs = 100000
+)
+
+func (p *flagParser) duration(name string) (d time.Duration) {
+	p.parse(name, func(value string) (err error) {
+		d, err = parseDuration(value)
+		if err == nil && d == 0 {
+			err = errNotPositive
+		}
+		return err
+	})
+	return d
+}
+
+// durationOrZero is negative for an explicit 0, which Config takes as "at once".
+func (p *flagParser) durationOrZero(name string) (d time.Duration) {
+	p.parse(name, func(value string) (err error) {
+		d, err = parseDuration(value)
+		if err == nil && d == 0 {
+			d = -1
+		}
+		return err
+	})
+	return d
+}
+
+var (
+	errNotPositive = errors.New("must be more than zero")
+	errSize        = errors.New("want a size like 64M, 1.5GiB, or a number of bytes")
+	errDuration    = errors.New("want a duration like 1.5s, 300ms, 2m, or a number of seconds")
+	errTooLarge    = errors.New("is too large")
+)
+
+// sizePattern is what RAMInBytes understands, less its surprises ("1 .5m", "+1", "0x1p3").
+var sizePattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?([kKmMgGtTpP]i?)?[bB]?$`)
+
+// parseSize parses a binary size: 64M, 64m, 64MB and 64MiB are all 67108864.
+func parseSize(value string) (int64, error) {
+	if !sizePattern.MatchString(value) {
+		return 0, errSize
+	}
+	n, err := units.RAMInBytes(value)
+	if err != nil {
+		return 0, errSize
+	}
+	// RAMInBytes converts from float64 without a look: beyond int64 the result is any number.
+	if n < 0 || n > math.MaxInt64/2 || len(value) > 24 {
+		return 0, errTooLarge
+	}
+	return n, nil
+}
+
+// parseDuration parses a Go duration, or a number of seconds. It is never negative.
+func parseDuration(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err != nil {
+		seconds, numErr := strconv.ParseFloat(value, 64)
+		if numErr != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
+			return 0, errDuration
+		}
+		if seconds > math.MaxInt64/1e9/2 {
+			return 0, errTooLarge
+		}
+		d = time.Duration(seconds * 1e9)
+	}
+	if d < 0 {
+		return 0, errors.New("must not be negative")
+	}
+	return d, nil
+}
