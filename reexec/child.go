@@ -57,9 +57,10 @@ type child struct {
 	nofile     *[2]uint64 // nil leaves RLIMIT_NOFILE alone
 	newPrivs   bool
 	parent     uintptr
-	mask       [sigsetSize]byte // the caller's signal mask, to be restored
-	action     sigaction        // scratch
-	failure    record           // scratch
+	mask       uint64    // the program's signal mask
+	started    record    // its first words
+	action     sigaction // scratch
+	failure    record    // scratch
 }
 
 func newChild(spec *Spec, path string) *child {
@@ -68,6 +69,7 @@ func newChild(spec *Spec, path string) *child {
 		nofile:   originalNofile(),
 		newPrivs: spec.AllowNewPrivs,
 		parent:   uintptr(spec.parent),
+		mask:     spec.mask,
 	}
 	var err [3]error
 	c.path, err[0] = syscall.BytePtrFromString(path)
@@ -96,38 +98,42 @@ func (c *child) join(mode uint64, fds []int) {
 	c.taskCount = copy(c.tasks[:], fds)
 }
 
-// launch creates the program and returns its pid, in the stage; in the program it does not return.
+// launch creates the program. In the stage it returns the errno if that failed; in the program it does
+// not return.
 //
 // CLONE_PARENT makes the program the shim's child, with the stage's exit signal, SIGCHLD; clone3 refuses
 // an exit signal of its own then. No CLONE_VM: with the stage's memory shared (vfork), execve would pass
-// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms. Signals are blocked around it: one that came in the program before execve would run the Go handler.
+// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms. Signals are blocked around it:
+// one that came in the program before execve would run the Go handler.
 //
 //go:nosplit
 //go:norace
 //go:noinline
-func (c *child) launch() (pid uintptr, errno syscall.Errno) {
+func (c *child) launch() syscall.Errno {
 	all := ^uint64(0)
-	_, _, errno = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask,
-		uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&c.mask)), sigsetSize, 0, 0)
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask,
+		uintptr(unsafe.Pointer(&all)), 0, sigsetSize, 0, 0)
 	if errno != 0 {
-		return 0, errno
+		return errno
 	}
-	errno = syscall.ENOSYS
 	if c.clone3 {
+		var pid uintptr
 		pid, _, errno = syscall.RawSyscall(sysClone3, uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone), 0)
 		if errno == 0 && pid == 0 {
 			c.run(true)
 		}
-	}
-	if errno != 0 {
-		// Whatever the reason (ENOSYS, a seccomp filter's EPERM, EINVAL for a flag): if it is a real
-		// one, clone and the write to cgroup.procs will give it again.
-		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0, 0, 0, 0)
-		if errno == 0 && pid == 0 {
-			c.run(false)
+		// EAGAIN is a process limit, of the group or of the user, which the other way must not get around.
+		// Else it may not be there (ENOSYS, or a seccomp filter's EPERM) or be too old for the flags (EINVAL,
+		// E2BIG); and if the group is what is wrong, the write to cgroup.procs will say so.
+		if errno == 0 || errno == syscall.EAGAIN || errno == syscall.ENOMEM {
+			return errno
 		}
 	}
-	return pid, errno
+	pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0, 0, 0, 0)
+	if errno == 0 && pid == 0 {
+		c.run(false)
+	}
+	return errno
 }
 
 // run is the program's way to execve. born is true if clone3 put it into its cgroup2 group and reset
@@ -136,6 +142,9 @@ func (c *child) launch() (pid uintptr, errno syscall.Errno) {
 //go:nosplit
 //go:norace
 func (c *child) run(born bool) {
+	pid, _, _ := syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+	c.started.pid = int64(pid)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, stageFD, uintptr(unsafe.Pointer(&c.started)), recordSize)
 	if !born {
 		if c.procs >= 0 {
 			c.enter(c.procs, 0)

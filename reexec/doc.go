@@ -14,7 +14,8 @@
 //	                             from here on
 //	                             clone3(CLONE_PARENT) ──────────────▶ born in the v2 group, or
 //	                               │                                  write 0 to each tasks file
-//	                 {pid, time} ◀─┘ exit                             rlimits, no_new_privs,
+//	                 {pid, time} ◀─── exit ─────────────────────────── │
+//	                                                                  rlimits, no_new_privs,
 //	                                                                  parent-death signal, mask
 //	                 {step, errno} ◀── only if one of them failed ─── │
 //	                 EOF ◀─────────────────────────────────────────── execve closes the socket

@@ -10,9 +10,10 @@ import (
 //
 //	shim → stage   uint64 length, then that many bytes: the encoded Spec
 //	shim → stage   uint64 join mode, with the join descriptors as SCM_RIGHTS
-//	stage → shim   record{stepStarted}: the program exists, with its pid
-//	stage → shim   record{any other step}: it failed; nothing runs
-//	program → shim the same, from between clone3 and execve
+//	stage → shim   record{any step}: it failed; nothing runs
+//	program → shim record{stepStarted}: it exists, with its pid; its own first words, so that nobody's
+//	               death can come between
+//	program → shim record{any other step}: it failed between clone3 and execve
 //	end of file    stage gone and program in execve (or gone)
 
 const (
@@ -68,14 +69,14 @@ func (r *record) bytes() []byte { return (*[recordSize]byte)(unsafe.Pointer(r))[
 
 // encode flattens a spec. Strings are NUL-terminated, which argv and environment entries can't contain.
 func (s *Spec) encode() []byte {
-	size := len(s.Dir) + 32
+	size := len(s.Dir) + 48
 	for _, list := range [][]string{s.Args, s.Env} {
 		for _, str := range list {
 			size += len(str) + 1
 		}
 	}
 	b := make([]byte, 8, size)
-	b = appendUint64(b, uint64(s.parent))
+	b = appendUint64(appendUint64(b, uint64(s.parent)), s.mask)
 	b = append(b, boolByte(s.AllowNewPrivs))
 	b = append(append(b, s.Dir...), 0)
 	b = appendUint64(b, uint64(len(s.Args)))
@@ -89,10 +90,10 @@ func (s *Spec) encode() []byte {
 // decode is encode's inverse, without the leading length. It trusts its peer, which is this binary, but
 // never reads past b.
 func (s *Spec) decode(b []byte) bool {
-	if len(b) < 9 {
+	if len(b) < 17 {
 		return false
 	}
-	s.parent, b = int(uint64At(b)), b[8:]
+	s.parent, s.mask, b = int(uint64At(b)), uint64At(b[8:]), b[16:]
 	s.AllowNewPrivs, b = b[0] != 0, b[1:]
 	var ok bool
 	if s.Dir, b, ok = cutString(b); !ok || len(b) < 8 {
@@ -122,6 +123,15 @@ func cutString(b []byte) (string, []byte, bool) {
 	return "", nil, false
 }
 
+func hasByte(s string, b byte) bool {
+	for i := range len(s) {
+		if s[i] == b {
+			return true
+		}
+	}
+	return false
+}
+
 func appendUint64(b []byte, v uint64) []byte {
 	return append(b, (*[8]byte)(unsafe.Pointer(&v))[:]...)
 }
@@ -145,7 +155,7 @@ func readFull(fd int, b []byte) (int, error) {
 	for n < len(b) {
 		m, err := syscall.Read(fd, b[n:])
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // a bare Errno from syscall
+		case err == syscall.EINTR:
 		case err != nil:
 			return n, err
 		case m == 0:
@@ -165,7 +175,7 @@ func sendAll(fd int, b []byte, fds []int) error {
 	}
 	for len(b) > 0 {
 		n, err := syscall.SendmsgN(fd, b, rights, nil, syscall.MSG_NOSIGNAL)
-		if err == syscall.EINTR { //nolint:errorlint // a bare Errno from syscall
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil {

@@ -1,6 +1,10 @@
 package reexec
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+	"unsafe"
+)
 
 // A Spec says what to run. It holds no descriptors and no cgroups: those come with Launch.
 type Spec struct {
@@ -14,7 +18,8 @@ type Spec struct {
 	// AllowNewPrivs lets set-user-ID programs and file capabilities work. False sets no_new_privs.
 	AllowNewPrivs bool
 
-	parent int // the shim's pid; the program exits if its parent is another process by then
+	parent int    // the shim's pid; the program exits if its parent is another process by then
+	mask   uint64 // the signal mask that the program gets
 }
 
 // A Join holds the open descriptors through which the program enters its cgroups. The zero Join enters
@@ -89,17 +94,47 @@ func Start() (*Stage, error) {
 }
 
 // Prepare hands the spec over, so that the stage can do everything that needs no cgroup. What fails
-// there is reported by Launch.
+// there is reported by Launch. The program gets the signal mask of the calling thread.
 func (s *Stage) Prepare(spec *Spec) error {
-	withParent := *spec
-	withParent.parent = syscall.Getpid()
+	if err := spec.check(); err != nil {
+		return err
+	}
+	complete := *spec
+	complete.parent = syscall.Getpid()
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0, 0, uintptr(unsafe.Pointer(&complete.mask)), sigsetSize, 0, 0)
+	if errno != 0 {
+		return stageError(errno)
+	}
 	s.spec = spec
-	return stageError(sendAll(s.sock, withParent.encode(), nil))
+	return stageError(sendAll(s.sock, complete.encode(), nil))
+}
+
+// check refuses what neither the encoding nor the kernel can carry: an empty list, and NUL bytes, which
+// would end a string early and make two of one.
+func (s *Spec) check() error {
+	if len(s.Args) == 0 {
+		return &Error{Step: StepExec, Errno: syscall.EINVAL}
+	}
+	if hasByte(s.Dir, 0) {
+		return &Error{Step: StepChdir, Errno: syscall.EINVAL, Arg: s.Dir}
+	}
+	for _, list := range [][]string{s.Args, s.Env} {
+		for _, str := range list {
+			if hasByte(str, 0) {
+				return &Error{Step: StepExec, Errno: syscall.EINVAL, Arg: str}
+			}
+		}
+	}
+	return nil
 }
 
 // Launch starts the program inside the cgroups of join and returns when it is in execve. On error
 // nothing is running any more, and the error is an *Error.
 func (s *Stage) Launch(join Join) (Program, error) {
+	if s.pid == 0 || s.spec == nil {
+		s.Abort()
+		return Program{}, stageError(syscall.EINVAL) // Abort was called, or Prepare was not, or failed
+	}
 	mode, fds := joinTasks, join.Tasks
 	if join.Into != 0 {
 		mode, fds = joinInto, append([]int{join.Into, join.Procs}, join.Tasks...)
@@ -108,7 +143,10 @@ func (s *Stage) Launch(join Join) (Program, error) {
 		}
 	}
 	sendErr := sendAll(s.sock, appendUint64(nil, mode), fds)
-	// Even if the stage is gone already: it has said why.
+	if sendErr != nil {
+		// The stage would wait for the message for ever. If it is gone already, it has said why.
+		_ = syscall.Shutdown(s.sock, syscall.SHUT_WR)
+	}
 	var program Program
 	launchErr := s.readRecords(&program)
 	s.Abort()
@@ -128,7 +166,7 @@ func (s *Stage) readRecords(program *Program) error {
 	for {
 		var r record
 		n, err := readFull(s.sock, r.bytes())
-		if err == syscall.ECONNRESET { //nolint:errorlint // a bare Errno from syscall
+		if errors.Is(err, syscall.ECONNRESET) {
 			err = nil // end of file, of a stage that gave up before it read everything
 		}
 		if err != nil {
@@ -173,7 +211,7 @@ func reap(pid int) {
 		return
 	}
 	for {
-		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR { //nolint:errorlint // a bare Errno
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
 			return
 		}
 	}
@@ -185,11 +223,7 @@ func stageError(err error) error {
 	if err == nil {
 		return nil
 	}
-	errno, ok := err.(syscall.Errno) //nolint:errorlint // package syscall returns bare Errnos
-	if !ok {
-		errno = syscall.EIO
-	}
-	return &Error{Step: StepStage, Errno: errno}
+	return &Error{Step: StepStage, Errno: errnoOf(err)}
 }
 
 func orEIO(err error) error {

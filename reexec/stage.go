@@ -1,6 +1,7 @@
 package reexec
 
 import (
+	"errors"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -11,12 +12,12 @@ import (
 func init() {
 	if v, ok := syscall.Getenv(stageEnv); ok && v == stageEnvFD {
 		runStage()
-		exit(0)
+		exit(125) // nobody looks, unless somebody set the variable by hand
 	}
 }
 
-// runStage is the stage from its first line of Go to its end. It returns early, to exit, when the shim
-// closes the socket: the run was called off.
+// runStage is the stage from its first line of Go to its end. It returns when the program is started, and
+// early when the shim closes the socket: the run was called off.
 func runStage() {
 	runtime.LockOSThread() // the signal mask and the clone are this thread's
 	if errno := closeOnExecFrom(stageFD); errno != 0 {
@@ -41,13 +42,10 @@ func runStage() {
 		return
 	}
 	c.join(mode, fds)
-	var ts syscall.Timespec
-	monotonic(&ts)
-	pid, errno := c.launch()
-	if errno != 0 {
+	c.started.nanos = monotonic()
+	if errno := c.launch(); errno != 0 {
 		fail(StepClone, errno)
 	}
-	send(record{step: stepStarted, pid: int64(pid), nanos: ts.Nano()})
 	runtime.KeepAlive(c)
 }
 
@@ -67,12 +65,15 @@ func receiveSpec() (*Spec, bool) {
 func receiveJoin() (mode uint64, fds []int, ok bool) {
 	var b [8]byte
 	oob := make([]byte, 256) // room for 60 descriptors; there are at most 14 v1 hierarchies
-	n, oobn, _, _, err := syscall.Recvmsg(stageFD, b[:], oob, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_WAITALL)
-	for err == syscall.EINTR { //nolint:errorlint // a bare Errno from syscall
-		n, oobn, _, _, err = syscall.Recvmsg(stageFD, b[:], oob, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_WAITALL)
+	n, oobn, flags, _, err := syscall.Recvmsg(stageFD, b[:], oob, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_WAITALL)
+	for err == syscall.EINTR {
+		n, oobn, flags, _, err = syscall.Recvmsg(stageFD, b[:], oob, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_WAITALL)
 	}
 	if err != nil || n < len(b) {
 		return 0, nil, false
+	}
+	if flags&syscall.MSG_CTRUNC != 0 { // too few free descriptors here: a group would silently not be joined
+		fail(StepJoin, syscall.EMFILE)
 	}
 	messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
@@ -90,10 +91,13 @@ func receiveJoin() (mode uint64, fds []int, ok bool) {
 // exist: so that "not found" is told apart from an interpreter that is missing.
 func lookup(name string, env []string) (string, syscall.Errno) {
 	var st syscall.Stat_t
-	if hasSlash(name) {
+	failure := syscall.ENOENT
+	if name == "" {
+		return "", failure
+	}
+	if hasByte(name, '/') {
 		return name, errnoOf(syscall.Stat(name, &st))
 	}
-	failure := syscall.ENOENT
 	for rest, more := pathOf(env), true; more; {
 		var dir string
 		dir, rest, more = cutColon(rest)
@@ -101,7 +105,10 @@ func lookup(name string, env []string) (string, syscall.Errno) {
 			dir = "." // POSIX: a zero-length prefix is the current directory
 		}
 		path := dir + "/" + name
-		if syscall.Stat(path, &st) != nil {
+		if err := syscall.Stat(path, &st); err != nil {
+			if errnoOf(err) == syscall.EACCES {
+				failure = syscall.EACCES // a directory that can't be searched may have it
+			}
 			continue
 		}
 		const xOK, atEaccess = 1, 0x200
@@ -117,20 +124,11 @@ const atFdcwd = -100
 
 func pathOf(env []string) string {
 	for _, kv := range env {
-		if len(kv) > 5 && kv[:5] == "PATH=" {
+		if len(kv) >= 5 && kv[:5] == "PATH=" {
 			return kv[5:]
 		}
 	}
 	return "/bin:/usr/bin"
-}
-
-func hasSlash(s string) bool {
-	for i := range len(s) {
-		if s[i] == '/' {
-			return true
-		}
-	}
-	return false
 }
 
 func cutColon(s string) (before, after string, found bool) {
@@ -180,30 +178,28 @@ func parseUint(s string) (n uintptr, ok bool) {
 	return n, len(s) > 0
 }
 
-func monotonic(ts *syscall.Timespec) {
+func monotonic() int64 {
 	const clockMonotonic = 1
-	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(ts)), 0)
-}
-
-func send(r record) {
-	_, _ = syscall.Write(stageFD, r.bytes()) // a shim that is gone has nobody to tell
+	var ts syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
 }
 
 func fail(step Step, errno syscall.Errno) {
-	send(record{step: step, errno: uint32(errno)})
+	r := record{step: step, errno: uint32(errno)}
+	_, _ = syscall.Write(stageFD, r.bytes()) // a shim that is gone has nobody to tell
 	exit(1)
 }
 
 func exit(code int) { syscall.Exit(code) }
 
+// errnoOf is the errno of an error of package syscall.
 func errnoOf(err error) syscall.Errno {
-	if err == nil {
-		return 0
+	var errno syscall.Errno
+	if err != nil && !errors.As(err, &errno) {
+		return syscall.EIO
 	}
-	if errno, ok := err.(syscall.Errno); ok { //nolint:errorlint // package syscall returns bare Errnos
-		return errno
-	}
-	return syscall.EIO
+	return errno
 }
 
 // originalNofile is the RLIMIT_NOFILE that the program has to see, or nil if it is unknown.

@@ -1,0 +1,207 @@
+package reexec
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is all three processes: the shim, because the tests call Start; the stage, because
+// package reexec is in it; and, where a test needs one, its own helper program.
+
+// generous bounds what should take milliseconds. Only a hang exceeds it, also under slow emulation.
+const generous = 20 * time.Second
+
+const helperEnv = "REEXEC_TEST_HELPER"
+
+// helpers are the programs that the test binary turns into when helperEnv names one.
+var helpers = map[string]func(){
+	"count-args": countArgs,
+	"launch":     launchAndExit,
+	"leave":      launchAndLinger,
+}
+
+// usedHelpers has those that a test asked for: a helper that nobody uses any more is a mistake.
+var usedHelpers sync.Map
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(helperEnv); name != "" {
+		helper, ok := helpers[name]
+		if !ok {
+			fatalf("no helper %q", name)
+		}
+		helper()
+		os.Exit(0)
+	}
+	// With the race detector a process sleeps a second before it exits. The stage gets none of this.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
+	code := m.Run()
+	if code == 0 && wholeRun() {
+		for name := range helpers {
+			if _, ok := usedHelpers.Load(name); !ok {
+				fatalf("helper %q is unused", name)
+			}
+		}
+	}
+	os.Exit(code)
+}
+
+func wholeRun() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz", "test.fuzzworker"} {
+		if v := flag.Lookup(name).Value.String(); v != "" && v != "false" {
+			return false
+		}
+	}
+	return true
+}
+
+func fatalf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "reexec test: "+format+"\n", args...)
+	os.Exit(2)
+}
+
+// helper returns the environment entry that makes the test binary the named program.
+func helper(name string) string {
+	usedHelpers.Store(name, true)
+	return helperEnv + "=" + name
+}
+
+// self is the path of the test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// lock does what Start asks of its caller.
+func lock(t *testing.T) {
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+}
+
+// start starts a stage whose program will write to stdout, or to the test's own if that is nil. A stage
+// that hangs is killed, so that the test fails instead of hanging too.
+func start(t *testing.T, stdout *os.File) *Stage {
+	t.Helper()
+	if stdout != nil {
+		defer redirectStdout(t, stdout)()
+	}
+	stage, err := Start()
+	if err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	process, err := os.FindProcess(stage.pid) // a pidfd, where there is one: the pid may be reused
+	if err != nil {
+		t.Fatal(err)
+	}
+	fired := make(chan struct{})
+	watchdog := time.AfterFunc(generous, func() {
+		if process.Kill() == nil {
+			t.Errorf("the stage was still there after %v", generous)
+		}
+		close(fired)
+	})
+	t.Cleanup(func() {
+		if !watchdog.Stop() {
+			<-fired // Errorf panics once the test has ended
+		}
+	})
+	return stage
+}
+
+// redirectStdout makes file descriptor 1 until the returned function is called. A Spec has no
+// redirection: the program gets this process's 0, 1 and 2.
+func redirectStdout(t *testing.T, file *os.File) (restore func()) {
+	t.Helper()
+	saved, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Dup3(int(file.Fd()), 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Dup3(saved, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(saved)
+	}
+}
+
+// outcome is what became of a program.
+type outcome struct {
+	Program
+	out    string
+	status unix.WaitStatus
+	usage  unix.Rusage
+}
+
+// run launches a program, waits for it, and fails if anything of it is left.
+func run(t *testing.T, spec *Spec, join Join) outcome {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	stage := start(t, file)
+	if err := stage.Prepare(spec); err != nil {
+		stage.Abort()
+		t.Fatalf("Prepare: %v", err)
+	}
+	var o outcome
+	if o.Program, err = stage.Launch(join); err != nil {
+		t.Fatalf("Launch: %v", err)
+	}
+	o.status, o.usage = wait(t, o.PID)
+	noChildren(t)
+	out, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.out = string(out)
+	return o
+}
+
+// output runs a program that has to succeed.
+func output(t *testing.T, spec *Spec, join Join) string {
+	t.Helper()
+	o := run(t, spec, join)
+	if !o.status.Exited() || o.status.ExitStatus() != 0 {
+		t.Fatalf("%q ended with wait status %#x", spec.Args, o.status)
+	}
+	return o.out
+}
+
+func wait(t *testing.T, pid int) (status unix.WaitStatus, usage unix.Rusage) {
+	t.Helper()
+	for {
+		got, err := unix.Wait4(pid, &status, 0, &usage)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || got != pid {
+			t.Fatalf("wait4(%d) = %d, %v: the program is not this process's child", pid, got, err)
+		}
+		return status, usage
+	}
+}
+
+// noChildren fails if this process has a child, running or zombie.
+func noChildren(t *testing.T) {
+	t.Helper()
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); !errors.Is(err, unix.ECHILD) {
+		t.Errorf("a child is left: wait4(-1) = %d, %v (0: it is running)", pid, err)
+	}
+}

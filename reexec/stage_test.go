@@ -1,0 +1,174 @@
+package reexec
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestAbort(t *testing.T) {
+	marker := t.TempDir() + "/ran"
+	spec := &Spec{Args: []string{"/bin/sh", "-c", `: > "$0"`, marker}}
+	for name, prepare := range map[string]bool{"without Prepare": false, "after Prepare": true} {
+		t.Run(name, func(t *testing.T) {
+			lock(t)
+			before := countFDs(t)
+			stage, err := Start() // without start's watchdog, which has a descriptor too
+			if err != nil {
+				t.Fatal(err)
+			}
+			if prepare {
+				if err := stage.Prepare(spec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stage.Abort()
+			noChildren(t)
+			stage.Abort() // the second one must not close what reused the descriptor
+			reused, err := os.Open("/dev/null")
+			if err != nil {
+				t.Fatal(err)
+			}
+			stage.Abort()
+			if err := reused.Close(); err != nil {
+				t.Errorf("Abort closed a descriptor that is not its own: %v", err)
+			}
+			if _, err := os.Stat(marker); err == nil {
+				t.Error("the program ran")
+			}
+			if after := countFDs(t); after != before {
+				t.Errorf("%d descriptors before, %d after", before, after)
+			}
+		})
+	}
+}
+
+// A stage that dies, of the OOM killer say, is an error at once, at whatever point it dies.
+func TestStageKilled(t *testing.T) {
+	spec := &Spec{Args: []string{"/bin/true"}}
+	t.Run("before Prepare", func(t *testing.T) {
+		lock(t)
+		stage := start(t, nil)
+		killStage(t, stage)
+		checkStageError(t, stage.Prepare(spec))
+		_, err := stage.Launch(Join{})
+		checkStageError(t, err)
+		noChildren(t)
+	})
+	t.Run("before Prepare, then Abort", func(t *testing.T) {
+		lock(t)
+		stage := start(t, nil)
+		killStage(t, stage)
+		checkStageError(t, stage.Prepare(spec))
+		stage.Abort()
+		noChildren(t)
+	})
+	t.Run("before Launch", func(t *testing.T) {
+		lock(t)
+		stage := start(t, nil)
+		if err := stage.Prepare(spec); err != nil {
+			t.Fatal(err)
+		}
+		killStage(t, stage)
+		_, err := stage.Launch(Join{})
+		checkStageError(t, err)
+		noChildren(t)
+	})
+}
+
+func killStage(t *testing.T, stage *Stage) {
+	t.Helper()
+	if err := unix.Kill(stage.pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	// Wait until it is dead, and leave it to be reaped.
+	if err := unix.Waitid(unix.P_PID, stage.pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkStageError(t *testing.T, err error) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Step != StepStage || e.Errno == 0 {
+		t.Errorf("got %#v, want an *Error with StepStage", err)
+	}
+}
+
+// Launch promises that on error nothing is running. A stage may die between clone3 and its report: a
+// Ctrl-C, for one, is delivered to its other threads. The test stops it right there, with ptrace.
+func TestStageKilledAfterClone(t *testing.T) {
+	lock(t)
+	stage := start(t, nil)
+	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
+		t.Fatal(err)
+	}
+	attached, done := make(chan error), make(chan int, 1)
+	go killAtClone(stage.pid, attached, done)
+	if err := <-attached; errors.Is(err, unix.EPERM) {
+		stage.Abort()
+		t.Skip("requires ptrace")
+	} else if err != nil {
+		stage.Abort()
+		t.Fatal(err)
+	}
+	program, err := stage.Launch(Join{})
+	born := <-done
+	if born <= 0 {
+		t.Fatalf("no process was seen to be created: Launch = %+v, %v", program, err)
+	}
+	if err == nil && program.PID != born {
+		t.Errorf("Launch = %+v, but the program is %d", program, born)
+	}
+	if err != nil {
+		checkStageError(t, err)
+		if unix.Kill(born, 0) == nil {
+			t.Errorf("Launch failed, %v, yet the program is there, as process %d", err, born)
+		}
+	}
+	if unix.Kill(born, unix.SIGKILL) == nil {
+		wait(t, born)
+	}
+	noChildren(t)
+}
+
+// killAtClone traces the stage, kills it in the moment in which the program has been created, and sends
+// the program's pid. All of a tracer's calls must come from one thread.
+func killAtClone(stage int, attached chan<- error, done chan<- int) {
+	runtime.LockOSThread() // for good: the thread ends with the goroutine
+	const events = unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(stage), 0, events, 0, 0)
+	if errno != 0 {
+		attached <- errno
+		return
+	}
+	attached <- nil
+	for {
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(stage, &status, unix.WALL, nil); err != nil || !status.Stopped() {
+			done <- 0
+			return
+		}
+		created, err := unix.PtraceGetEventMsg(stage)
+		if status.TrapCause() <= 0 || err != nil {
+			_ = unix.PtraceCont(stage, 0)
+			continue
+		}
+		// It is traced as well, and stops by itself.
+		_, _ = unix.Wait4(int(created), nil, unix.WALL, nil)
+		_, notThread := os.Stat(fmt.Sprintf("/proc/%d/task/%d", stage, created))
+		if notThread == nil { // one of the Go runtime's
+			_ = unix.PtraceDetach(int(created))
+			_ = unix.PtraceCont(stage, 0)
+			continue
+		}
+		_ = unix.Kill(stage, unix.SIGKILL)
+		_ = unix.PtraceDetach(int(created))
+		done <- int(created)
+		return
+	}
+}
