@@ -2,6 +2,8 @@ package cgroup
 
 import (
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -9,7 +11,7 @@ import (
 
 // Create makes a new group at an absolute path below the mount points, such as "/judge/run-1", with the
 // controllers named, or with every one that the host has if none is named. Parents that are missing are
-// made, and removed with the group if nobody else uses them by then.
+// made, and removed with the last group that uses them.
 //
 // A group that is already there is refused (fs.ErrExist): its processes and counters are somebody
 // else's. On error nothing is left behind.
@@ -41,7 +43,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 	return g, nil
 }
 
-// Open is a group that exists, with the controllers that it has. Removing it removes only itself.
+// Open is a group that exists, with the controllers that it has.
 func (h *Host) Open(path string) (*Group, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
@@ -71,19 +73,47 @@ func checkPath(p string) error {
 	return nil
 }
 
-// removeAll removes directories, innermost first, that nobody else uses. Who does removes them later.
-func removeAll(dirs []string) {
-	for i := len(dirs) - 1; i >= 0; i-- {
-		_ = unix.Rmdir(dirs[i])
-	}
-}
-
 // A maker makes directories and remembers them, so that a failure half-way leaves nothing behind.
 type maker struct{ parents, leaves []string }
 
 func (m *maker) undo() {
-	removeAll(m.leaves)
-	removeAll(m.parents)
+	for _, leaf := range m.leaves {
+		_ = unix.Rmdir(leaf)
+		removeMade(leaf, m.parents)
+	}
+	for _, dir := range slices.Backward(m.parents) { // those that got no leaf
+		_ = unix.Rmdir(dir)
+	}
+}
+
+// The mark of a parent that Create made, so that whoever is the last to use it removes it. trusted
+// attributes take CAP_SYS_ADMIN; user ones work on cgroup file systems since Linux 5.7.
+var marks = []string{"trusted.cgshim", "user.cgshim"}
+
+func mark(dir string) {
+	for _, name := range marks {
+		if unix.Setxattr(dir, name, []byte("made"), 0) == nil {
+			return
+		}
+	}
+}
+
+func marked(dir string) bool {
+	return slices.ContainsFunc(marks, func(name string) bool {
+		_, err := unix.Getxattr(dir, name, nil)
+		return err == nil
+	})
+}
+
+// removeMade removes the directories above dir that Create made, by whoever's call, up to the first that
+// it did not make, or that somebody else is in: who is removes it later. made are those of one's own, for
+// where marks do not work.
+func removeMade(dir string, made []string) {
+	for dir = filepath.Dir(dir); marked(dir) || slices.Contains(made, dir); dir = filepath.Dir(dir) {
+		if unix.Rmdir(dir) != nil {
+			return
+		}
+	}
 }
 
 // mkdir makes mount+path, which must not exist, and what is missing above it. A parent may vanish at
@@ -114,8 +144,9 @@ func (m *maker) mkdirParents(mount, path string) error {
 		if path[i] != '/' {
 			continue
 		}
-		switch err := unix.Mkdir(mount+path[:i], 0o755); err { //nolint:errorlint // a bare Errno
+		switch err := unix.Mkdir(mount+path[:i], 0o755); err {
 		case nil:
+			mark(mount + path[:i])
 			m.parents = append(m.parents, mount+path[:i])
 		case unix.EEXIST, unix.ENOENT:
 		default:

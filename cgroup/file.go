@@ -77,4 +77,7 @@ func keyed(content, key string) (uint64, bool) {
 	return 0, false
 }
 
-func missing(err error) bool { return errors.Is(err, unix.ENOENT) }
+// missing says that a file is not there, or (ENODEV, on a descriptor opened before) not any more.
+func missing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }
+
+func isGroup(dir string) bool { return unix.Access(dir+"/cgroup.procs", unix.F_OK) == nil }

@@ -2,10 +2,13 @@ package cgroup
 
 import (
 	"context"
+	"errors"
 	"os"
+	"strconv"
 	"sync"
 
 	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 )
 
 // A Group is one control group: a directory on v2, one per hierarchy on v1. Its methods are safe for
@@ -15,8 +18,9 @@ type Group struct {
 	h    hierarchy
 	dirs []string // the group's own directories; processes are looked up in the first
 
-	mu      sync.Mutex
-	parents []string // directories above the group that Create made, outermost first
+	parents []string // directories above the group that its Create made
+
+	removing sync.Mutex
 }
 
 // hierarchy is what differs between v1 and v2.
@@ -50,6 +54,9 @@ func (g *Group) Set(limits Limits) error {
 // Add moves a running process, with all its threads, into the group. Its memory stays charged to where
 // it was. The kernel takes several milliseconds over it.
 func (g *Group) Add(pid int) error {
+	if pid <= 0 { // 0 would be the caller itself, -1 a process that was released
+		return &Error{Op: "add", Value: strconv.Itoa(pid), Err: ErrInvalid}
+	}
 	for _, dir := range g.dirs {
 		if err := cgroups.WriteCgroupProc(dir, pid); err != nil {
 			return &Error{Op: "add", Path: dir, Err: err}
@@ -119,18 +126,28 @@ func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true)
 // Thaw lets the processes continue.
 func (g *Group) Thaw(ctx context.Context) error { return g.h.freeze(ctx, false) }
 
-// Remove removes the group, groups below it, and the parents that Create made if they are empty now. A
-// process that is still in it is an error (EBUSY): see Kill. To remove a group that is gone is none.
+// Remove removes the group, groups below it, and of its parents those that Create made, for this group or
+// another, and that are empty now. A process that is still in it is an error (EBUSY): see Kill. To remove a group that is gone is none.
 func (g *Group) Remove() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.removing.Lock()
+	defer g.removing.Unlock()
+	var errs []error
 	for _, dir := range g.dirs {
-		if err := cgroups.RemovePath(dir); err != nil {
-			return &Error{Op: "remove", Path: dir, Err: err}
+		remove := cgroups.RemovePath // waits a second for processes that are about to be gone
+		if len(errs) > 0 {
+			remove = unix.Rmdir // once is enough
+		}
+		if err := remove(dir); err != nil && !missing(err) {
+			errs = append(errs, &Error{Op: "remove", Path: dir, Err: err})
 		}
 	}
-	removeAll(g.parents)
-	g.parents = nil
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	for _, dir := range g.dirs {
+		removeMade(dir, g.parents)
+	}
+	g.parents = nil // from now on they may be somebody else's
 	return nil
 }
 

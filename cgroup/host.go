@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 )
 
 // Version is the cgroup version in which a host has its controllers.
@@ -117,27 +116,4 @@ func (h *Host) MountPoint(c Controller) string {
 		return ""
 	}
 	return h.mounts[c]
-}
-
-// Prune removes the group at path from every hierarchy in which it has neither processes nor children,
-// and leaves it alone in the others. A run removes the parent that all runs share this way: the last
-// one succeeds.
-func (h *Host) Prune(path string) {
-	for _, mount := range h.mountPoints() {
-		_ = unix.Rmdir(mount + path) // EBUSY: somebody is in it, and removes it later
-	}
-}
-
-// mountPoints lists each hierarchy once, though controllers may share one (cpu,cpuacct).
-func (h *Host) mountPoints() []string {
-	var points []string
-	for _, c := range h.controllers {
-		if p := h.MountPoint(c); !slices.Contains(points, p) {
-			points = append(points, p)
-		}
-	}
-	if h.unified != "" && !slices.Contains(points, h.unified) {
-		points = append(points, h.unified)
-	}
-	return points
 }

@@ -40,20 +40,29 @@ func (g *Group) waitEmpty(ctx context.Context) error {
 
 // killFrozen sends SIGKILL to every process while all are frozen: a frozen process can't exit, so no pid
 // can have become somebody else's between reading the list and the signal. SIGKILL works when they thaw.
+//
+// A group that did not freeze in time is killed all the same: what matters is whether it is empty in the
+// end, and Kill sees to that.
 func killFrozen(ctx context.Context, dir string, freeze func(context.Context, bool) error) error {
-	freezeErr := freeze(ctx, true)
+	freezing, cancel := context.WithTimeout(ctx, freezeTimeout)
+	defer cancel()
+	_ = freeze(freezing, true)
 	pids, err := procs(dir)
 	for _, pid := range pids {
 		if killErr := unix.Kill(pid, unix.SIGKILL); killErr != nil && !errors.Is(killErr, unix.ESRCH) {
 			err = errors.Join(err, &Error{Op: "kill", Path: dir, Err: killErr})
 		}
 	}
-	thawErr := freeze(ctx, false)
-	if len(pids) == 0 {
-		return errors.Join(err, thawErr)
+	// Even if ctx is over: a frozen group does not die.
+	thawErr := freeze(context.WithoutCancel(ctx), false)
+	if missing(thawErr) || errors.Is(thawErr, ErrNoController) {
+		thawErr = nil // removed by now; or there is no freezer, and nothing to thaw
 	}
-	return errors.Join(err, freezeErr, thawErr)
+	return errors.Join(err, thawErr)
 }
+
+// freezeTimeout is for one attempt at freezing; v1 can take long over many processes that fork.
+const freezeTimeout = 500 * time.Millisecond
 
 // writeKill kills through cgroup.kill (since Linux 5.14); false if the kernel has none.
 func writeKill(dir string) (bool, error) {
@@ -70,16 +79,26 @@ func freezeV2(ctx context.Context, dir string, frozen bool) error {
 	if frozen {
 		value, want = "1", 1
 	}
-	if err := writeFile(dir+"/cgroup.freeze", value); err != nil {
-		return err
-	}
-	for delay := 50 * time.Microsecond; ; delay = min(2*delay, 20*time.Millisecond) {
+	return settle(ctx, dir, func() (bool, error) {
+		if err := writeFile(dir+"/cgroup.freeze", value); err != nil {
+			return false, err
+		}
 		content, err := readFile(dir + "/cgroup.events")
 		if err != nil {
-			return err
+			return false, err
 		}
-		if state, ok := keyed(content, "frozen"); !ok || state == want {
-			return nil
+		state, ok := keyed(content, "frozen")
+		return !ok || state == want, nil
+	})
+}
+
+// settle repeats an attempt, with growing pauses, until it succeeds. It writes the wanted state each
+// time: somebody else may have asked for the other one in between.
+func settle(ctx context.Context, dir string, attempt func() (done bool, err error)) error {
+	for delay := 50 * time.Microsecond; ; delay = min(2*delay, 20*time.Millisecond) {
+		done, err := attempt()
+		if err != nil || done {
+			return err
 		}
 		select {
 		case <-ctx.Done():

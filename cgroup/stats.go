@@ -16,7 +16,7 @@ func (f Figure) Known() bool { return f.Source != "" }
 type Stats struct {
 	MemoryCurrent Figure // bytes charged now
 	MemoryPeak    Figure // bytes, the most ever charged; charges come in batches of 64 pages per CPU
-	MemoryHits    Figure // how often the memory limit was reached, reclaim that succeeded included
+	MemoryHits    Figure // how often the memory limit was reached, reclaim that succeeded included; never 0 on v1
 	SwapPeak      Figure // bytes
 	OOMKills      Figure // processes that the kernel killed for lack of memory
 	CPUUsage      Figure // nanoseconds, user and system, all processes, those that are gone included

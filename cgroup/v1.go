@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/fs"
@@ -67,13 +68,13 @@ func (g *v1) addUnified(m *maker, mount, path string) {
 
 func openV1(h *Host, path string) (*v1, []string, error) {
 	g := &v1{of: map[Controller]string{}}
-	if h.unified != "" && cgroups.PathExists(h.unified+path) {
+	if h.unified != "" && isGroup(h.unified+path) {
 		g.unified = h.unified + path
 		g.all = []string{g.unified}
 	}
 	for _, c := range h.controllers {
 		dir := h.mounts[c] + path
-		if !cgroups.PathExists(dir) {
+		if !isGroup(dir) {
 			continue
 		}
 		g.of[c] = dir
@@ -181,14 +182,18 @@ func (g *v1) freeze(ctx context.Context, frozen bool) error {
 	if !ok {
 		return &Error{Op: "freeze", Value: string(Freezer), Err: ErrNoController}
 	}
-	state := cgroups.Thawed
+	state := "THAWED"
 	if frozen {
-		state = cgroups.Frozen
+		state = "FROZEN"
 	}
-	if err := (&fs.FreezerGroup{}).Set(dir, &cgroups.Resources{Freezer: state}); err != nil {
-		return &Error{Op: "freeze", Path: dir, Err: err}
-	}
-	return nil
+	// Not through the cgroups library: it thaws every now and then, which lets a fork bomb go on.
+	return settle(ctx, dir, func() (bool, error) {
+		if err := writeFile(dir+"/freezer.state", state); err != nil {
+			return false, err
+		}
+		now, err := readFile(dir + "/freezer.state")
+		return strings.TrimSpace(now) == state, err
+	})
 }
 
 func (g *v1) signalAll(ctx context.Context) error {
@@ -210,7 +215,9 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
 		s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
 		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
-		s.MemoryHits = r.number(dir+"/memory.failcnt", 1)
+		if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
+			s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
+		}
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OOMKills})
 	}
@@ -246,7 +253,8 @@ func scaleCPU(s *Stats) {
 		s.CPUUser.Value = s.CPUUsage.Value
 		return
 	}
-	s.CPUSystem.Value = uint64(float64(s.CPUUsage.Value) * (float64(system) / (float64(user) + float64(system))))
+	share := float64(system) / (float64(user) + float64(system))
+	s.CPUSystem.Value = min(uint64(float64(s.CPUUsage.Value)*share), s.CPUUsage.Value) // a float rounds up, too
 	s.CPUUser.Value = s.CPUUsage.Value - s.CPUSystem.Value
 }
 

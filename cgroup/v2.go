@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,11 +45,15 @@ func openV2(h *Host, path string) (*v2, []string, error) {
 }
 
 // enable makes the controllers available in the group at path, by enabling them in subtree_control from
-// the root down to its parent. In the common case they are, and it costs one read.
+// the root down to its parent. In the common case they are, and it costs a look at each one's files.
+//
+// The files are what counts: cgroup.controllers and cgroup.subtree_control are read without the lock
+// under which the kernel enables, and may list a controller whose files another process's write is still
+// making. The parent's write takes that lock, so after it the files are there.
 func enable(mount, path string, controllers []Controller) error {
-	absent, err := lacking(mount+path, "cgroup.controllers", controllers)
-	if err != nil || len(absent) == 0 {
-		return err
+	dir := mount + path
+	if len(withoutFiles(dir, controllers)) == 0 {
+		return nil
 	}
 	for i := range len(path) {
 		if path[i] != '/' {
@@ -58,7 +63,23 @@ func enable(mount, path string, controllers []Controller) error {
 			return err
 		}
 	}
+	if late := withoutFiles(dir, controllers); len(late) > 0 {
+		return enableAgain(filepath.Dir(dir), late)
+	}
 	return nil
+}
+
+// enableAgain enables what is enabled already, to wait until the kernel is done with it.
+func enableAgain(dir string, controllers []Controller) error {
+	return writeFile(dir+"/cgroup.subtree_control", "+"+strings.Join(names(controllers), " +"))
+}
+
+// withoutFiles returns the controllers whose files are not in dir.
+func withoutFiles(dir string, controllers []Controller) []Controller {
+	file := map[Controller]string{Memory: "memory.max", PIDs: "pids.max", CPU: "cpu.max", CPUSet: "cpuset.cpus", IO: "io.max"}
+	return slices.DeleteFunc(slices.Clone(controllers), func(c Controller) bool {
+		return c.builtIn() || unix.Access(dir+"/"+file[c], unix.F_OK) == nil
+	})
 }
 
 // enableIn enables controllers for the children of dir.

@@ -1,0 +1,198 @@
+package cgroup
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What the kernel says after Set. The files of both versions: the machine has those of one.
+func TestSet(t *testing.T) {
+	h := testHost(t)
+	for _, test := range []struct {
+		name   string
+		limits Limits
+		v1, v2 map[string]string
+	}{
+		{
+			"pids",
+			Limits{PIDs: 7},
+			map[string]string{"pids.max": "7"},
+			map[string]string{"pids.max": "7"},
+		},
+		{
+			"pids most",
+			Limits{PIDs: maxPIDs},
+			map[string]string{"pids.max": "4194304"},
+			map[string]string{"pids.max": "4194304"},
+		},
+		{
+			"cpus",
+			Limits{CPUs: 0.5},
+			map[string]string{"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"},
+			map[string]string{"cpu.max": "50000 100000"},
+		},
+		{
+			"cpus least",
+			Limits{CPUs: minCPUs},
+			map[string]string{"cpu.cfs_quota_us": "1000"},
+			map[string]string{"cpu.max": "1000 100000"},
+		},
+		{
+			"cpus most",
+			Limits{CPUs: maxCPUs},
+			map[string]string{"cpu.cfs_quota_us": "104857600000"},
+			map[string]string{"cpu.max": "104857600000 100000"},
+		},
+		{
+			"weight",
+			Limits{CPUWeight: 1},
+			map[string]string{"cpu.shares": "2"},
+			map[string]string{"cpu.weight": "1"},
+		},
+		{
+			"weight most",
+			Limits{CPUWeight: 10000},
+			map[string]string{"cpu.shares": "262144"},
+			map[string]string{"cpu.weight": "10000"},
+		},
+		{
+			"shares",
+			Limits{CPUShares: 2048},
+			map[string]string{"cpu.shares": "2048"},
+			map[string]string{"cpu.weight": strconv.FormatUint((&Limits{CPUShares: 2048}).weight(), 10)},
+		},
+		{
+			"cpuset",
+			Limits{CPUSetCPUs: "0", CPUSetMems: "0"},
+			map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"},
+			map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"},
+		},
+		{
+			"several",
+			Limits{Memory: 64 << 20, PIDs: 3, CPUs: 1},
+			map[string]string{"memory.limit_in_bytes": "67108864", "pids.max": "3", "cpu.cfs_quota_us": "100000"},
+			map[string]string{"memory.max": "67108864", "pids.max": "3", "cpu.max": "100000 100000"},
+		},
+		// v1 has no such file: it does nothing there, and is no error.
+		{"oom group", Limits{OOMGroup: true}, nil, map[string]string{"memory.oom.group": "1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := create(t, h, testPath(t))
+			set(t, g, test.limits)
+			checkFiles(t, h, g, test.v1, test.v2)
+			set(t, g, Limits{}) // leaves everything as it is
+			checkFiles(t, h, g, test.v1, test.v2)
+		})
+	}
+}
+
+func checkFiles(t *testing.T, h *Host, g *Group, v1, v2 map[string]string) {
+	t.Helper()
+	want := v1
+	if h.Version() == V2 {
+		want = v2
+	}
+	for file, content := range want {
+		if got := kernelFile(t, h, g, file); got != content {
+			t.Errorf("%s = %q, want %q", file, got, content)
+		}
+	}
+}
+
+func TestSetUnlimited(t *testing.T) {
+	h := testHost(t)
+	g := create(t, h, testPath(t))
+	set(t, g, Limits{PIDs: 7, CPUs: 0.5})
+	set(t, g, Limits{PIDs: Unlimited, CPUs: Unlimited})
+	checkFiles(t, h, g,
+		map[string]string{"pids.max": "max", "cpu.cfs_quota_us": "-1"},
+		map[string]string{"pids.max": "max", "cpu.max": "max 100000"})
+}
+
+// The kernel's refusal comes through, with what was refused.
+func TestSetRefused(t *testing.T) {
+	h := testHost(t)
+	g := create(t, h, testPath(t))
+	err := g.Set(Limits{CPUSetCPUs: "100000"})
+	var typed *Error
+	if !errors.As(err, &typed) || typed.Value != "100000" || !strings.HasSuffix(typed.Path, "/cpuset.cpus") {
+		t.Errorf("Set = %v, want the value and the file", err)
+	}
+}
+
+// The kernel refuses RAM above RAM+swap, so that on v1 the order of two writes depends on where from and
+// where to: every pair of these, in both directions.
+func TestSetMemory(t *testing.T) {
+	h := testHost(t)
+	g := create(t, h, testPath(t))
+	steps := []Limits{
+		{Memory: 64 << 20},
+		{Memory: 128 << 20},
+		{Memory: 64 << 20, Swap: 64 << 20},
+		{Memory: 32 << 20, Swap: Unlimited},
+		{Memory: 256 << 20, Swap: 4096},
+		{Memory: Unlimited},
+		{Memory: Unlimited, Swap: Unlimited},
+	}
+	for _, from := range steps {
+		for _, to := range steps {
+			set(t, g, from)
+			if err := g.Set(to); err != nil {
+				t.Errorf("from %d+%d to %d+%d: %v", from.Memory, from.Swap, to.Memory, to.Swap, err)
+				continue
+			}
+			checkMemory(t, h, g, to)
+		}
+	}
+}
+
+func checkMemory(t *testing.T, h *Host, g *Group, l Limits) {
+	t.Helper()
+	ram, swap, swapLimit := "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", l.Memory+l.Swap
+	if h.Version() == V2 {
+		ram, swap, swapLimit = "memory.max", "memory.swap.max", l.Swap
+	}
+	if l.Memory == Unlimited || l.Swap == Unlimited {
+		swapLimit = Unlimited
+	}
+	if got := memoryLimit(t, h, g, ram); got != l.Memory {
+		t.Errorf("%s = %d, want %d", ram, got, l.Memory)
+	}
+	if !exists(dirOf(h, g, Memory) + "/" + swap) {
+		return // no swap accounting (swapaccount=0)
+	}
+	if got := memoryLimit(t, h, g, swap); got != swapLimit {
+		t.Errorf("%s = %d, want %d", swap, got, swapLimit)
+	}
+}
+
+func memoryLimit(t *testing.T, h *Host, g *Group, file string) int64 {
+	t.Helper()
+	text := kernelFile(t, h, g, file)
+	if text == "max" {
+		return Unlimited
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n > math.MaxInt64-65536 { // v1: the most pages that there are, in bytes
+		return Unlimited
+	}
+	return n
+}
+
+func TestSetControllerNotInGroup(t *testing.T) {
+	h := testHost(t)
+	requireVersion(t, h, V1) // a v2 group may have more than it was asked for: others enabled it
+	g := create(t, h, testPath(t), PIDs)
+	for _, limits := range []Limits{{Memory: 1 << 20}, {CPUs: 1}, {CPUSetCPUs: "0"}, {IO: []IOLimit{{Major: 8, ReadBPS: 1}}}} {
+		if err := g.Set(limits); !errors.Is(err, ErrNoController) {
+			t.Errorf("Set(%+v) = %v, want ErrNoController", limits, err)
+		}
+	}
+	set(t, g, Limits{PIDs: 3})
+}
