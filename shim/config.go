@@ -37,7 +37,7 @@ type Config struct {
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string
 	// Parent is the cgroup path above it, such as "/judge". Empty is DefaultParent. What is missing of
-	// it is created, and removed after the run unless it is in use by then.
+	// it is created, and removed by the last run that uses it.
 	Parent string
 
 	// Signals are forwarded to the program. SIGTERM, SIGINT, SIGHUP and SIGQUIT also cancel the run. Nil
@@ -93,8 +93,7 @@ func configError(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
 }
 
-// checkName keeps a run's name inside one directory, printable, and clear of the kernel's own files,
-// which all have a dot after a controller's name ("memory.max", "cgroup.procs").
+// checkName keeps a run's name inside one directory, and printable.
 func checkName(name string) error {
 	if len(name) > maxName {
 		return configError("name is longer than %d bytes: %.40q", maxName, name)

@@ -42,12 +42,16 @@ func errnoName(errno unix.Errno) string {
 	return strconv.Itoa(int(errno))
 }
 
-// message puts the step first, unless the error says it itself.
+// message puts the step first, unless the error says it itself, or is about the caller's own words.
 func message(step string, err error) string {
-	if text := err.Error(); strings.HasPrefix(text, step) || step == "config" {
-		return strings.TrimPrefix(text, ErrConfig.Error()+": ")
+	text := err.Error()
+	if words, ok := strings.CutPrefix(text, ErrConfig.Error()+": "); ok {
+		return words
 	}
-	return step + ": " + err.Error()
+	if step == "usage" || strings.HasPrefix(text, step) {
+		return text
+	}
+	return step + ": " + text
 }
 
 // launchError names the step at which the launch failed, and for a join the file. A spec that could not
@@ -101,6 +105,8 @@ func hint(step string, err error) string {
 		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "boot with swapaccount=1, or turn swap off"
+	case step == "join" && errors.Is(err, unix.EOPNOTSUPP):
+		return "the parent cgroup is threaded: choose a --parent of type domain"
 	case errors.Is(err, cgroup.ErrNotEmpty):
 		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer"
 	case errors.Is(err, fs.ErrExist):
@@ -125,9 +131,7 @@ func launchHint(e *reexec.Error) string {
 		return "it is a directory, or not executable (chmod +x), or on a file system mounted noexec"
 	case e.Step == reexec.StepExec && e.Errno == unix.E2BIG:
 		return "arguments and environment are longer than the kernel allows, see execve(2)"
-	case e.Step == reexec.StepJoin && e.Errno == unix.EOPNOTSUPP:
-		return "the parent cgroup is threaded: choose a --parent of type domain"
-	case e.Step == reexec.StepStage:
+	case e.Step == reexec.StepStage && e.Errno == unix.ENOENT:
 		return "cgshim starts itself again through /proc/self/exe: is /proc mounted?"
 	}
 	return ""

@@ -3,6 +3,7 @@ package shim
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strconv"
 	"time"
 )
@@ -115,12 +116,14 @@ const (
 // one of the constants above.
 func (r *Result) ExitStatus() int {
 	switch {
+	case r.Error != nil && r.Error.exitStatus != 0:
+		return r.Error.exitStatus
+	case r.Verdict == Failed:
+		return ExitFailed
 	case r.ExitCode != nil:
 		return *r.ExitCode
 	case r.Signal != nil:
 		return exitSignalBase + *r.Signal
-	case r.Error != nil && r.Error.exitStatus != 0:
-		return r.Error.exitStatus
 	}
 	return ExitFailed
 }
@@ -140,7 +143,7 @@ func (r *Result) JSON(pretty bool) []byte {
 }
 
 func newResult(cfg *Config) *Result {
-	r := &Result{
+	return &Result{
 		Type:          "result",
 		SchemaVersion: SchemaVersion,
 		LimitsHit:     []string{},
@@ -151,21 +154,31 @@ func newResult(cfg *Config) *Result {
 			MemBytes:        cfg.Limits.Memory,
 			SwapBytes:       cfg.Limits.Swap,
 			PIDs:            cfg.Limits.PIDs,
-			CPUs:            cfg.Limits.CPUs,
+			CPUs:            finite(cfg.Limits.CPUs),
 			CPUWeight:       cfg.Limits.CPUWeight,
 			CPUShares:       cfg.Limits.CPUShares,
 			CPUTimeSeconds:  Seconds(cfg.CPUTime.Seconds()),
 			WallTimeSeconds: Seconds(cfg.WallTime.Seconds()),
 		},
 	}
-	return r
 }
 
-// FailedResult is the result of a run that was refused before it began, for a caller that parses flags.
-func FailedResult(cfg *Config, step, message, hint string) *Result {
+// finite keeps what JSON has no word for out of the report on a configuration that was refused for it.
+func finite(f float64) float64 {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0
+	}
+	return f
+}
+
+// UsageError is the result for a caller that could not make a Config of what it was given.
+func UsageError(cfg *Config, err error) *Result {
 	r := newResult(cfg)
 	r.Verdict = Failed
-	r.Error = &ErrorInfo{Step: step, Message: message, Hint: optional(hint), exitStatus: ExitFailed}
+	r.Error = &ErrorInfo{
+		Step: "usage", Message: message("usage", err), Hint: optional("cgshim --help lists the flags"),
+		exitStatus: ExitFailed,
+	}
 	return r
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path"
 	"runtime"
 	"time"
 
@@ -35,6 +36,8 @@ type run struct {
 
 	killedFor Verdict // the limit that ended the run; "" if none did
 	cancelled bool
+	broken    bool // a limit could not be enforced any more
+	immortal  bool // something did not die of SIGKILL in time
 }
 
 // Run runs a program and returns when it, everything it started, and its cgroups are gone. The end of
@@ -58,7 +61,7 @@ func Run(ctx context.Context, cfg Config) *Result {
 func (r *run) setup() (step string, err error) {
 	cfg := r.cfg
 	if err := cfg.Validate(); err != nil {
-		return "config", err
+		return "usage", err
 	}
 	stage, err := reexec.Start()
 	if err != nil {
@@ -96,11 +99,11 @@ func (r *run) makeGroup() (step string, err error) {
 	}
 	version := int(r.host.Version())
 	r.result.CgroupVersion = &version
-	path := r.path()
-	if r.group, err = r.host.Create(path, r.controllers()...); err != nil {
+	where := r.path()
+	if r.group, err = r.host.Create(where, r.controllers()...); err != nil {
 		return "cgroup", err
 	}
-	r.result.Cgroup = &path
+	r.result.Cgroup = &where
 	limits := cfg.Limits
 	limits.OOMGroup = limits.Memory != 0
 	if err := r.group.Set(limits); err != nil {
@@ -120,14 +123,11 @@ func (r *run) path() string {
 	if parent == "" {
 		parent = DefaultParent
 	}
-	if parent == "/" {
-		parent = ""
-	}
 	if name == "" {
 		// The pid is for people; containers that share a hierarchy may have the same one.
 		name = fmt.Sprintf("%d-%08x", os.Getpid(), rand.Uint32())
 	}
-	return parent + "/" + name
+	return path.Join(parent, name)
 }
 
 // controllers are those of the limits, and those of the accounting as far as the host has them.
@@ -183,7 +183,7 @@ func (r *run) programStarted() {
 			// WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no
 			// signal of ours can hit a stranger, on kernels without pidfd too.
 			err := unix.Waitid(unix.P_PID, r.program.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if err != unix.EINTR { //nolint:errorlint // a bare Errno
+			if err != unix.EINTR {
 				return
 			}
 		}

@@ -2,6 +2,8 @@ package shim
 
 import (
 	"context"
+	"errors"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -33,7 +35,7 @@ func ForwardedSignals() []os.Signal {
 
 // supervise waits for the program's end, and brings it about when a limit is reached or it is told to.
 func (r *run) supervise(ctx context.Context) {
-	done := ctx.Done()
+	done, signals := ctx.Done(), r.cfg.Signals
 	wall := newTimer(r.cfg.WallTime - time.Since(r.started))
 	defer wall.Stop()
 	if r.cfg.WallTime == 0 {
@@ -56,7 +58,11 @@ func (r *run) supervise(ctx context.Context) {
 			r.ended = time.Now()
 			r.drainSignals()
 			return
-		case sig := <-r.cfg.Signals:
+		case sig, open := <-signals:
+			if !open {
+				signals = nil
+				continue
+			}
 			r.forward(sig, stop)
 		case <-done:
 			done = nil
@@ -64,9 +70,16 @@ func (r *run) supervise(ctx context.Context) {
 		case <-wall.C:
 			r.kill(WallTimeLimit)
 		case <-cpu.C:
-			if rest := r.cpuRest(); rest <= 0 {
+			rest, err := r.cpuRest()
+			switch {
+			case err != nil:
+				// There is nothing left to enforce the limit with.
+				r.noteError("cpu-time", err)
+				r.broken = true
+				r.kill("")
+			case rest <= 0:
 				r.kill(CPUTimeLimit)
-			} else {
+			default:
 				cpu.Reset(max(rest/time.Duration(cpus), cpuCheckMin))
 			}
 		case <-oom:
@@ -75,7 +88,7 @@ func (r *run) supervise(ctx context.Context) {
 		case <-stop.C:
 			r.kill("")
 		}
-		if r.result.Error != nil {
+		if r.immortal {
 			return // what could not be killed can't be waited for
 		}
 	}
@@ -87,15 +100,13 @@ const cpuCheckMin = 500 * time.Microsecond
 
 func newTimer(d time.Duration) *time.Timer { return time.NewTimer(max(d, 0)) }
 
-// cpuRest is what is left of the CPU time. If it can't be read there is nothing to enforce a limit with,
-// so it counts as used up; the error is reported.
-func (r *run) cpuRest() time.Duration {
+// cpuRest is what is left of the CPU time.
+func (r *run) cpuRest() (time.Duration, error) {
 	used, err := r.group.CPUUsage()
-	if err != nil || !used.Known() {
-		r.noteError("cpu-time", err)
-		return 0
+	if err == nil && !used.Known() {
+		err = errors.New("the kernel does not tell the CPU time used")
 	}
-	return r.cfg.CPUTime - time.Duration(used.Value)
+	return r.cfg.CPUTime - time.Duration(used.Value), err
 }
 
 // cpuCount is how many CPUs the run can keep busy at once, and so how fast it can use up its CPU time.
@@ -109,7 +120,7 @@ func (r *run) cpuCount() int {
 		n = countCPUs(string(online))
 	}
 	if quota := r.cfg.Limits.CPUs; quota > 0 && quota < float64(n) {
-		n = int(quota) + 1
+		n = int(math.Ceil(quota))
 	}
 	return n
 }
@@ -148,7 +159,10 @@ func (r *run) forward(sig os.Signal, stop *time.Timer) {
 func (r *run) drainSignals() {
 	for {
 		select {
-		case sig := <-r.cfg.Signals:
+		case sig, open := <-r.cfg.Signals:
+			if !open {
+				return
+			}
 			r.cancelled = r.cancelled || signalPolicy[sig].cancels
 		default:
 			return
@@ -178,6 +192,7 @@ func (r *run) killGroup() {
 	defer cancel()
 	if err := r.group.Kill(ctx); err != nil {
 		r.noteError("kill", err)
+		r.immortal = true
 	}
 }
 

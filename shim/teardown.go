@@ -45,7 +45,7 @@ func (r *run) killLeftover() {
 		return
 	}
 	var left uint64
-	if populated && r.result.Error == nil {
+	if populated && !r.immortal {
 		if r.killedFor == "" && r.program.PID != 0 {
 			pids, err := r.group.Procs()
 			if err != nil {
@@ -131,16 +131,13 @@ func (r *run) remove() {
 	if err := r.group.Remove(); err != nil {
 		r.noteError("remove", err)
 	}
-	if r.cfg.Parent == "" {
-		r.host.Prune(DefaultParent)
-	}
 }
 
 // classify turns the facts into the verdict.
 func (r *run) classify(ran bool, status unix.WaitStatus) {
 	res := r.result
+	res.Verdict = Failed
 	if !ran {
-		res.Verdict = Failed
 		return
 	}
 	res.WallSeconds = seconds(r.ended.Sub(r.started))
@@ -154,6 +151,7 @@ func (r *run) classify(ran bool, status unix.WaitStatus) {
 		res.ExitCode = &code
 	}
 	switch {
+	case r.broken:
 	case r.killedFor != "":
 		res.Verdict = r.killedFor
 	case res.OOMKills != nil && *res.OOMKills > 0:

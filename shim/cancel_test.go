@@ -1,0 +1,197 @@
+package shim
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// started runs a Config whose program reports that it is ready, and returns when it has.
+func started(t *testing.T, ctx context.Context, cfg Config, wait func()) <-chan *Result {
+	t.Helper()
+	done := make(chan *Result, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	wait()
+	return done
+}
+
+func finished(t *testing.T, done <-chan *Result) *Result {
+	t.Helper()
+	select {
+	case res := <-done:
+		return res
+	case <-time.After(safety):
+		t.Fatal("the run does not end")
+		return nil
+	}
+}
+
+const (
+	diesAtOnce   = `echo >"$0"; exec sleep 10000`
+	ignoresTERM  = `trap "" TERM; echo >"$0"; exec sleep 10000`
+	endsCleanly  = `trap "exit 0" TERM; echo >"$0"; while :; do sleep 0.05; done`
+	exitsOnUSR1  = `trap "exit 7" USR1; echo >"$0"; while :; do sleep 0.05; done`
+	forksAndWait = `trap "" TERM; sleep 10000 & echo >"$0"; wait; wait; sleep 10000`
+)
+
+func TestCancelByContext(t *testing.T) {
+	parent := newParent(t)
+	for name, test := range map[string]struct {
+		script      string
+		stopTimeout time.Duration
+		exitCode    any
+		signal      any
+	}{
+		"dies at once": {diesAtOnce, time.Hour, nil, 15}, // of the signal, and not of what follows an hour later
+		"ends cleanly": {endsCleanly, time.Hour, 0, nil},
+		"ignores it":   {ignoresTERM, 200 * time.Millisecond, nil, 9},
+		"no patience":  {ignoresTERM, -1, nil, 9},
+		"has children": {forksAndWait, 200 * time.Millisecond, nil, 9},
+	} {
+		ready, wait := readiness(t)
+		cfg := shell(parent, test.script, ready)
+		cfg.StopTimeout = test.stopTimeout
+		ctx, cancel := context.WithCancel(context.Background())
+		done := started(t, ctx, cfg, wait)
+		cancel()
+		res := finished(t, done)
+		if res.Verdict != Cancelled || deref(res.ExitCode) != test.exitCode || deref(res.Signal) != test.signal ||
+			res.Error != nil || len(res.LimitsHit) != 0 {
+			t.Errorf("%s: %s", name, res.JSON(false))
+		}
+	}
+}
+
+func TestCancelBySignals(t *testing.T) {
+	parent := newParent(t)
+	for sig, script := range map[unix.Signal]string{
+		unix.SIGTERM: diesAtOnce, unix.SIGINT: diesAtOnce, unix.SIGHUP: diesAtOnce, unix.SIGQUIT: "ulimit -c 0; " + diesAtOnce,
+	} {
+		ready, wait := readiness(t)
+		signals := make(chan os.Signal, 1)
+		cfg := shell(parent, script, ready)
+		cfg.Signals, cfg.StopTimeout = signals, time.Hour
+		done := started(t, context.Background(), cfg, wait)
+		signals <- sig
+		res := finished(t, done)
+		// The program dies of the signal that came, not of a SIGTERM for each.
+		if res.Verdict != Cancelled || deref(res.Signal) != int(sig) || res.ExitStatus() != 128+int(sig) {
+			t.Errorf("%v: %s", sig, res.JSON(false))
+		}
+	}
+}
+
+// The stop timeout runs from the first signal: a caller that repeats it does not keep the program alive.
+func TestCancelAgainAndAgain(t *testing.T) {
+	ready, wait := readiness(t)
+	signals := make(chan os.Signal)
+	cfg := shell(newParent(t), ignoresTERM, ready)
+	cfg.Signals, cfg.StopTimeout = signals, 300*time.Millisecond
+	done := started(t, context.Background(), cfg, wait)
+	deadline := time.After(safety)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-again.C:
+			select {
+			case signals <- unix.SIGTERM:
+			default: // the run is not looking
+			}
+		case res := <-done:
+			if res.Verdict != Cancelled || deref(res.Signal) != 9 {
+				t.Errorf("%s", res.JSON(false))
+			}
+			return
+		case <-deadline:
+			t.Fatal("the run does not end while signals come in")
+		}
+	}
+}
+
+func TestForwardedSignalDoesNotCancel(t *testing.T) {
+	ready, wait := readiness(t)
+	signals := make(chan os.Signal, 1)
+	cfg := shell(newParent(t), exitsOnUSR1, ready)
+	cfg.Signals = signals
+	done := started(t, context.Background(), cfg, wait)
+	signals <- unix.SIGUSR1
+	if res := finished(t, done); res.Verdict != NonzeroExit || deref(res.ExitCode) != 7 {
+		t.Errorf("%s", res.JSON(false))
+	}
+}
+
+// A run that was called off before it began still has a result, and ends.
+func TestCancelBeforeStart(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	cfg := shell(newParent(t), "exec sleep 10000")
+	cfg.StopTimeout = time.Hour
+	if res := Run(ctx, cfg); res.Verdict != Cancelled || deref(res.Signal) != 15 {
+		t.Errorf("%s", res.JSON(false))
+	}
+}
+
+// A time limit that fires while the program is stopping ends the run then: the stop timeout does not
+// suspend it.
+func TestWallTimeWhileStopping(t *testing.T) {
+	ready, wait := readiness(t)
+	signals := make(chan os.Signal, 1)
+	cfg := shell(newParent(t), ignoresTERM, ready)
+	cfg.Signals, cfg.StopTimeout, cfg.WallTime = signals, time.Hour, time.Second
+	done := started(t, context.Background(), cfg, wait)
+	signals <- unix.SIGTERM
+	if res := finished(t, done); res.Verdict != WallTimeLimit || deref(res.Signal) != 9 {
+		t.Errorf("%s", res.JSON(false))
+	}
+}
+
+func TestSignalPolicy(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
+		if policy, ok := signalPolicy[sig]; !ok || !policy.cancels {
+			t.Errorf("%v does not cancel", sig)
+		}
+	}
+	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT} {
+		if policy, ok := signalPolicy[sig]; !ok || policy.cancels {
+			t.Errorf("%v is not just forwarded", sig)
+		}
+	}
+	// SIGCHLD comes with every run, SIGURG from Go's scheduler.
+	for _, sig := range ForwardedSignals() {
+		if sig == unix.SIGCHLD || sig == unix.SIGURG || sig == unix.SIGKILL {
+			t.Errorf("%v is forwarded", sig)
+		}
+	}
+	if len(ForwardedSignals()) != len(signalPolicy) {
+		t.Errorf("%v", ForwardedSignals())
+	}
+}
+
+// closedSignals is a caller that closes Config.Signals.
+func closedSignals(args []string) {
+	signals := make(chan os.Signal)
+	close(signals)
+	res := Run(context.Background(), Config{Args: []string{"/bin/true"}, Parent: args[0], Signals: signals})
+	if res.Verdict != OK {
+		os.Stderr.Write(res.JSON(false))
+		os.Exit(1)
+	}
+}
+
+// A closed channel has no more signals to forward. Regression: drainSignals read from it for ever.
+func TestSignalsClosed(t *testing.T) {
+	cfg := self(t, newParent(t), "closed-signals")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, cfg.Args[0], cfg.Parent) // apart, because it would spin in here
+	cmd.Env = cfg.Env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, strings.TrimSpace(string(out)))
+	}
+}

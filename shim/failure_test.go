@@ -1,0 +1,161 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
+)
+
+func TestExitStatusOfError(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want int
+	}{
+		"other":           {errors.New("x"), ExitFailed},
+		"cgroup ENOENT":   {&cgroup.Error{Op: "create", Err: unix.ENOENT}, ExitFailed},
+		"stage":           {&reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}, ExitFailed},
+		"chdir ENOENT":    {&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}, ExitFailed},
+		"not found":       {&reexec.Error{Step: reexec.StepLookup, Errno: unix.ENOENT}, ExitNotFound},
+		"not executable":  {&reexec.Error{Step: reexec.StepLookup, Errno: unix.EACCES}, ExitCannotExec},
+		"no interpreter":  {&reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT}, ExitCannotExec},
+		"no program":      {&reexec.Error{Step: reexec.StepExec, Errno: unix.ENOEXEC}, ExitCannotExec},
+		"wrapped":         {fmt.Errorf("x: %w", &reexec.Error{Step: reexec.StepLookup, Errno: unix.ENOENT}), ExitNotFound},
+		"clone EAGAIN":    {&reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}, ExitFailed},
+		"no new privs":    {&reexec.Error{Step: reexec.StepNoNewPrivs, Errno: unix.EINVAL}, ExitFailed},
+		"join permission": {&reexec.Error{Step: reexec.StepJoin, Errno: unix.EACCES}, ExitFailed},
+	} {
+		if got := exitStatus(test.err); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+}
+
+func TestHints(t *testing.T) {
+	seen := map[string]string{}
+	for name, test := range map[string]struct {
+		step string
+		err  error
+	}{
+		"not mounted":     {"cgroup", &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted}},
+		"populated":       {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrPopulated, unix.EBUSY)}},
+		"no controller":   {"cgroup", &cgroup.Error{Op: "create", Value: "memory", Err: cgroup.ErrNoController}},
+		"swap accounting": {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrSwapAccounting}},
+		"not empty":       {"kill", &cgroup.Error{Op: "kill", Err: cgroup.ErrNotEmpty}},
+		"EEXIST":          {"cgroup", &cgroup.Error{Op: "create", Err: unix.EEXIST}},
+		"EROFS":           {"cgroup", &cgroup.Error{Op: "create", Err: unix.EROFS}},
+		"EACCES":          {"cgroup", &cgroup.Error{Op: "create", Err: unix.EACCES}},
+		"lookup ENOENT":   {"exec", &reexec.Error{Step: reexec.StepLookup, Errno: unix.ENOENT}},
+		"lookup EACCES":   {"exec", &reexec.Error{Step: reexec.StepLookup, Errno: unix.EACCES}},
+		"exec ENOENT":     {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT}},
+		"exec ENOEXEC":    {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOEXEC}},
+		"exec E2BIG":      {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.E2BIG}},
+		"stage":           {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}},
+	} {
+		got := hint(test.step, test.err)
+		if got == "" {
+			t.Errorf("%s: no hint", name)
+		}
+		if other, ok := seen[got]; ok && got != "" {
+			t.Errorf("%s and %s have the same hint %q", name, other, got)
+		}
+		seen[got] = name
+	}
+	for _, step := range []string{"cgroup", "limit", "join"} {
+		for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM} {
+			if got := hint(step, &cgroup.Error{Op: "write", Err: errno}); !strings.Contains(got, "root") {
+				t.Errorf("%s: %v: hint %q does not say who may", step, errno, got)
+			}
+		}
+	}
+	// A hint that is beside the point is worse than none.
+	if got := hint("chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}); got != "" {
+		t.Errorf("chdir: %q", got)
+	}
+	if got := hint("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}); got == "" {
+		t.Error("exec EACCES: no hint")
+	}
+}
+
+func TestLaunchError(t *testing.T) {
+	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs", "/sys/b/tasks"}}
+	step, err := launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, nil, join)
+	if step != "join" || !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "/sys/b/tasks") {
+		t.Errorf("join: step %q, %v", step, err)
+	}
+	prepareErr := &reexec.Error{Step: reexec.StepStage, Errno: unix.EPIPE}
+	step, err = launchError(&reexec.Error{Step: reexec.StepStage, Errno: unix.EIO}, prepareErr, join)
+	if step != "stage" || !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the reason why the spec could not be sent is lost: step %q, %v", step, err)
+	}
+	step, err = launchError(&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, prepareErr, join)
+	if step != "chdir" || !errors.Is(err, unix.ENOENT) {
+		t.Errorf("the stage's own reason is lost: step %q, %v", step, err)
+	}
+	if step, err = launchError(unix.EINVAL, nil, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
+		t.Errorf("other: step %q, %v", step, err)
+	}
+}
+
+// Regression: launchError turns the *reexec.Error of a join into a *cgroup.Error, and the hint for a
+// threaded parent looked for the former only.
+func TestJoinKeepsItsHint(t *testing.T) {
+	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs"}}
+	step, err := launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, nil, join)
+	if got := hint(step, err); !strings.Contains(got, "threaded") {
+		t.Errorf("joining a threaded parent: hint %q", got)
+	}
+}
+
+func TestMessage(t *testing.T) {
+	cfg := Config{}
+	for _, test := range []struct {
+		step string
+		err  error
+		want string
+	}{
+		{"usage", cfg.Validate(), "no program given"},
+		{"usage", errors.New(`--mem "x": y`), `--mem "x": y`}, // the caller's own words, without a step
+		{"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT, Arg: "x"}, `exec "x": no such file or directory`},
+		{"cgroup", &cgroup.Error{Op: "create", Path: "/x", Err: unix.EEXIST}, `cgroup: create "/x": file exists`},
+		{"join", &cgroup.Error{Op: "join", Path: "/x", Err: unix.EBUSY}, `join "/x": device or resource busy`},
+	} {
+		if got := message(test.step, test.err); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}
+
+func TestNoteErrorJoins(t *testing.T) {
+	r := run{cfg: &Config{}, result: newResult(&Config{})}
+	r.noteError("cgroup", &cgroup.Error{Op: "create", Path: "/x", Err: unix.EACCES})
+	r.noteError("remove", unix.EBUSY)
+	r.noteError("stats", nil) // a figure that is missing, not an error of a call
+	e := r.result.Error
+	// The first error is the cause: what follows from it must not replace its step, errno or hint.
+	if e.Step != "cgroup" || deref(e.Errno) != "EACCES" || e.Hint == nil {
+		t.Errorf("the first error is lost: %s", r.result.JSON(false))
+	}
+	if want := `cgroup: create "/x": permission denied; remove: device or resource busy; stats: no such figure`; e.Message != want {
+		t.Errorf("message %q, want %q", e.Message, want)
+	}
+}
+
+func TestErrnoName(t *testing.T) {
+	if got := errnoName(unix.ENOENT); got != "ENOENT" {
+		t.Error(got)
+	}
+	if got := errnoName(4094); got != "4094" { // one that has no name is not an empty string
+		t.Error(got)
+	}
+	r := run{cfg: &Config{}, result: newResult(&Config{})}
+	r.noteError("stage", errors.New("x"))
+	if r.result.Error.Errno != nil {
+		t.Errorf("an errno from nowhere: %v", *r.result.Error.Errno)
+	}
+}

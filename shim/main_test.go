@@ -1,0 +1,191 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// helperEnv makes the test binary one of the programs below instead of running tests.
+const helperEnv = "SHIM_TEST_HELPER"
+
+// safety is how long anything may take before a test calls it hung. No test measures time by it: the
+// same tests run in an emulated machine that is 20 times slower.
+const safety = 60 * time.Second
+
+var helpers = map[string]func(args []string){
+	"eat":            eat,
+	"leave":          leave,
+	"sleep":          func([]string) { time.Sleep(time.Hour) },
+	"closed-signals": closedSignals,
+	"descriptors":    descriptorsRunOut,
+}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(helperEnv); name != "" {
+		helpers[name](os.Args[1:]) // panics if there is none: a typo must not pass for a program
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// eat touches 128 MiB.
+func eat([]string) {
+	block := make([]byte, 128<<20)
+	for i := 0; i < len(block); i += 1024 {
+		block[i] = 1
+	}
+	runtime.KeepAlive(block)
+}
+
+// leave starts two processes in sessions of their own, writes their pids to a file, and ends.
+func leave(args []string) {
+	var pids []string
+	for range 2 {
+		cmd := exec.Command("sleep", "10000")
+		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			panic(err)
+		}
+		pids = append(pids, fmt.Sprint(cmd.Process.Pid))
+	}
+	if err := os.WriteFile(args[0], []byte(strings.Join(pids, " ")), 0o600); err != nil {
+		panic(err)
+	}
+}
+
+// self is a Config whose program is one of the helpers.
+func self(t *testing.T, parent, helper string, args ...string) Config {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{
+		Args:   append([]string{path}, args...),
+		Env:    append(os.Environ(), helperEnv+"="+helper, "GORACE=atexit_sleep_ms=0"), // -race takes a second to exit
+		Parent: parent,
+	}
+}
+
+// shell is a Config whose program is a shell script.
+func shell(parent, script string, args ...string) Config {
+	return Config{Args: append([]string{"/bin/sh", "-c", script}, args...), Parent: parent}
+}
+
+// mustRun is Run, with a bound on its time.
+func mustRun(t *testing.T, cfg Config) *Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), safety)
+	defer cancel()
+	r := Run(ctx, cfg)
+	if ctx.Err() != nil {
+		t.Fatalf("the run took longer than %v: %s", safety, r.JSON(false))
+	}
+	return r
+}
+
+var parents atomic.Int64
+
+// newParent is a parent cgroup for the runs of one test. The test fails if anything is left of it in any
+// hierarchy, and is skipped where no cgroup can be made.
+func newParent(t *testing.T) string {
+	t.Helper()
+	path := fmt.Sprintf("/cgshim-test-%d-%d", os.Getpid(), parents.Add(1))
+	host, err := cgroup.Detect()
+	if err == nil {
+		var probe *cgroup.Group
+		if probe, err = host.Create(path, cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUAcct); err == nil {
+			err = probe.Remove()
+		}
+	}
+	if err != nil {
+		t.Skip("requires writable cgroups: ", err)
+	}
+	t.Cleanup(func() {
+		for _, mount := range cgroupMounts(t) {
+			assertNoGroup(t, mount+path)
+		}
+	})
+	return path
+}
+
+// assertNoGroup fails the test if the directory exists, and cleans up for the tests that follow.
+func assertNoGroup(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	var left []string
+	_ = filepath.WalkDir(dir, func(path string, entry os.DirEntry, _ error) error {
+		if entry != nil && entry.IsDir() {
+			left = append(left, path)
+		}
+		return nil
+	})
+	t.Errorf("left behind: %q", left)
+	for i := len(left) - 1; i >= 0; i-- {
+		_ = unix.Rmdir(left[i])
+	}
+}
+
+// cgroupMounts lists every cgroup mount, also those that package cgroup does not use.
+func cgroupMounts(t *testing.T) []string {
+	t.Helper()
+	content, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mounts []string
+	for line := range strings.Lines(string(content)) {
+		if _, rest, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(rest, "cgroup") {
+			mounts = append(mounts, strings.Fields(line)[4])
+		}
+	}
+	if len(mounts) == 0 {
+		t.Fatal("no cgroup mount found: the check for leftovers would check nothing")
+	}
+	return mounts
+}
+
+// readiness is a FIFO that a program writes to when it is ready, and a function that waits for that.
+func readiness(t *testing.T) (path string, wait func()) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "ready")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// For reading and writing: without a writer of our own, Read would return before the program opens it.
+	fifo, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { fifo.Close() })
+	return path, func() {
+		t.Helper()
+		_ = fifo.SetReadDeadline(time.Now().Add(safety))
+		if _, err := fifo.Read(make([]byte, 16)); err != nil {
+			t.Fatal("the program did not get ready: ", err)
+		}
+	}
+}
+
+// deref is what a pointer of a Result says: nil for unknown.
+func deref[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
+}
