@@ -18,52 +18,51 @@ type flagParser struct {
 	err error
 }
 
-// parse calls into for a flag that is set, and puts flag and value in front of its error.
-func (p *flagParser) parse(name string, into func(value string) error) {
+// parseFlag parses a flag that is set, and puts flag and value in front of the error.
+func parseFlag[T any](p *flagParser, name string, parse func(value string) (T, error)) T {
+	var zero T
 	if p.err != nil || !p.c.IsSet(name) {
-		return
+		return zero
 	}
 	value := p.c.String(name)
-	if err := into(value); err != nil {
+	parsed, err := parse(value)
+	if err != nil {
 		p.err = fmt.Errorf("--%s %q: %w", name, value, err)
+		return zero
 	}
+	return parsed
 }
 
-func (p *flagParser) size(name string) int64 { return p.sizeFrom(name, 1) }
-
-func (p *flagParser) sizeOrZero(name string) int64 { return p.sizeFrom(name, 0) }
-
-func (p *flagParser) sizeFrom(name string, least int64) (n int64) {
-	p.parse(name, func(value string) (err error) {
-		n, err = parseSize(value)
-		if err == nil && n < least {
+func (p *flagParser) size(name string) int64 {
+	return parseFlag(p, name, func(value string) (int64, error) {
+		n, err := parseSize(value)
+		if err == nil && n == 0 {
 			err = errNotPositive
 		}
-		return err
+		return n, err
 	})
-	return n
 }
 
-func (p *flagParser) count(name string, least, most int64) (n int64) {
-	p.parse(name, func(value string) (err error) {
-		n, err = strconv.ParseInt(value, 10, 64)
+func (p *flagParser) sizeOrZero(name string) int64 { return parseFlag(p, name, parseSize) }
+
+func (p *flagParser) count(name string, least, most int64) int64 {
+	return parseFlag(p, name, func(value string) (int64, error) {
+		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || n < least || n > most {
-			return fmt.Errorf("want a whole number from %d to %d", least, most)
+			return 0, fmt.Errorf("want a whole number from %d to %d", least, most)
 		}
-		return nil
+		return n, nil
 	})
-	return n
 }
 
-func (p *flagParser) cpus(name string) (n float64) {
-	p.parse(name, func(value string) (err error) {
-		n, err = strconv.ParseFloat(value, 64)
+func (p *flagParser) cpus(name string) float64 {
+	return parseFlag(p, name, func(value string) (float64, error) {
+		n, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(n >= minCPUs && n <= maxCPUs) { // false for NaN too
-			return fmt.Errorf("want a number of CPUs from %v to %v, like 0.5", minCPUs, maxCPUs)
+			return 0, fmt.Errorf("want a number of CPUs from %v to %v, like 0.5", minCPUs, maxCPUs)
 		}
-		return nil
+		return n, nil
 	})
-	return n
 }
 
 const (
@@ -71,27 +70,25 @@ const (
 	maxCPUs = 100000
 )
 
-func (p *flagParser) duration(name string) (d time.Duration) {
-	p.parse(name, func(value string) (err error) {
-		d, err = parseDuration(value)
+func (p *flagParser) duration(name string) time.Duration {
+	return parseFlag(p, name, func(value string) (time.Duration, error) {
+		d, err := parseDuration(value)
 		if err == nil && d == 0 {
 			err = errNotPositive
 		}
-		return err
+		return d, err
 	})
-	return d
 }
 
 // durationOrZero is negative for an explicit 0, which Config takes as "at once".
-func (p *flagParser) durationOrZero(name string) (d time.Duration) {
-	p.parse(name, func(value string) (err error) {
-		d, err = parseDuration(value)
-		if err == nil && d == 0 {
+func (p *flagParser) durationOrZero(name string) time.Duration {
+	return parseFlag(p, name, func(value string) (time.Duration, error) {
+		d, err := parseDuration(value)
+		if d == 0 {
 			d = -1
 		}
-		return err
+		return d, err
 	})
-	return d
 }
 
 var (
@@ -102,7 +99,10 @@ var (
 )
 
 // sizePattern is what RAMInBytes understands, less its surprises ("1 .5m", "+1", "0x1p3").
-var sizePattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?([kKmMgGtTpP]i?)?[bB]?$`)
+var sizePattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?([kKmMgGtTpP]([iI]?[bB])?|[bB])?$`)
+
+// secondsPattern is a bare number: ParseFloat would take "1e3", "0x1p3", "Inf" and "NaN" for one too.
+var secondsPattern = regexp.MustCompile(`^[0-9]*\.?[0-9]+$`)
 
 // parseSize parses a binary size: 64M, 64m, 64MB and 64MiB are all 67108864.
 func parseSize(value string) (int64, error) {
@@ -124,11 +124,11 @@ func parseSize(value string) (int64, error) {
 func parseDuration(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil {
-		seconds, numErr := strconv.ParseFloat(value, 64)
-		if numErr != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
+		if !secondsPattern.MatchString(value) {
 			return 0, errDuration
 		}
-		if seconds > math.MaxInt64/1e9/2 {
+		seconds, err := strconv.ParseFloat(value, 64)
+		if err != nil || seconds > math.MaxInt64/1e9/2 {
 			return 0, errTooLarge
 		}
 		d = time.Duration(seconds * 1e9)

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -53,63 +51,63 @@ func runCommand(args []string) int {
 				return cli.ShowAppHelp(c)
 			}
 			cfg, err := newConfig(c)
-			status = deliverRun(args, c.Bool("pretty"), cfg, err)
+			status = deliverRun(parsedFlags(c), c.Bool("pretty"), cfg, err)
 			return nil
 		},
 	}
 	if err := app.Run(append([]string{"cgshim"}, args...)); err != nil {
-		return deliverRun(args, slices.Contains(args, "--pretty"), shim.Config{}, err)
+		scanned := scanFlags(args)
+		_, pretty := scanned("pretty")
+		return deliverRun(scanned, pretty, shim.Config{}, err)
 	}
 	return status
 }
 
 // deliverRun opens the place for the result before anything is created, runs, and writes it.
-func deliverRun(args []string, pretty bool, cfg shim.Config, usageErr error) int {
-	out, err := openSink(args)
+func deliverRun(flag flagReader, pretty bool, cfg shim.Config, usageErr error) int {
+	out, err := openSink(flag)
 	if usageErr == nil {
 		usageErr = err
 	}
 	var result *shim.Result
 	if usageErr != nil {
-		result = shim.FailedResult(&cfg, "usage", usageMessage(usageErr), "cgshim --help lists the flags")
+		result = shim.UsageError(&cfg, usageErr)
 	} else {
 		result = supervised(cfg)
+	}
+	line := result.JSON(pretty)
+	// The result first: whatever is wrong with stderr must not cost it.
+	if err := out.write(line); err != nil {
+		complain(&shim.ErrorInfo{Message: err.Error()})
+		if !out.isStderr() {
+			_ = stderr.write(line) // better there than lost
+		}
+		return shim.ExitFailed
 	}
 	if !out.isStderr() && result.Error != nil {
 		complain(result.Error)
 	}
-	line := result.JSON(pretty)
-	if err := out.write(line); err != nil {
-		// Better there than lost.
-		fmt.Fprintf(os.Stderr, "cgshim: error: %v\n", err)
-		if !out.isStderr() {
-			_, _ = os.Stderr.Write(line)
-		}
-		return shim.ExitFailed
-	}
 	return result.ExitStatus()
 }
 
-// supervised runs with the signals forwarded. One that the caller ignores stays ignored, for the
-// program too: that is how nohup works.
+// supervised runs with the signals forwarded. SIGHUP and SIGINT that the caller ignores stay ignored, for
+// the program too: that is how nohup and background jobs work. (Of the others, the Go runtime does not
+// tell.)
 func supervised(cfg shim.Config) *shim.Result {
-	wanted := slices.DeleteFunc(shim.ForwardedSignals(), signal.Ignored)
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, wanted...)
+	if wanted := slices.DeleteFunc(shim.ForwardedSignals(), signal.Ignored); len(wanted) > 0 {
+		signal.Notify(signals, wanted...) // with an empty list it would mean all
+	}
 	cfg.Signals = signals
 	return shim.Run(context.Background(), cfg)
 }
 
-func usageMessage(err error) string {
-	if errors.Is(err, shim.ErrConfig) {
-		err = errors.Unwrap(err)
-	}
-	return err.Error()
-}
-
+// complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is
+// gone would end cgshim with SIGPIPE, and one when nobody reads would never return.
 func complain(e *shim.ErrorInfo) {
-	fmt.Fprintf(os.Stderr, "cgshim: error: %s\n", e.Message)
+	text := "cgshim: error: " + e.Message + "\n"
 	if e.Hint != nil {
-		fmt.Fprintf(os.Stderr, "cgshim: hint: %s\n", *e.Hint)
+		text += "cgshim: hint: " + *e.Hint + "\n"
 	}
+	_ = stderr.write([]byte(text))
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,21 +27,24 @@ var stderr = sink{fd: 2}
 
 func (s sink) isStderr() bool { return s == stderr }
 
-// openSink finds the sink in the arguments and checks it. It reads them by itself, not through the flag
-// parser, because a usage error has to reach the sink too, and the parser stops at the first one.
-func openSink(args []string) (sink, error) {
-	if path, ok := flagValue(args, "output"); ok {
+// openSink checks the sink that the flags name.
+func openSink(flag flagReader) (sink, error) {
+	if path, ok := flag("output"); ok {
 		return checkFile(path)
 	}
 	origin := "--fd"
-	value, ok := flagValue(args, "fd")
+	value, ok := flag("fd")
 	if !ok {
 		origin = "$" + fdVariable
 		if value, ok = os.LookupEnv(fdVariable); !ok {
+			if err := checkWritable(stderr.fd); err != nil {
+				return stderr, fmt.Errorf("stderr: %w", err)
+			}
 			return stderr, nil
 		}
 	}
-	fd, err := strconv.Atoi(value)
+	number, err := strconv.ParseInt(value, 10, 32) // the kernel's descriptors are 32 bits, and cut off the rest
+	fd := int(number)
 	if err != nil || fd < 0 {
 		return stderr, fmt.Errorf("%s %q: want the number of an open descriptor", origin, value)
 	}
@@ -50,23 +52,6 @@ func openSink(args []string) (sink, error) {
 		return stderr, fmt.Errorf("%s %q: %w", origin, value, err)
 	}
 	return sink{fd: fd}, nil
-}
-
-// flagValue finds the last "--name value" or "--name=value" before the program's own arguments.
-func flagValue(args []string, name string) (value string, found bool) {
-	for i := 0; i < len(args) && args[i] != "--"; i++ {
-		flag := strings.TrimPrefix(args[i], "-")
-		if flag = strings.TrimPrefix(flag, "-"); flag == args[i] {
-			continue
-		}
-		if v, ok := strings.CutPrefix(flag, name+"="); ok {
-			value, found = v, true
-		} else if flag == name && i+1 < len(args) {
-			i++
-			value, found = args[i], true
-		}
-	}
-	return value, found
 }
 
 // checkFD makes sure that a descriptor was inherited and can be written, and that the program will not
@@ -122,7 +107,7 @@ func checkFile(path string) (sink, error) {
 
 func (s sink) write(line []byte) error {
 	if s.path != "" {
-		if err := writeWhole(s.path, line); err != nil {
+		if err := writePath(s.path, line); err != nil {
 			return fmt.Errorf("writing the result: %w", err)
 		}
 		return nil
@@ -133,14 +118,26 @@ func (s sink) write(line []byte) error {
 	return nil
 }
 
-// writeWhole writes beside the file and renames. A device or a pipe is written to directly.
-func writeWhole(path string, line []byte) error {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return writeTo(path, os.O_WRONLY, line)
+func writePath(path string, line []byte) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return writeSpecial(path, line)
 	}
-	temporary := fmt.Sprintf("%s.%d-%08x.tmp", path, os.Getpid(), rand.Uint32())
-	err := writeTo(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, line)
-	if err == nil {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // the link stays
+	}
+	return writeWhole(path, line)
+}
+
+// writeWhole writes beside the file and renames.
+func writeWhole(path string, line []byte) error {
+	temporary := filepath.Join(filepath.Dir(path), fmt.Sprintf(".cgshim-%d-%08x", os.Getpid(), rand.Uint32()))
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(line)
+	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(temporary, path)
 	}
 	if err != nil {
@@ -149,13 +146,19 @@ func writeWhole(path string, line []byte) error {
 	return err
 }
 
-func writeTo(path string, flags int, line []byte) error {
-	file, err := os.OpenFile(path, flags, 0o666)
-	if err != nil {
-		return err
+// writeSpecial writes to a device or a FIFO. A FIFO without a reader can't be opened (ENXIO, fifo(7)):
+// it gets as much time as a reader of a full one.
+func writeSpecial(path string, line []byte) error {
+	for deadline := time.Now().Add(deliveryTimeout); ; time.Sleep(10 * time.Millisecond) {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		if err == nil {
+			err = writeFD(fd, line)
+			return errors.Join(err, unix.Close(fd))
+		}
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENXIO) || time.Now().After(deadline) {
+			return &fs.PathError{Op: "open", Path: path, Err: err}
+		}
 	}
-	_, err = file.Write(line)
-	return errors.Join(err, file.Close())
 }
 
 const (

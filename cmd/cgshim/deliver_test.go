@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// within fails the test if the call takes longer than anything may.
+func within(t *testing.T, what string, call func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(safety):
+		t.Fatalf("%s: no end after %v", what, safety)
+		return nil
+	}
+}
+
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "result")
+	for _, line := range []string{"a first result\n", "another\n"} {
+		if err := (sink{path: path}).write([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		if content, err := os.ReadFile(path); err != nil || string(content) != line {
+			t.Errorf("%q, %v, want %q", content, err, line)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("a temporary file is left: %v, %v", entries, err)
+	}
+}
+
+// A reader sees the old result or the new one. With a full disk it is the old one, not half of the new.
+func TestWriteFileFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4096"); err != nil {
+		t.Skip("requires mount: ", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	path := filepath.Join(dir, "result")
+	old := bytes.Repeat([]byte("old\n"), 1024) // all there is
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (sink{path: path}).write([]byte("new\n")); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("%v, want ENOSPC", err)
+	}
+	if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, old) {
+		t.Errorf("the old result is gone: %.20q, %v", content, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("a temporary file is left: %v, %v", entries, err)
+	}
+}
+
+// A device can't be replaced by a file of its name.
+func TestWriteDevice(t *testing.T) {
+	if s, err := checkFile("/dev/full"); err != nil || s.path != "/dev/full" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if err := (sink{path: "/dev/full"}).write([]byte("x\n")); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("/dev/full: %v, want ENOSPC", err)
+	}
+	if err := (sink{path: "/dev/null"}).write([]byte("x\n")); err != nil {
+		t.Errorf("/dev/null: %v", err)
+	}
+	for _, path := range []string{"/dev/full", "/dev/null"} {
+		if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+			t.Fatalf("%s is no device any more: %v, %v", path, info, err)
+		}
+	}
+}
+
+func TestWriteDeadPipe(t *testing.T) {
+	r, w := inheritable(t, 0)
+	unix.Close(r)
+	if err := (sink{fd: w}).write([]byte("x\n")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("%v, want EPIPE", err)
+	}
+}
+
+func TestWriteClosedFD(t *testing.T) {
+	err := within(t, "a closed descriptor", func() error { return writeFD(1<<20, []byte("x\n")) })
+	if !errors.Is(err, unix.EBADF) {
+		t.Errorf("%v, want EBADF", err)
+	}
+}
+
+// fill writes to a descriptor until it takes no more, and leaves it blocking, as pipes are.
+func fill(t *testing.T, fd int) {
+	t.Helper()
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{4096, 1} { // by pages, and then what is left of the last one
+		for {
+			if _, err := unix.Write(fd, make([]byte, n)); err != nil {
+				if !errors.Is(err, unix.EAGAIN) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Nobody reads a full pipe: an error after deliveryTimeout, instead of a cgshim that hangs.
+func TestWriteFullPipe(t *testing.T) {
+	t.Parallel()
+	_, w := inheritable(t, 0)
+	fill(t, w)
+	if err := within(t, "a full pipe", func() error { return writeFD(w, []byte("x\n")) }); err == nil {
+		t.Error("no error")
+	}
+}
+
+// The same with a result of which the first part still fits.
+func TestWriteFullPipeHalfWay(t *testing.T) {
+	t.Parallel()
+	_, w := inheritable(t, 0)
+	if err := within(t, "a full pipe", func() error { return writeFD(w, make([]byte, 1<<20)) }); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestWriteFullSocket(t *testing.T) {
+	t.Parallel()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if err := within(t, "a full socket", func() error { return writeFD(pair[0], make([]byte, 8<<20)) }); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestWriteSocket(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := pattern(1 << 20)
+	received := make(chan []byte, 1)
+	reader := os.NewFile(uintptr(pair[1]), "socket")
+	go func() {
+		content, _ := io.ReadAll(reader)
+		received <- content
+	}()
+	err = within(t, "a socket", func() error { return writeFD(pair[0], line) })
+	unix.Close(pair[0])
+	if err != nil {
+		t.Error(err)
+	}
+	if got := <-received; !bytes.Equal(got, line) {
+		t.Errorf("%d bytes arrive of %d, or others", len(got), len(line))
+	}
+	reader.Close()
+}
+
+// A peer that has hung up is an error, and no SIGPIPE.
+func TestWriteDeadSocket(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	unix.Close(pair[1])
+	if err := writeFD(pair[0], []byte("x\n")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("%v, want EPIPE", err)
+	}
+}
+
+// pattern is n bytes of which no part looks like another one nearby.
+func pattern(n int) []byte {
+	line := make([]byte, n)
+	for i := range line {
+		line[i] = byte(i>>8) ^ byte(i*7)
+	}
+	return line
+}
+
+// Longer than the pipe, with a reader that takes little at a time: all of it arrives, in order. A
+// non-blocking descriptor is common: Node's and libuv's pipes are.
+func TestWriteSlowReader(t *testing.T) {
+	for name, flags := range map[string]int{"blocking": 0, "non-blocking": unix.O_NONBLOCK} {
+		r, w := inheritable(t, 0)
+		if _, err := unix.FcntlInt(uintptr(w), unix.F_SETPIPE_SZ, 4096); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetNonblock(w, flags != 0); err != nil {
+			t.Fatal(err)
+		}
+		line := pattern(64<<10 + 3)
+		received := make(chan []byte, 1)
+		go func() {
+			var got []byte
+			buf := make([]byte, 100)
+			for len(got) < len(line) {
+				n, err := unix.Read(r, buf)
+				if errors.Is(err, unix.EINTR) {
+					continue
+				}
+				if n <= 0 {
+					break
+				}
+				got = append(got, buf[:n]...)
+			}
+			received <- got
+		}()
+		err := within(t, name, func() error { return writeFD(w, line) })
+		if err != nil {
+			unix.Close(w) // ends the reader
+		}
+		if got := <-received; err != nil || !bytes.Equal(got, line) {
+			t.Errorf("%s: %v; %d bytes arrive of %d, or others", name, err, len(got), len(line))
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+const (
+	// mainEnv makes the test binary cgshim itself, so that what runs is what was compiled with -race and
+	// for coverage, also where there is no Go toolchain.
+	mainEnv = "CGSHIM_TEST_MAIN"
+	// helperEnv makes it one of the helper programs.
+	helperEnv = "CGSHIM_TEST_HELPER"
+	// safety is how long anything may take before a test calls it hung.
+	safety = 60 * time.Second
+)
+
+var helpers = map[string]func(){"chld": reportChildSignals}
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainEnv) != "" {
+		_ = os.Unsetenv(mainEnv) // not for the program, which may be a helper
+		main()
+	}
+	if name := os.Getenv(helperEnv); name != "" {
+		helpers[name]()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// reportChildSignals says "ready", and after the end of its input exits with 9 if it was sent a SIGCHLD,
+// which it has no children for.
+func reportChildSignals() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGCHLD)
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	select {
+	case <-signals:
+		os.Exit(9)
+	case <-time.After(200 * time.Millisecond): // one that is late goes unnoticed; none is never taken for one
+	}
+}
+
+// command is cgshim with the arguments, as a process to be.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	return commandWithin(t, safety, args...)
+}
+
+// commandWithin is killed if it takes longer.
+func commandWithin(t *testing.T, timeout time.Duration, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), mainEnv+"=1", "GORACE=atexit_sleep_ms=0") // or -race takes a second to exit
+	cmd.WaitDelay = safety
+	return cmd
+}
+
+// An outcome is all that a caller of cgshim gets.
+type outcome struct {
+	status         int
+	stdout, stderr string
+	fd3            string
+}
+
+// invoke runs cgshim with a pipe as descriptor 3.
+func invoke(t *testing.T, args ...string) outcome {
+	t.Helper()
+	return invokeCommand(t, command(t, args...))
+}
+
+func invokeCommand(t *testing.T, cmd *exec.Cmd) outcome {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &stdout, &stderr, []*os.File{w}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// While it runs, as callers do: the result may be longer than the pipe. The end of the file says also
+	// that no process of the run holds the descriptor.
+	_ = r.SetReadDeadline(time.Now().Add(safety))
+	result, readErr := io.ReadAll(r)
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if readErr != nil || err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%q: %v, %v", cmd.Args, err, readErr)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), string(result)}
+}
+
+// A result is what these tests look at in the JSON.
+type result struct {
+	Type     string            `json:"type"`
+	Verdict  string            `json:"verdict"`
+	ExitCode *int              `json:"exit_code"`
+	Argv     []string          `json:"argv"`
+	Cgroup   *string           `json:"cgroup"`
+	Limits   map[string]any    `json:"limits"`
+	Enforced map[string]string `json:"enforced"`
+	Error    *struct {
+		Step    string  `json:"step"`
+		Message string  `json:"message"`
+		Hint    *string `json:"hint"`
+	} `json:"error"`
+}
+
+// parseResult fails the test unless the text is exactly one line with one result.
+func parseResult(t *testing.T, text string) result {
+	t.Helper()
+	var r result
+	if strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") {
+		t.Fatalf("not exactly one line: %q", text)
+	}
+	if err := json.Unmarshal([]byte(text), &r); err != nil || r.Type != "result" {
+		t.Fatalf("no result: %v: %q", err, text)
+	}
+	return r
+}
+
+// assertUsage fails unless the result went to descriptor 3, says that the command line is wrong, and why.
+func assertUsage(t *testing.T, out outcome, mentions ...string) {
+	t.Helper()
+	r := parseResult(t, out.fd3)
+	if out.status != 125 || r.Verdict != "error" || r.Error == nil || r.Error.Step != "usage" || r.ExitCode != nil || r.Cgroup != nil {
+		t.Fatalf("exit status %d, %s", out.status, out.fd3)
+	}
+	for _, text := range mentions {
+		if !strings.Contains(r.Error.Message, text) {
+			t.Errorf("message %q does not mention %s", r.Error.Message, text)
+		}
+	}
+	if !strings.HasPrefix(out.stderr, "cgshim: error: ") || out.stdout != "" {
+		t.Errorf("stdout %q, stderr %q", out.stdout, out.stderr)
+	}
+}
+
+var parents atomic.Int64
+
+// newParent is a parent cgroup for the runs of one test. The test fails if anything is left of it in any
+// hierarchy, and is skipped where no cgroup can be made.
+func newParent(t *testing.T) string {
+	t.Helper()
+	path := fmt.Sprintf("/cgshim-test-%d-%d", os.Getpid(), parents.Add(1))
+	host, err := cgroup.Detect()
+	if err == nil {
+		var probe *cgroup.Group
+		if probe, err = host.Create(path, cgroup.Memory, cgroup.PIDs, cgroup.CPUAcct); err == nil {
+			err = probe.Remove()
+		}
+	}
+	if err != nil {
+		t.Skip("requires writable cgroups: ", err)
+	}
+	t.Cleanup(func() {
+		content, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			if _, rest, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(rest, "cgroup") {
+				assertNoGroup(t, strings.Fields(line)[4]+path)
+			}
+		}
+	})
+	return path
+}
+
+// assertNoGroup fails the test if the directory exists, and cleans up for the tests that follow.
+func assertNoGroup(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	t.Errorf("left behind: %s", dir)
+	inner, _ := filepath.Glob(dir + "/*/")
+	for _, path := range append(inner, dir) {
+		_ = unix.Rmdir(path)
+	}
+}

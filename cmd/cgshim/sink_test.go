@@ -1,0 +1,159 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestFlagValue(t *testing.T) {
+	for _, test := range []struct {
+		args, want string
+		found      bool
+	}{
+		{"", "", false},
+		{"--", "", false},
+		{"prog", "", false},
+		{"--fd 3 prog", "3", true},
+		{"--fd=3 prog", "3", true},
+		{"-fd 3 prog", "3", true},
+		{"-fd=3 prog", "3", true},
+		{"--fd= prog", "", true},
+		{"--bogus --fd 3 prog", "3", true}, // the parser stops before it, the result has to go there
+		{"--pretty --fd 3 prog", "3", true},
+		{"--mem 64M --fd 3 prog", "3", true},
+		{"--mem=64M --fd 3 -- prog", "3", true},
+		{"--fd 3 --fd 4 prog", "4", true}, // the last one, as for every flag
+		{"--fd 3 --fd=4 prog", "4", true},
+		{"--fd 3 -- --fd 4", "3", true},
+		{"-- prog --fd 3", "", false},
+		{"--fd -- prog", "", false},
+		{"--fd 3 prog --fd 4", "3", true}, // the program's own
+		{"--bogus prog --fd 4", "", false},
+		{"--bogus value --fd 4 -- prog", "4", true},
+		{"--fd", "", false},
+		{"---fd 3", "", false},
+		{"--fdx 3", "", false},
+		{"--fdx=3", "", false},
+		{"fd 3", "", false},
+	} {
+		if got, found := scanFlags(strings.Fields(test.args))("fd"); got != test.want || found != test.found {
+			t.Errorf("%q: %q, %v, want %q, %v", test.args, got, found, test.want, test.found)
+		}
+	}
+}
+
+// inheritable is a pipe as a caller's would be: without close-on-exec.
+func inheritable(t *testing.T, flags int) (r, w int) {
+	t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], flags); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // those that the test has not closed itself
+		unix.Close(p[0])
+		unix.Close(p[1])
+	})
+	return p[0], p[1]
+}
+
+func TestCheckFD(t *testing.T) {
+	r, w := inheritable(t, 0)
+	if err := checkFD(w); err != nil {
+		t.Errorf("a pipe's writing end: %v", err)
+	}
+	if flags, err := unix.FcntlInt(uintptr(w), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("the program would inherit the descriptor: flags %#x, %v", flags, err)
+	}
+	if err := checkFD(r); err == nil || !strings.Contains(err.Error(), "writing") {
+		t.Errorf("a pipe's reading end: %v", err)
+	}
+	_, own := inheritable(t, unix.O_CLOEXEC)
+	if err := checkFD(own); err == nil {
+		t.Error("a descriptor of our own, which nobody gave us, is accepted")
+	}
+	for name, flags := range map[string]int{"read-only": unix.O_RDONLY, "O_PATH": unix.O_PATH} {
+		fd, err := unix.Open("/dev/null", flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkFD(fd); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+		unix.Close(fd)
+	}
+	for name, flags := range map[string]int{"write-only": unix.O_WRONLY, "read-write": unix.O_RDWR} {
+		fd, err := unix.Open("/dev/null", flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkFD(fd); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		unix.Close(fd)
+	}
+	for _, closed := range []int{1 << 20, 1<<31 - 1} {
+		if err := checkFD(closed); err == nil || !strings.Contains(err.Error(), "not open") {
+			t.Errorf("descriptor %d: %v", closed, err)
+		}
+	}
+}
+
+func TestOpenSink(t *testing.T) {
+	_, w := inheritable(t, 0)
+	moved, err := unix.FcntlInt(uintptr(w), unix.F_DUPFD, 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(moved)
+	if moved != 50 {
+		t.Fatalf("descriptor 50 is in use: %d", moved)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "result")
+	for _, test := range []struct {
+		variable, args string
+		want           sink
+		mention        string // "" for success
+	}{
+		{"", "prog", stderr, ""},
+		{"", "--fd 1 prog", sink{fd: 1}, ""},
+		{"", "--fd 2 prog", stderr, ""},
+		{"", "--output " + file + " prog", sink{path: file}, ""},
+		{"1", "prog", sink{fd: 1}, ""},
+		{"77", "--fd 1 prog", sink{fd: 1}, ""},
+		{"77", "prog", stderr, "$CGSHIM_FD"},
+		{"x", "prog", stderr, "$CGSHIM_FD"},
+		{"", "--fd 77 prog", stderr, "--fd"},
+		{"", "--fd x prog", stderr, "--fd"},
+		{"", "--fd -1 prog", stderr, "--fd"},
+		{"", "--fd= prog", stderr, "--fd"},
+		{"", "--fd 99999999999999999999 prog", stderr, "--fd"},
+		{"", "--fd 4294967297 prog", stderr, "--fd"}, // 1, if only 32 bits count
+		{"", "--output " + dir + " prog", stderr, "--output"},
+		{"", "--output " + file + "/x/y prog", stderr, "--output"},
+		{"", "--output " + dir + "/none/x prog", stderr, "--output"},
+		{"", "--output= prog", stderr, "--output"},
+		{"", "--fd 50 prog", sink{fd: 50}, ""},
+	} {
+		if test.variable != "" {
+			t.Setenv(fdVariable, test.variable)
+		} else {
+			t.Setenv(fdVariable, "") // remembers it, for the end of the test
+			_ = os.Unsetenv(fdVariable)
+		}
+		got, err := openSink(scanFlags(strings.Fields(test.args)))
+		if got != test.want || (err == nil) != (test.mention == "") {
+			t.Errorf("%s=%s %s: %+v, %v, want %+v", fdVariable, test.variable, test.args, got, err, test.want)
+		} else if err != nil && !strings.Contains(err.Error(), test.mention) {
+			t.Errorf("%s: %v does not mention %s", test.args, err, test.mention)
+		}
+	}
+	// Checking leaves nothing: a run that is refused later must not have touched the file.
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
