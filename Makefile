@@ -1,0 +1,76 @@
+# The two commands of the README: make run, make test. Both install what they miss, if they can.
+
+GO      ?= go
+CC      ?= cc
+TAGS    := urfave_cli_no_docs
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Linters, by version; go run fetches and caches them, and keeps them out of go.mod.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+ERRORLINT   := github.com/polyfloyd/go-errorlint@v1.8.0
+
+export CGO_ENABLED = 0
+
+PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
+GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s') go.mod go.sum
+SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/stage2
+SUITES   := $(wildcard tests/*.bats)
+
+.PHONY: all build run test lint test-go test-bats test-vm install-deps clean help
+
+all: build
+
+help:
+	@echo 'make build   build/cgshim, one static binary'
+	@echo 'make run     build it, and run a small program under limits'
+	@echo 'make test    everything: linters, Go tests, bats on this machine and on cgroup v2 in a VM'
+	@echo 'make lint | test-go | test-bats | test-vm   one part of it'
+
+build: build/cgshim
+
+build/cgshim: $(GO_FILES)
+	$(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/cgshim
+
+run: build
+	@tests/demo build/cgshim
+
+test: install-deps lint test-go test-bats test-vm
+	@echo 'All tests passed.'
+
+install-deps:
+	tests/install
+
+lint:
+	@test -z "$$(gofmt -l cmd cgroup reexec shim)" || { gofmt -d cmd cgroup reexec shim; exit 1; }
+	@test -z "$$($(GO) run $(GOFUMPT) -l cmd cgroup reexec shim)" || { $(GO) run $(GOFUMPT) -d cmd cgroup reexec shim; exit 1; }
+	$(GO) vet -tags $(TAGS) ./...
+	$(GO) run $(STATICCHECK) -tags $(TAGS) ./...
+	$(GO) run $(ERRORLINT) -tags $(TAGS) ./...
+	$(GO) mod tidy -diff
+	GOARCH=arm64 $(GO) build -tags $(TAGS) ./...
+	shellcheck $(SCRIPTS)
+	shellcheck --shell=bash tests/helpers.bash tests/demo
+	shellcheck --shell=sh tests/vm/init
+	shellcheck $(SUITES)
+
+test-go:
+	CGO_ENABLED=1 $(GO) test -race -tags $(TAGS) ./...
+
+build/programs/%: tests/programs/%.c
+	@mkdir -p build/programs
+	$(CC) -O2 -Wall -Wextra -Werror -static -pthread -o $@ $<
+
+test-bats: build $(PROGRAMS)
+	tests/suite native
+
+# The same suites, and the Go tests that need a cgroup, on a kernel with cgroup v2 only.
+test-vm: build $(PROGRAMS)
+	@mkdir -p build/tests
+	for package in cgroup reexec shim cmd/cgshim; do \
+		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done
+	tests/vm/run tests/suite vm
+
+clean:
+	rm -rf build

@@ -1,0 +1,197 @@
+#!/usr/bin/env bats
+# What goes wrong, whose fault it is, and that there is a result all the same.
+
+load helpers
+
+setup() { requires root; }
+
+@test "exit 137 and SIGKILL are told apart" {
+	shim -- sh -c 'exit 137'
+	exits 137
+	is verdict nonzero-exit exit_code 137 signal null signal_name null
+	shim -- sh -c 'kill -9 $$'
+	exits 137
+	is verdict signaled exit_code null signal 9 signal_name SIGKILL core_dumped false
+	shim -- sh -c 'kill -SEGV $$'
+	exits 139
+	is verdict signaled signal 11 signal_name SIGSEGV
+	shim -- true
+	exits 0
+	is verdict ok exit_code 0
+	shim -- sh -c 'exit 3'
+	exits 3
+	is verdict nonzero-exit exit_code 3
+}
+
+@test "a program that is not there: 127, ENOENT" {
+	local prog
+	for prog in /nonexistent/prog ./nonexistent cgshim-no-such-program; do
+		shim --mem 64M -- "$prog"
+		exits 127
+		is verdict error error.step exec error.errno ENOENT exit_code null signal null pid null
+		grep -q '^cgshim: error: .*no such file' "$BATS_TEST_TMPDIR/stderr"
+		grep -q '^cgshim: hint: ' "$BATS_TEST_TMPDIR/stderr"
+	done
+	shim -- sh -c 'exit 127' # the program's own
+	exits 127
+	is verdict nonzero-exit error null
+}
+
+@test "a program that can't be executed: 126" {
+	shim -- /tmp
+	exits 126
+	is verdict error error.step exec error.errno EACCES
+	echo text >"$BATS_TEST_TMPDIR/text"
+	shim -- "$BATS_TEST_TMPDIR/text"
+	exits 126
+	is error.errno EACCES
+	chmod +x "$BATS_TEST_TMPDIR/text"
+	shim -- "$BATS_TEST_TMPDIR/text"
+	exits 126
+	is error.errno ENOEXEC
+	printf '#!/nonexistent/interpreter\n' >"$BATS_TEST_TMPDIR/script"
+	chmod +x "$BATS_TEST_TMPDIR/script"
+	shim -- "$BATS_TEST_TMPDIR/script"
+	exits 126 # the file is there
+	is error.errno ENOENT
+}
+
+@test "a directory that can't be entered: 125, step chdir" {
+	shim --chdir /nonexistent -- true
+	exits 125
+	is verdict error error.step chdir error.errno ENOENT
+}
+
+# usage MESSAGE ARG...: a usage error that says MESSAGE, exit status 125, nothing created.
+usage() {
+	local message=$1
+	shift
+	shim "$@"
+	exits 125
+	is verdict error error.step usage cgroup null exit_code null
+	[[ $(field error.message) == *"$message"* ]] || { echo "want $message: $result" >&2; return 1; }
+}
+
+@test "bad flags: 125, a message that names flag and value" {
+	usage '-bogus' --bogus -- true
+	usage 'no program' --mem 64M
+	usage 'no program' --
+	usage 'no program' -- ''
+	local value
+	for value in -1 0 64X 1e3 0x10 '' ' 64M' 64M64 NaN 99999999999G 8388608T; do
+		usage "--mem \"$value\"" --mem="$value" -- true
+	done
+	usage '--swap "-1"' --mem 1M --swap=-1 -- true
+	usage '--swap needs --mem' --swap 1M -- true
+	for value in 0 -1 1.5 x 4194305 99999999999999999999; do
+		usage "--pids \"$value\"" --pids="$value" -- true
+	done
+	for value in 0 -1 NaN Inf 0.001 x; do
+		usage "--cpus \"$value\"" --cpus="$value" -- true
+	done
+	for value in 0 10001; do usage "--cpu-weight \"$value\"" --cpu-weight="$value" -- true; done
+	for value in 1 262145; do usage "--cpu-shares \"$value\"" --cpu-shares="$value" -- true; done
+	usage 'one' --cpu-shares 2 --cpu-weight 2 -- true
+	for value in 0 -1s NaN Inf 1e300 5parsecs; do
+		usage "--wall-time \"$value\"" --wall-time="$value" -- true
+		usage "--cpu-time \"$value\"" --cpu-time="$value" -- true
+	done
+	usage '--env "novalue"' --env novalue -- true
+	for value in '' a/b .. . -x "$(printf 'x%.0s' $(seq 300))" $'a\nb'; do
+		usage name --name="$value" -- true
+	done
+	usage 'parent' --parent relative -- true
+}
+
+@test "the result finds its descriptor even if a flag before it is bad" {
+	run --separate-stderr bash -c '"$CGSHIM" --bogus --fd 3 -- true 3>&1 >/dev/null'
+	[ "$status" = 125 ]
+	[ "$(jq -r .error.step <<<"$output")" = usage ]
+	[[ $stderr == "cgshim: error: "* ]]
+}
+
+@test "without --fd the result is all there is on stderr; CGSHIM_FD moves it" {
+	run --separate-stderr "$CGSHIM" -- true
+	[ "$output" = "" ]
+	[ "$(jq -r .verdict <<<"$stderr")" = ok ]
+	run --separate-stderr env CGSHIM_FD=1 "$CGSHIM" -- true
+	[ "$(jq -r .verdict <<<"$output")" = ok ]
+	[ "$stderr" = "" ]
+	run --separate-stderr "$CGSHIM" --pretty --fd 1 -- true
+	[ "$(wc -l <<<"$output")" -gt 30 ]
+	[ "$(jq -r .verdict <<<"$output")" = ok ]
+}
+
+@test "a descriptor that is closed, read-only or no number is refused, and nothing is run" {
+	local bad
+	for bad in '--fd 3 3>&-' '--fd 3 3</dev/null' '--fd 99999' '--fd -1' '--fd x' '--fd 4294967298'; do
+		run --separate-stderr bash -c '"$CGSHIM" '"$bad"' -- touch "$BATS_TEST_TMPDIR/ran" 4>&-'
+		echo "$bad: $status $stderr" >&2
+		[ "$status" = 125 ]
+		[ "$(jq -r .verdict <<<"$stderr")" = error ]
+		[[ $(jq -r .error.message <<<"$stderr") == *--fd* ]]
+	done
+	[ ! -e "$BATS_TEST_TMPDIR/ran" ]
+}
+
+@test "--output is written whole or not at all" {
+	local file=$BATS_TEST_TMPDIR/out
+	echo old >"$file"
+	"$CGSHIM" --output "$file" -- true
+	take_result "$file"
+	is verdict ok
+	[ "$(echo "$file"*)" = "$file" ] # no temporary file
+	run --separate-stderr "$CGSHIM" --output /nonexistent/out -- touch "$BATS_TEST_TMPDIR/ran"
+	[ "$status" = 125 ]
+	[ ! -e "$BATS_TEST_TMPDIR/ran" ] # refused before anything ran
+	run "$CGSHIM" --output /dev/null -- true
+	[ "$status" = 0 ]
+	[ -c /dev/null ]
+	run --separate-stderr "$CGSHIM" --output /dev/full -- true
+	[ "$status" = 125 ]
+	[[ $stderr == *"no space"* ]]
+}
+
+@test "a full disk: the old file stays, the result goes to stderr" {
+	local disk=$BATS_TEST_TMPDIR/disk
+	mkdir "$disk"
+	mount -t tmpfs -o size=8k tmpfs "$disk" # one page for the root, one for a file
+	echo old >"$disk/out"
+	head -c 4096 /dev/zero >"$disk/rest" || true
+	run --separate-stderr "$CGSHIM" --output "$disk/out" -- true
+	local left
+	left=$(cd "$disk" && echo *)
+	local content
+	content=$(cat "$disk/out")
+	umount "$disk"
+	[ "$status" = 125 ]
+	[ "$content" = old ]
+	[ "$left" = "out rest" ]
+	[ "$(tail -n 1 <<<"$stderr" | jq -r .verdict)" = ok ]
+}
+
+@test "a reader that is gone: no hang, no signal, everything cleaned up" {
+	run bash -c '"$CGSHIM" --fd 3 -- sleep 0.2 3> >(exec true); echo $?'
+	[ "$output" = 125 ] || [[ $output == *125 ]]
+}
+
+@test "a reader that never reads: the run ends, and cgshim too" {
+	mkfifo "$BATS_TEST_TMPDIR/fifo"
+	exec 8<>"$BATS_TEST_TMPDIR/fifo"
+	dd if=/dev/zero of="$BATS_TEST_TMPDIR/fifo" bs=4096 count=64 oflag=nonblock 2>/dev/null || true # until it is full
+	status=0
+	timeout 60 "$CGSHIM" --fd 8 -- touch "$BATS_TEST_TMPDIR/ran" 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
+	exec 8<&-
+	[ "$status" = 125 ]
+	[ -e "$BATS_TEST_TMPDIR/ran" ]
+	grep -q 'nobody reads it' "$BATS_TEST_TMPDIR/stderr"
+}
+
+@test "without root the error says what is missing, and what to do" {
+	requires setpriv
+	run --separate-stderr setpriv --reuid 65534 --regid 65534 --clear-groups "$CGSHIM" --mem 64M -- true
+	[ "$status" = 125 ]
+	[ "$(jq -r .error.step <<<"$stderr")" = cgroup ]
+	[ "$(jq -r .error.errno <<<"$stderr")" = EACCES ]
+	[[ $(jq -r .error.hint <<<"$stderr") == *root* ]]
+}

@@ -1,0 +1,117 @@
+# Shared by all suites: how to run cgshim, what a test requires, and what must be true after every test.
+# shellcheck shell=bash
+
+bats_require_minimum_version 1.5.0
+
+TOP=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+CGSHIM=${CGSHIM:-$TOP/build/cgshim}
+PROG=$TOP/build/programs/prog
+NOOP=$TOP/build/programs/noop
+MIB=$((1024 * 1024))
+export CGSHIM PROG NOOP MIB
+
+# Every key of design 2.2, in its order.
+KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_memory_bytes cpu_seconds
+	cpu_user_seconds cpu_system_seconds wall_seconds oom_kills pids_peak pids_denied limits_hit
+	peak_swap_bytes cpu_throttled_seconds io_read_bytes io_write_bytes leftover_killed setup_seconds
+	teardown_seconds sources enforced limits cgroup_version cgroup pid argv started_at error)
+
+# --- capabilities -----------------------------------------------------------------------------------
+
+# has NAME: whether this machine has a capability.
+has() {
+	case $1 in
+	root) [ "$(id -u)" = 0 ] ;;
+	cgroups_v1) grep -qE ' cgroup .*[ ,](memory|pids)(,|$)' /proc/self/mounts || [ -d /sys/fs/cgroup/memory ] ;;
+	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
+	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
+	real_cpu) ! grep -q 'QEMU TCG' /proc/cpuinfo ;; # emulation has no absolute times
+	python3 | node | go | make | setpriv | nohup) command -v "$1" >/dev/null ;;
+	*) echo "has: no such capability: $1" >&2; exit 1 ;;
+	esac
+}
+
+# requires NAME...: skips the test where one is missing; fails it where $CGSHIM_MUST_HAVE lists it.
+requires() {
+	local name
+	for name in "$@"; do
+		has "$name" && continue
+		case " ${CGSHIM_MUST_HAVE:-} " in
+		*" $name "*) echo "$name is missing, but this machine must have it" >&2; return 1 ;;
+		esac
+		skip "requires $name"
+	done
+}
+
+# --- running ----------------------------------------------------------------------------------------
+
+# shim ARG...: runs cgshim with the result on fd 3. Sets $status, $result and $output (stdout). Fails if
+# there is not exactly one line with one JSON object that has every key.
+shim() {
+	local file=$BATS_TEST_TMPDIR/result out=$BATS_TEST_TMPDIR/stdout
+	status=0
+	"$CGSHIM" --fd 3 "$@" 3>"$file" >"$out" 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
+	# shellcheck disable=SC2034 # for the tests
+	output=$(cat "$out")
+	take_result "$file"
+}
+
+# take_result FILE: sets $result from a file that must hold one result, and nothing else.
+take_result() {
+	[ "$(wc -l <"$1")" = 1 ] || { echo "not one line:" >&2; cat "$1" "$BATS_TEST_TMPDIR/stderr" >&2; return 1; }
+	result=$(cat "$1")
+	local keys
+	keys=$(jq -r 'keys_unsorted | join(" ")' "$1") || return 1
+	[ "$keys" = "${KEYS[*]}" ] || { echo "keys: $keys" >&2; return 1; }
+}
+
+# field NAME: a value of the result, "null" if it is unknown.
+field() { jq -r ".$1" <<<"$result"; }
+
+# is NAME VALUE...: the result's values are these.
+is() {
+	while [ $# -gt 0 ]; do
+		[ "$(field "$1")" = "$2" ] || { echo "$1: want $2, have $(field "$1") in $result" >&2; return 1; }
+		shift 2
+	done
+}
+
+# holds EXPRESSION: a jq expression over the result is true.
+holds() { jq -e "$1" <<<"$result" >/dev/null || { echo "false: $1 in $result" >&2; return 1; }; }
+
+# exits STATUS: what cgshim exited with.
+exits() { [ "$status" = "$1" ] || { echo "exit status: want $1, have $status: $result" >&2; cat "$BATS_TEST_TMPDIR/stderr" >&2; return 1; }; }
+
+# eventually COMMAND...: true within a generous bound.
+eventually() {
+	local _
+	for _ in $(seq 300); do
+		! "$@" || return 0
+		sleep 0.1
+	done
+	echo "never: $*" >&2
+	return 1
+}
+
+# gone PID: no such process, or only its zombie.
+gone() { ! [ -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null; }
+
+# times NATIVE EMULATED: how often to repeat something.
+times() { if has real_cpu; then seq "$1"; else seq "$2"; fi; }
+
+# cgroup_file V1CONTROLLER V1FILE V2FILE GROUP: the path of a limit's file.
+cgroup_file() {
+	if has cgroups_v2; then echo "/sys/fs/cgroup$4/$3"; else echo "/sys/fs/cgroup/$1$4/$2"; fi
+}
+
+# --- after every test -------------------------------------------------------------------------------
+
+# ours: cgroups of ours, in any hierarchy.
+ours() { find /sys/fs/cgroup -type d \( -name cgshim -o -name 'cgshim-bats*' \) 2>/dev/null || true; }
+
+# Nothing is waited for: when cgshim has returned, its groups are gone.
+teardown() {
+	local left
+	left=$(ours)
+	[ -z "$left" ] || { echo "left behind: $left" >&2; return 1; }
+}

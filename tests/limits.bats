@@ -1,0 +1,160 @@
+#!/usr/bin/env bats
+# Every limit, from the program's side and from the result's.
+
+load helpers
+
+setup() { requires root; }
+
+@test "exactly 32 MiB: the peak is that, and at most 2 MiB more" {
+	"$CGSHIM" --fd 3 -- "$PROG" clock 3>/dev/null >/dev/null
+	shim --mem 64M -- "$PROG" touch $((32 * MIB))
+	is verdict ok
+	holds ".peak_memory_bytes >= $((32 * MIB)) and .peak_memory_bytes <= $((34 * MIB))"
+}
+
+@test "four children of 16 MiB at once: 64 MiB, within 4" {
+	shim --mem 128M -- "$PROG" family 4 $((16 * MIB))
+	is verdict ok
+	holds ".peak_memory_bytes >= $((64 * MIB)) and .peak_memory_bytes <= $((68 * MIB))"
+	holds '.pids_peak == 5'
+}
+
+@test "a caller of 300 MB changes none of it" {
+	requires python3
+	"$CGSHIM" --fd 3 -- "$NOOP" 3>/dev/null
+	python3 - "$CGSHIM" "$NOOP" "$PROG" >"$BATS_TEST_TMPDIR/all" <<-'EOF'
+		import os, subprocess, sys
+		ballast = bytearray(os.urandom(1 << 20)) * 300
+		cgshim, noop, prog = sys.argv[1:]
+		for argv in [[noop], [prog, "touch", str(32 << 20)], [prog, "clock"]]:
+		    run = subprocess.run([cgshim, "--mem", "64M", "--pids", "1", "--", *argv],
+		                         stderr=subprocess.PIPE, stdout=subprocess.PIPE, check=True)
+		    sys.stdout.write(run.stderr.decode())
+		    sys.stderr.write(run.stdout.decode())
+	EOF
+	jq -es '.[0].peak_memory_bytes <= 786432 and .[0].pids_peak == 1' "$BATS_TEST_TMPDIR/all"
+	jq -es ".[1].peak_memory_bytes <= $((34 * MIB))" "$BATS_TEST_TMPDIR/all"
+}
+
+@test "128 MiB in 64 MiB: memory-limit, every time" {
+	for _ in $(times 50 50); do
+		shim --mem 64M -- "$PROG" touch $((128 * MIB))
+		exits 137
+		is verdict memory-limit signal 9 signal_name SIGKILL
+		holds ".limits_hit == [\"memory\"] and .oom_kills >= 1 and .peak_memory_bytes <= $((64 * MIB))"
+	done
+}
+
+@test "a grandchild's OOM is the run's, whatever the main program exits with" {
+	for _ in $(times 10 5); do
+		shim --mem 32M -- "$PROG" grandchild $((64 * MIB))
+		is verdict memory-limit
+		holds '.oom_kills >= 1'
+	done
+}
+
+@test "swap is none unless it is asked for" {
+	requires swap_accounting
+	shim --mem 32M --swap 16M --name swap -- cat "$(cgroup_file memory memory.memsw.limit_in_bytes memory.swap.max /cgshim/swap)"
+	if has cgroups_v2; then [ "$output" = $((16 * MIB)) ]; else [ "$output" = $((48 * MIB)) ]; fi
+	shim --mem 32M --name swap -- cat "$(cgroup_file memory memory.memsw.limit_in_bytes memory.swap.max /cgshim/swap)"
+	if has cgroups_v2; then [ "$output" = 0 ]; else [ "$output" = $((32 * MIB)) ]; fi
+}
+
+@test "at the process limit fork fails, is counted, and the run goes on" {
+	shim --pids 5 -- "$PROG" forks 10
+	exits 0
+	[ "$output" = "4 EAGAIN" ]
+	is verdict ok pids_peak 5 pids_denied 1
+	holds '.limits_hit == ["pids"]'
+	is leftover_killed 4
+}
+
+@test "two threads that burn 3 CPU seconds pass with 3.2, and not with 1" {
+	shim --cpu-time 3.2 -- "$PROG" spin 2 3
+	is verdict ok
+	holds '.cpu_seconds >= 2.9 and .cpu_seconds <= 3.2'
+	holds '(.cpu_user_seconds + .cpu_system_seconds - .cpu_seconds) | fabs < 0.00001'
+	shim --cpu-time 1 -- "$PROG" spin 2 3
+	exits 137
+	is verdict cpu-time-limit signal 9
+	holds '.cpu_seconds >= 1 and .cpu_seconds <= 1.05 and .limits_hit == ["cpu_time"]'
+}
+
+@test "the CPU time of all processes counts" {
+	shim --cpu-time 500ms -- sh -c '"$0" spin 1 10 & "$0" spin 1 10 & wait' "$PROG"
+	is verdict cpu-time-limit
+	holds '.cpu_seconds >= 0.5 and .cpu_seconds <= 0.55'
+}
+
+@test "the wall time ends a sleep" {
+	shim --wall-time 0.5 -- sleep 10
+	exits 137
+	is verdict wall-time-limit signal 9
+	holds '.wall_seconds >= 0.5 and .wall_seconds <= 0.6 and .cpu_seconds < 0.4'
+}
+
+@test "half a CPU halves a spinner's speed, and shows" {
+	shim -- "$PROG" spin 1 1
+	local free
+	free=$(field wall_seconds)
+	shim --cpus 0.5 -- "$PROG" spin 1 1
+	is verdict ok
+	holds ".wall_seconds >= 1.6 * $free and .wall_seconds <= 3 * $free"
+	holds '.cpu_throttled_seconds >= 0.3 and .limits_hit == ["cpus"]'
+}
+
+@test "a CPU share is written in the unit of the kernel's version" {
+	local file
+	file=$(cgroup_file cpu cpu.shares cpu.weight /cgshim/share)
+	shim --name share --cpu-weight 100 -- cat "$file"
+	if has cgroups_v2; then [ "$output" = 100 ]; else [ "$output" = 1024 ]; fi
+	shim --name share --cpu-weight 1 -- cat "$file"
+	if has cgroups_v2; then [ "$output" = 1 ]; else [ "$output" = 2 ]; fi
+	shim --name share --cpu-shares 1024 -- cat "$file"
+	if has cgroups_v2; then [ "$output" = 100 ]; else [ "$output" = 1024 ]; fi
+	shim --name share --cpu-shares 262144 -- cat "$file"
+	if has cgroups_v2; then [ "$output" = 10000 ]; else [ "$output" = 262144 ]; fi
+}
+
+@test "every limit at once, and what the result says of them" {
+	shim --mem 64M --swap 8M --pids 8 --cpus 1.5 --cpu-weight 50 --cpu-time 10s --wall-time 1m -- true
+	is verdict ok
+	holds '.limits == {"mem_bytes":67108864,"swap_bytes":8388608,"pids":8,"cpus":1.5,"cpu_weight":50,"cpu_time_seconds":10,"wall_time_seconds":60}'
+	holds '.enforced == {"mem":"cgroup","swap":"cgroup","pids":"cgroup","cpus":"cgroup","cpu_weight":"cgroup","cpu_time":"timer","wall_time":"timer"}'
+}
+
+@test "the program's CPU clock and peak memory start with nothing of the launcher's" {
+	local cpu=$BATS_TEST_TMPDIR/clocks
+	for _ in $(seq 21); do
+		shim --mem 64M --pids 1 -- "$PROG" clock
+		echo "$output" >>"$cpu"
+	done
+	# ru_maxrss, in KiB: a static program's own is about 1 MiB.
+	[ "$(awk '{print $2}' "$cpu" | sort -n | tail -n 1)" -le 2048 ]
+	# The median: single runs are hit by whatever else the machine does.
+	requires real_cpu
+	[ "$(awk '{print $1}' "$cpu" | sort -n | sed -n 11p)" -lt 1000 ]
+}
+
+@test "an idle kernel does not stall a run: no RCU grace period" {
+	requires python3
+	# Run after run, and one every 60 ms, in turns: the medians of the whole process's time.
+	python3 - "$CGSHIM" "$NOOP" <<-'EOF'
+		import os, statistics, subprocess, sys, time
+		argv = [sys.argv[1], "--mem", "64M", "--pids", "1", "--fd", "2", "--", sys.argv[2]]
+		def once():
+		    begin = time.perf_counter()
+		    subprocess.run(argv, stderr=subprocess.DEVNULL, check=True)
+		    return time.perf_counter() - begin
+		packed, spaced = [], []
+		for _ in range(5):
+		    packed += [once() for _ in range(20)]
+		    for _ in range(10):
+		        time.sleep(0.06)
+		        spaced.append(once())
+		packed, spaced = statistics.median(packed), statistics.median(spaced)
+		print("back to back %.1f ms, every 60 ms %.1f ms" % (packed * 1e3, spaced * 1e3), file=sys.stderr)
+		sys.exit(spaced >= 2 * packed)
+	EOF
+}

@@ -1,0 +1,166 @@
+/*
+ * The test suite's program: what it is called with says what it does. Linked statically, so that its
+ * memory and CPU time are its own and not a dynamic loader's.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(99);
+}
+
+/* Touches every page of so many bytes, outside of malloc, which would round. */
+static void touch(long bytes)
+{
+	char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		die("mmap");
+	madvise(p, bytes, MADV_NOHUGEPAGE);
+	for (long i = 0; i < bytes; i += 4096)
+		p[i] = 1;
+}
+
+/* So many children touch so many bytes each, and all of them hold them at the same time. */
+static int family(int children, long bytes)
+{
+	int ready[2], go[2];
+	char c;
+	if (pipe(ready) || pipe(go))
+		die("pipe");
+	for (int i = 0; i < children; i++) {
+		pid_t pid = fork();
+		if (pid < 0)
+			die("fork");
+		if (pid == 0) {
+			close(go[1]);
+			touch(bytes);
+			if (write(ready[1], "r", 1) != 1)
+				die("write");
+			_exit(read(go[0], &c, 1) != 0);
+		}
+	}
+	for (int i = 0; i < children; i++)
+		if (read(ready[0], &c, 1) != 1)
+			die("read");
+	close(go[1]);
+	for (int i = 0; i < children; i++) {
+		int status;
+		if (wait(&status) < 0 || status != 0)
+			die("wait");
+	}
+	return 0;
+}
+
+/* A child of a child runs out of memory; this process lives on, if it is let, and exits 0. */
+static int grandchild(long bytes)
+{
+	if (fork() == 0) {
+		if (fork() == 0) {
+			touch(bytes);
+			_exit(0);
+		}
+		wait(NULL);
+		_exit(0);
+	}
+	wait(NULL);
+	return 0;
+}
+
+static double budget;
+
+/* Burns its share of the CPU seconds, by its own clock. */
+static void *burn(void *unused)
+{
+	struct timespec t;
+	do {
+		for (volatile int i = 0; i < 20000; i++)
+			;
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	} while (t.tv_sec + t.tv_nsec / 1e9 < budget);
+	return unused;
+}
+
+static int spin(int threads, double seconds)
+{
+	pthread_t id[64];
+	budget = seconds / threads;
+	for (int i = 1; i < threads && i < 64; i++)
+		if (pthread_create(&id[i], NULL, burn, NULL))
+			die("pthread_create");
+	burn(NULL);
+	for (int i = 1; i < threads && i < 64; i++)
+		pthread_join(id[i], NULL);
+	return 0;
+}
+
+/* Forks until it can't: prints how many children there were, and the errno. */
+static int forks(int most)
+{
+	int n = 0;
+	while (n < most) {
+		pid_t pid = fork();
+		if (pid < 0)
+			break;
+		if (pid == 0) {
+			pause();
+			_exit(0);
+		}
+		n++;
+	}
+	printf("%d %s\n", n, n < most ? strerrorname_np(errno) : "-");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	/* First of all: the clock and the memory that the launcher left. */
+	struct timespec cpu;
+	struct rusage usage;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	getrusage(RUSAGE_SELF, &usage);
+
+	const char *what = argc > 1 ? argv[1] : "";
+	if (!strcmp(what, "clock")) {
+		printf("%ld %ld\n", cpu.tv_sec * 1000000 + cpu.tv_nsec / 1000, usage.ru_maxrss);
+		return 0;
+	}
+	if (!strcmp(what, "cgroup")) { /* the groups that it was born in */
+		char buf[8192];
+		int fd = open("/proc/self/cgroup", O_RDONLY);
+		ssize_t n = read(fd, buf, sizeof buf);
+		return n <= 0 || write(1, buf, n) != n;
+	}
+	if (!strcmp(what, "touch") && argc > 2)
+		return touch(atol(argv[2])), 0;
+	if (!strcmp(what, "family") && argc > 3)
+		return family(atoi(argv[2]), atol(argv[3]));
+	if (!strcmp(what, "grandchild") && argc > 2)
+		return grandchild(atol(argv[2]));
+	if (!strcmp(what, "spin") && argc > 3)
+		return spin(atoi(argv[2]), atof(argv[3]));
+	if (!strcmp(what, "forks") && argc > 2)
+		return forks(atoi(argv[2]));
+	if (!strcmp(what, "deaf")) { /* ignores what can be ignored, says so, and sleeps */
+		for (int sig = 1; sig < 32; sig++)
+			signal(sig, SIG_IGN);
+		if (write(1, "deaf\n", 5) != 5)
+			return 98;
+		for (;;)
+			pause();
+	}
+	fprintf(stderr, "prog: unknown: %s\n", what);
+	return 97;
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bats
+# What the README promises, run as it stands there.
+
+load helpers
+
+setup() { requires root; }
+
+# example LANGUAGE: the README's one code block in it.
+example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0 } on' "$TOP/README.md"; }
+
+@test "the Python example" {
+	requires python3
+	example python >"$BATS_TEST_TMPDIR/example.py"
+	[ -s "$BATS_TEST_TMPDIR/example.py" ]
+	run --separate-stderr python3 "$BATS_TEST_TMPDIR/example.py" 3>&-
+	[ "$status" = 0 ]
+	[ "$output" = "nonzero-exit 3 True" ]
+	[ "$stderr" = hello ]
+}
+
+@test "the Node example" {
+	requires node
+	example js >"$BATS_TEST_TMPDIR/example.js"
+	[ -s "$BATS_TEST_TMPDIR/example.js" ]
+	run --separate-stderr node "$BATS_TEST_TMPDIR/example.js" 3>&-
+	[ "$status" = 0 ]
+	[ "$output" = "signaled SIGKILL 1" ]
+}
+
+@test "make run's program, and its result" {
+	run --separate-stderr "$TOP/tests/demo" "$CGSHIM" 3>&-
+	[ "$status" = 0 ]
+	[ "$(jq -r .verdict <<<"$stderr")" = ok ]
+}
+
+@test "make run without root says why not, and what to do" {
+	requires setpriv
+	run --separate-stderr setpriv --reuid 65534 --regid 65534 --clear-groups "$TOP/tests/demo" "$CGSHIM" 3>&-
+	[ "$status" = 125 ]
+	[[ $stderr == *"permission denied"* ]]
+	[[ $stderr == *sudo* ]]
+}
+
+@test "README and man page name every flag and every key" {
+	local flag key page=$TOP/docs/cgshim.1
+	local flags
+	flags=$("$CGSHIM" --help | grep -oE '^ +--[a-z-]+' | tr -d ' ')
+	[ "$(wc -l <<<"$flags")" -ge 19 ]
+	for flag in $flags; do
+		[ "$flag" = --help ] || grep -q -e "\`$flag\b" "$TOP/README.md" || { echo "README: no $flag" >&2; return 1; }
+		grep -q -e "^\.It Fl -${flag#--}\b" "$page" || { echo "cgshim.1: no $flag" >&2; return 1; }
+	done
+	# … and no flag that is not there.
+	while read -r flag; do
+		grep -qx -e "--$flag" <<<"$flags" || { echo "cgshim.1: --$flag is no flag" >&2; return 1; }
+	done < <(grep -oE '^\.It Fl -[a-z-]+' "$page" | sed 's/.* -//')
+	for key in "${KEYS[@]}"; do
+		grep -q "\`$key\`" "$TOP/README.md" || { echo "README: no $key" >&2; return 1; }
+		grep -qE "^\.It Cm .*\b$key\b" "$page" || { echo "cgshim.1: no $key" >&2; return 1; }
+	done
+}

@@ -1,0 +1,209 @@
+#!/usr/bin/env bats
+# The main job: a program runs in its cgroups, and the result is true.
+
+load helpers
+
+setup() { requires root; }
+
+@test "a static no-op, again and again: ok, one task, no launcher memory" {
+	"$CGSHIM" --fd 3 -- "$NOOP" 3>/dev/null # its pages are in the page cache from here on
+	local all=$BATS_TEST_TMPDIR/all
+	for _ in $(times 1000 200); do
+		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$NOOP" 3>>"$all"
+	done
+	local want
+	want=$(times 1000 200 | tail -n 1)
+	[ "$(wc -l <"$all")" = "$want" ]
+	jq -es "map(select(.verdict == \"ok\" and .pids_peak == 1 and .peak_memory_bytes <= 786432 and .error == null)) | length == $want" "$all"
+}
+
+@test "the program is in its cgroups from its first instruction" {
+	shim --name cgshim-bats-born --mem 64M --pids 1 -- "$PROG" cgroup
+	is verdict ok cgroup /cgshim/cgshim-bats-born
+	if has cgroups_v2; then
+		[ "$output" = "0::/cgshim/cgshim-bats-born" ]
+	else
+		grep -qE '[:,]memory(,[a-z,]+)?:/cgshim/cgshim-bats-born$' <<<"$output"
+		grep -qE '[:,]pids(,[a-z,]+)?:/cgshim/cgshim-bats-born$' <<<"$output"
+		grep -qE '[:,]cpuacct(,[a-z,]+)?:/cgshim/cgshim-bats-born$' <<<"$output"
+	fi
+}
+
+@test "… also under a load of parallel runs" {
+	local i
+	for i in $(seq 8); do
+		( for _ in $(times 25 5); do
+			"$CGSHIM" --name "p$i" --mem 64M --pids 1 --cpus 1 --fd 3 -- "$PROG" cgroup 3>>"$BATS_TEST_TMPDIR/$i.json" >>"$BATS_TEST_TMPDIR/$i.cgroup" || exit 1
+		done ) &
+	done
+	wait
+	local n hierarchies
+	n=$(times 25 5 | tail -n 1)
+	hierarchies=1
+	has cgroups_v2 || hierarchies=4 # memory, pids, cpuacct, cpu
+	for i in $(seq 8); do
+		[ "$(jq -s 'map(select(.verdict == "ok")) | length' "$BATS_TEST_TMPDIR/$i.json")" = "$n" ]
+		[ "$(grep -v '^0::' "$BATS_TEST_TMPDIR/$i.cgroup" | grep -cE '(memory|pids|cpuacct|cpu)[a-z,]*:/cgshim/p'"$i"'$')" = $((n * hierarchies)) ] || has cgroups_v2
+		! has cgroups_v2 || [ "$(grep -c "^0::/cgshim/p$i\$" "$BATS_TEST_TMPDIR/$i.cgroup")" = "$n" ]
+	done
+}
+
+@test "stdin, stdout and stderr are the caller's own" {
+	run --separate-stderr bash -c 'echo in | "$CGSHIM" --fd 3 -- sh -c "cat; echo err >&2" 3>/dev/null'
+	[ "$output" = in ]
+	[ "$stderr" = err ]
+}
+
+@test "no other descriptor reaches the program, the result's least of all" {
+	exec 7</dev/null 8>"$BATS_TEST_TMPDIR/leak"
+	# ls itself opens one, on the directory that it lists.
+	shim -- ls /proc/self/fd
+	exec 7<&- 8>&-
+	[ "$output" = $'0\n1\n2\n3' ]
+	shim -- sh -c 'echo forged >&3'
+	holds '.verdict == "nonzero-exit"'
+}
+
+@test "what follows the program belongs to it" {
+	shim -- echo --mem -x -- y
+	[ "$output" = "--mem -x -- y" ]
+	shim echo --fd 9
+	[ "$output" = "--fd 9" ]
+	# A program called like a subcommand is a program after a flag or --.
+	printf '#!/bin/sh\necho program "$@"\n' >"$BATS_TEST_TMPDIR/version"
+	chmod +x "$BATS_TEST_TMPDIR/version"
+	PATH=$BATS_TEST_TMPDIR:$PATH shim -- version --help
+	[ "$output" = "program --help" ]
+	run "$CGSHIM" run --fd 1 -- true
+	[ "$status" = 0 ]
+}
+
+@test "the program is looked up in its own PATH, from its own directory" {
+	mkdir "$BATS_TEST_TMPDIR/bin"
+	cp "$PROG" "$BATS_TEST_TMPDIR/bin/only-there"
+	shim --env "PATH=$BATS_TEST_TMPDIR/bin" -- only-there cgroup
+	is verdict ok
+	shim --chdir "$BATS_TEST_TMPDIR" -- bin/only-there cgroup
+	is verdict ok
+	shim --chdir "$BATS_TEST_TMPDIR" -- pwd
+	[ "$output" = "$BATS_TEST_TMPDIR" ]
+}
+
+@test "the environment: inherited, added to, replaced, or empty" {
+	export CGSHIM_BATS_A=old CGSHIM_BATS_B=b
+	shim --env CGSHIM_BATS_A=new,1 --env C=c=d -- sh -c 'echo "$CGSHIM_BATS_A $CGSHIM_BATS_B $C"'
+	[ "$output" = "new,1 b c=d" ]
+	shim --clear-env --env ONLY=1 -- /usr/bin/env
+	[ "$output" = "ONLY=1" ]
+	CGSHIM_FD=3 shim -- env
+	[ "$(grep -c 'CGSHIM_FD\|CGSHIM_STAGE\|GOGC\|GODEBUG' <<<"$output")" = 0 ]
+}
+
+@test "limits, signals and privileges of the process itself are as without cgshim" {
+	shim -- cat /proc/self/status # not grep, which has a signal handler of its own
+	local status_lines
+	status_lines=$(grep -E '^(SigBlk|SigIgn|SigCgt|Threads|NoNewPrivs):' <<<"$output" | tr -d '[:space:]')
+	[ "$status_lines" = "Threads:1SigBlk:0000000000000000SigIgn:0000000000000000SigCgt:0000000000000000NoNewPrivs:1" ]
+	shim --allow-new-privs -- grep NoNewPrivs /proc/self/status
+	[ "${output: -1}" = 0 ]
+	# Go raises the soft limit for itself.
+	run bash -c 'ulimit -Sn 300; "$CGSHIM" --fd 3 -- sh -c "ulimit -Sn" 3>/dev/null'
+	[ "$output" = 300 ]
+	requires nohup
+	run bash -c 'nohup "$CGSHIM" --fd 3 -- grep SigIgn /proc/self/status 3>/dev/null </dev/null 2>/dev/null'
+	[ "${output: -1}" = 1 ]
+}
+
+@test "a caller that ignores SIGCHLD gets its result all the same" {
+	run bash -c 'trap "" CHLD; exec "$CGSHIM" --fd 1 -- sh -c "exit 3"'
+	[ "$status" = 3 ]
+	[ "$(jq -r .verdict <<<"$output")" = nonzero-exit ]
+}
+
+@test "a run has the name and the parent that it was given, and the parent goes with it" {
+	shim --name cgshim-bats-n1 --parent /cgshim-bats/a/b -- "$PROG" cgroup
+	is verdict ok cgroup /cgshim-bats/a/b/cgshim-bats-n1
+	grep -q ':/cgshim-bats/a/b/cgshim-bats-n1$' <<<"$output"
+}
+
+@test "a parent that was there before stays" {
+	local made=() dir
+	for dir in /sys/fs/cgroup /sys/fs/cgroup/{memory,pids,cpuacct}; do
+		if [ -e "$dir/cgroup.procs" ] && ! [ -d "$dir/cgshim-bats-kept" ]; then
+			mkdir "$dir/cgshim-bats-kept"
+			made+=("$dir/cgshim-bats-kept")
+		fi
+	done
+	shim --parent /cgshim-bats-kept -- true
+	is verdict ok
+	for dir in "${made[@]}"; do
+		rmdir "$dir" # fails if it is gone, or not empty
+	done
+}
+
+@test "a group that exists is somebody else's: refused, and left alone" {
+	local dir=/sys/fs/cgroup/memory
+	has cgroups_v1 || dir=/sys/fs/cgroup
+	mkdir -p "$dir/cgshim/taken"
+	shim --name taken -- true
+	exits 125
+	is verdict error error.errno EEXIST
+	[ -d "$dir/cgshim/taken" ]
+	rmdir "$dir/cgshim/taken" "$dir/cgshim"
+}
+
+@test "what outlives the program is killed, and counted" {
+	shim -- sh -c 'setsid sleep 1000 & setsid sh -c "sleep 1000 & wait" & sleep 0.2; echo $!; exit 4'
+	exits 4
+	is verdict nonzero-exit
+	holds '.leftover_killed == 3'
+	gone "$output"
+}
+
+@test "SIGTERM reaches the program; the verdict is cancelled" {
+	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "echo got >&2; exit 5" TERM; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 2>"$BATS_TEST_TMPDIR/stderr" 3>&- &
+	local pid=$!
+	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
+	kill -TERM "$pid"
+	status=0
+	wait "$pid" || status=$?
+	take_result "$BATS_TEST_TMPDIR/out"
+	exits 5
+	is verdict cancelled exit_code 5
+	grep -q got "$BATS_TEST_TMPDIR/stderr"
+}
+
+@test "a program that ignores it is killed after the stop timeout" {
+	"$CGSHIM" --stop-timeout 300ms --output "$BATS_TEST_TMPDIR/out" -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 3>&- &
+	local pid=$!
+	eventually grep -q deaf "$BATS_TEST_TMPDIR/ready"
+	kill -TERM "$pid" # not INT: bash ignores that for what runs in the background
+	status=0
+	wait "$pid" || status=$?
+	take_result "$BATS_TEST_TMPDIR/out"
+	exits 137
+	is verdict cancelled signal 9
+}
+
+@test "SIGUSR1 reaches the program and cancels nothing" {
+	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "exit 0" USR1; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 3>&- &
+	local pid=$!
+	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
+	kill -USR1 "$pid"
+	wait "$pid"
+	take_result "$BATS_TEST_TMPDIR/out"
+	is verdict ok
+}
+
+@test "kill -9 of cgshim kills the program" {
+	"$CGSHIM" --name killed9 --fd 2 -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 2>/dev/null 3>&- &
+	local shim=$! group
+	eventually grep -q deaf "$BATS_TEST_TMPDIR/ready"
+	group=$(cgroup_file memory cgroup.procs cgroup.procs /cgshim/killed9)
+	grep -q . "$group"
+	kill -9 "$shim"
+	wait "$shim" || true
+	eventually bash -c '! grep -q . "$0"' "$group"
+	# Nobody is left to remove the groups.
+	find /sys/fs/cgroup -depth -type d \( -path '*/cgshim/killed9' -o -name cgshim \) -exec rmdir {} \;
+}
