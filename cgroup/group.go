@@ -127,7 +127,8 @@ func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true)
 func (g *Group) Thaw(ctx context.Context) error { return g.h.freeze(ctx, false) }
 
 // Remove removes the group, groups below it, and of its parents those that Create made, for this group or
-// another, and that are empty now. A process that is still in it is an error (EBUSY): see Kill. To remove a group that is gone is none.
+// another, and that are empty now. A process that is still in it is an error (EBUSY): see Kill. To remove
+// a group that is gone is none.
 func (g *Group) Remove() error {
 	g.removing.Lock()
 	defer g.removing.Unlock()

@@ -111,9 +111,9 @@ func TestCreateHalfExisting(t *testing.T) {
 	h := testHost(t)
 	requireVersion(t, h, V1)
 	path := testPath(t)
-	for _, c := range h.Controllers() {
-		t.Run(string(c), func(t *testing.T) {
-			dir := h.MountPoint(c) + path
+	for _, mount := range mountPoints(h) {
+		t.Run(mount, func(t *testing.T) {
+			dir := mount + path
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -121,7 +121,7 @@ func TestCreateHalfExisting(t *testing.T) {
 			if g, err := h.Create(path); g != nil || !errors.Is(err, fs.ErrExist) {
 				t.Errorf("Create = %v, %v, want fs.ErrExist", g, err)
 			}
-			if got := where(h, path); !slices.Equal(got, []string{h.MountPoint(c)}) {
+			if got := where(h, path); !slices.Equal(got, []string{mount}) {
 				t.Errorf("the group is in %q", got)
 			}
 		})

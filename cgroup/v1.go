@@ -25,7 +25,9 @@ type v1 struct {
 func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, error) {
 	g := &v1{of: map[Controller]string{}}
 	if h.unified != "" {
-		g.addUnified(m, h.unified, path)
+		if err := g.addUnified(m, h.unified, path); err != nil {
+			return nil, err
+		}
 	}
 	wanted := slices.Clone(controllers)
 	if g.unified == "" && h.Has(Freezer) && !slices.Contains(wanted, Freezer) {
@@ -51,19 +53,23 @@ func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, er
 }
 
 // addUnified adds the cgroup2 directory of a hybrid host. It limits nothing; it is there for
-// cgroup.kill. Where that can't be had, the freezer does it.
-func (g *v1) addUnified(m *maker, mount, path string) {
-	if m.mkdir(mount, path) != nil {
-		return
-	}
+// cgroup.kill. Where that can't be had, the freezer does it; but a group that exists is refused here too.
+func (g *v1) addUnified(m *maker, mount, path string) error {
 	dir := mount + path
-	if unix.Access(dir+"/cgroup.kill", unix.F_OK) != nil {
+	switch err := m.mkdir(mount, path); {
+	case errors.Is(err, unix.EEXIST):
+		return err
+	case err != nil:
+		return nil
+	case unix.Access(dir+"/cgroup.kill", unix.F_OK) != nil:
 		m.leaves = m.leaves[:len(m.leaves)-1]
 		_ = unix.Rmdir(dir)
-		return
+		removeMade(dir, m.parents)
+		return nil
 	}
 	g.unified = dir
 	g.all = append(g.all, dir)
+	return nil
 }
 
 func openV1(h *Host, path string) (*v1, []string, error) {

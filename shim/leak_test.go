@@ -134,7 +134,7 @@ func descriptorsRunOut(args []string) {
 			fmt.Printf("LEAK: %d spare: neither a result nor an error\n", spare)
 		}
 	}
-	if len(steps) < 3 {
+	if len(steps) < 2 { // on v2 nothing after the start of the stage needs as many
 		fmt.Printf("LEAK: the test tests nothing: %v\n", steps)
 	}
 }

@@ -25,7 +25,7 @@ has() {
 	cgroups_v1) grep -qE ' cgroup .*[ ,](memory|pids)(,|$)' /proc/self/mounts || [ -d /sys/fs/cgroup/memory ] ;;
 	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
-	real_cpu) ! grep -q 'QEMU TCG' /proc/cpuinfo ;; # emulation has no absolute times
+	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
 	python3 | node | go | make | setpriv | nohup) command -v "$1" >/dev/null ;;
 	*) echo "has: no such capability: $1" >&2; exit 1 ;;
 	esac
