@@ -34,8 +34,10 @@ func (e *Error) Error() string {
 		msg += " " + strconv.Quote(e.Value)
 	}
 	if e.Path != "" {
-		if e.Value != "" {
+		if e.Op == "write" {
 			msg += " to"
+		} else if e.Value != "" {
+			msg += " in"
 		}
 		msg += " " + strconv.Quote(e.Path)
 	}

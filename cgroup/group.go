@@ -98,13 +98,13 @@ func (g *Group) Stats() (Stats, error) { return g.read(memoryPart | cpuPart | pi
 
 // OOMKills reads how many processes of the group the kernel has killed for lack of memory.
 func (g *Group) OOMKills() (Figure, error) {
-	s, err := g.read(memoryPart)
+	s, err := g.read(oomPart)
 	return s.OOMKills, err
 }
 
 // CPUUsage reads the CPU time, in nanoseconds, that the group has used so far.
 func (g *Group) CPUUsage() (Figure, error) {
-	s, err := g.read(cpuPart)
+	s, err := g.read(cpuUsagePart)
 	return s.CPUUsage, err
 }
 

@@ -78,18 +78,24 @@ func newHost(mounts []*mountinfo.Info) (*Host, error) {
 			}
 		}
 	}
-	if len(h.mounts) > 0 {
-		return h, nil
-	}
-	if h.unified == "" {
+	if h.unified == "" && len(h.mounts) == 0 {
 		return nil, &Error{Op: "detect", Err: ErrNotMounted}
 	}
-	h.version = V2
+	if h.unified == "" {
+		return h, nil
+	}
 	available, err := readFile(h.unified + "/cgroup.controllers")
+	listed := strings.Fields(available)
+	// A controller is in one version only. Where v2 has these, and v1 not memory, a v1 mount is a left-over.
+	_, v1Memory := h.mounts[Memory]
+	v2Main := slices.Contains(listed, string(Memory)) || slices.Contains(listed, string(PIDs))
+	if len(h.mounts) > 0 && (v1Memory || !v2Main) {
+		return h, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	listed := strings.Fields(available)
+	h.version, h.mounts, h.controllers = V2, nil, nil
 	for _, c := range allControllers {
 		if c.builtIn() || slices.Contains(listed, string(c)) {
 			h.controllers = append(h.controllers, c)

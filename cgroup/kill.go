@@ -49,19 +49,27 @@ func killFrozen(ctx context.Context, dir string, freeze func(context.Context, bo
 	_ = freeze(freezing, true)
 	pids, err := procs(dir)
 	for _, pid := range pids {
+		if pid <= 0 {
+			// One outside of our pid namespace reads as 0, which to kill(2) is our own process group.
+			err = errors.Join(err, &Error{Op: "kill", Path: dir, Err: unix.EPERM})
+			continue
+		}
 		if killErr := unix.Kill(pid, unix.SIGKILL); killErr != nil && !errors.Is(killErr, unix.ESRCH) {
 			err = errors.Join(err, &Error{Op: "kill", Path: dir, Err: killErr})
 		}
 	}
 	// Even if ctx is over: a frozen group does not die.
-	thawErr := freeze(context.WithoutCancel(ctx), false)
+	thawing, cancel := context.WithTimeout(context.WithoutCancel(ctx), freezeTimeout)
+	defer cancel()
+	thawErr := freeze(thawing, false)
 	if missing(thawErr) || errors.Is(thawErr, ErrNoController) {
 		thawErr = nil // removed by now; or there is no freezer, and nothing to thaw
 	}
 	return errors.Join(err, thawErr)
 }
 
-// freezeTimeout is for one attempt at freezing; v1 can take long over many processes that fork.
+// freezeTimeout is for one attempt at freezing or thawing. v1 can take long over many processes that fork;
+// below a frozen parent a thaw never ends.
 const freezeTimeout = 500 * time.Millisecond
 
 // writeKill kills through cgroup.kill (since Linux 5.14); false if the kernel has none.

@@ -78,13 +78,13 @@ func (l *Limits) Validate() error {
 		return invalid("swap limit", l.Swap)
 	case l.Swap != 0 && l.Memory == 0:
 		return fmt.Errorf("a swap limit without a memory limit: %w", ErrInvalid)
-	case l.PIDs < Unlimited, l.PIDs > maxPIDs:
+	case l.PIDs < Unlimited, l.PIDs > MaxPIDs:
 		return invalid("process limit", l.PIDs)
-	case math.IsNaN(l.CPUs), math.IsInf(l.CPUs, 0), l.CPUs != 0 && l.CPUs != Unlimited && l.CPUs < minCPUs, l.CPUs > maxCPUs:
+	case math.IsNaN(l.CPUs), math.IsInf(l.CPUs, 0), l.CPUs != 0 && l.CPUs != Unlimited && l.CPUs < MinCPUs, l.CPUs > MaxCPUs:
 		return invalid("CPU bandwidth", l.CPUs)
-	case l.CPUWeight > 10000:
+	case l.CPUWeight > MaxCPUWeight:
 		return invalid("CPU weight", l.CPUWeight)
-	case l.CPUShares == 1, l.CPUShares > 262144:
+	case l.CPUShares != 0 && l.CPUShares < MinCPUShares, l.CPUShares > MaxCPUShares:
 		return invalid("CPU shares", l.CPUShares)
 	case l.CPUWeight != 0 && l.CPUShares != 0:
 		return fmt.Errorf("both CPU weight and CPU shares: %w", ErrInvalid)
@@ -92,10 +92,14 @@ func (l *Limits) Validate() error {
 	return nil
 }
 
+// What the kernel accepts.
 const (
-	minCPUs = float64(cpuQuotaMin) / cpuPeriodMicros
-	maxPIDs = 4 << 20 // PID_MAX_LIMIT of 64-bit kernels; above it pids.max is EINVAL
-	maxCPUs = 1 << 20 // far above any machine, and its quota far below the kernel's maximum
+	MaxPIDs      = 4 << 20 // PID_MAX_LIMIT of 64-bit kernels; above it pids.max is EINVAL
+	MinCPUs      = float64(cpuQuotaMin) / cpuPeriodMicros
+	MaxCPUs      = 1 << 20 // far above any machine, and its quota far below the kernel's maximum
+	MaxCPUWeight = 10000   // the least is 1
+	MinCPUShares = 2
+	MaxCPUShares = 262144
 )
 
 func invalid(what string, value any) error { return fmt.Errorf("%w %s: %v", ErrInvalid, what, value) }

@@ -137,7 +137,7 @@ func TestQuota(t *testing.T) {
 	for cpus, want := range map[float64]int64{
 		0: 0, 0.01: 1000, 0.5: 50000, 1: 100000, 2.5: 250000, Unlimited: -1,
 		0.29:    29000, // 0.29*100000 is 28999.999…: rounded, not cut
-		maxCPUs: maxCPUs * cpuPeriodMicros,
+		MaxCPUs: MaxCPUs * cpuPeriodMicros,
 	} {
 		if got := (&Limits{CPUs: cpus}).quota(); got != want {
 			t.Errorf("quota of %v CPUs = %d µs, want %d", cpus, got, want)

@@ -35,7 +35,7 @@ func TestAdd(t *testing.T) {
 func TestAddNobody(t *testing.T) {
 	h := testHost(t)
 	g := create(t, h, testPath(t))
-	err := g.Add(maxPIDs + 1) // above every pid that there can be
+	err := g.Add(MaxPIDs + 1) // above every pid that there can be
 	var typed *Error
 	if !errors.Is(err, unix.ESRCH) || !errors.As(err, &typed) || typed.Op != "add" {
 		t.Errorf("Add = %v, want ESRCH", err)

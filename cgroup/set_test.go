@@ -24,7 +24,7 @@ func TestSet(t *testing.T) {
 		},
 		{
 			"pids most",
-			Limits{PIDs: maxPIDs},
+			Limits{PIDs: MaxPIDs},
 			map[string]string{"pids.max": "4194304"},
 			map[string]string{"pids.max": "4194304"},
 		},
@@ -36,13 +36,13 @@ func TestSet(t *testing.T) {
 		},
 		{
 			"cpus least",
-			Limits{CPUs: minCPUs},
+			Limits{CPUs: MinCPUs},
 			map[string]string{"cpu.cfs_quota_us": "1000"},
 			map[string]string{"cpu.max": "1000 100000"},
 		},
 		{
 			"cpus most",
-			Limits{CPUs: maxCPUs},
+			Limits{CPUs: MaxCPUs},
 			map[string]string{"cpu.cfs_quota_us": "104857600000"},
 			map[string]string{"cpu.max": "104857600000 100000"},
 		},

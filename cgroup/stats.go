@@ -18,6 +18,7 @@ type Stats struct {
 	MemoryPeak    Figure // bytes, the most ever charged; charges come in batches of 64 pages per CPU
 	MemoryHits    Figure // how often the memory limit was reached, reclaim that succeeded included; never 0 on v1
 	SwapPeak      Figure // bytes
+	SwapHits      Figure // how often the swap limit was reached; never 0 on v1, where it is RAM and swap together
 	OOMKills      Figure // processes that the kernel killed for lack of memory
 	CPUUsage      Figure // nanoseconds, user and system, all processes, those that are gone included
 	CPUUser       Figure // nanoseconds
@@ -35,6 +36,8 @@ const (
 	memoryPart part = 1 << iota
 	cpuPart
 	pidsPart
+	oomPart      // of memoryPart only the OOM kills
+	cpuUsagePart // of cpuPart at least the usage
 )
 
 // reader collects figures from files, and remembers the first error that is not "no such file": that

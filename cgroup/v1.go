@@ -163,9 +163,9 @@ func setMemoryV1(dir string, memory, swap int64) error {
 }
 
 // noSwapAccounting is the outcome where the kernel has no file for the swap limit. A host without swap
-// keeps every swap limit there is.
+// gives nobody any; but it can't be said to enforce a limit that was asked for.
 func noSwapAccounting(file string, swap int64, err error) error {
-	if err == nil && swap != Unlimited && hostHasSwap() {
+	if err == nil && (swap > 0 || swap == 0 && hostHasSwap()) {
 		return &Error{Op: "write", Path: file, Value: strconv.FormatInt(swap, 10), Err: ErrSwapAccounting}
 	}
 	return err
@@ -224,11 +224,18 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
 			s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
 		}
+		if hits := r.number(dir+"/memory.memsw.failcnt", 1); hits.Value > 0 {
+			s.SwapHits = hits
+		}
+	}
+	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|oomPart) != 0 {
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OOMKills})
 	}
-	if dir, ok := g.of[CPUAcct]; ok && parts&cpuPart != 0 {
+	if dir, ok := g.of[CPUAcct]; ok && parts&(cpuPart|cpuUsagePart) != 0 {
 		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
+	}
+	if dir, ok := g.of[CPUAcct]; ok && parts&cpuPart != 0 {
 		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
 		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
 		if !s.CPUUser.Known() {

@@ -213,11 +213,14 @@ func (g *v2) signalAll(ctx context.Context) error {
 func (g *v2) stats(s *Stats, r *reader, parts part) {
 	if parts&memoryPart != 0 {
 		s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
-		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1)    // since Linux 5.19
-		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1) // since Linux 6.5
+		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1)                               // since Linux 5.19
+		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1)                            // since Linux 6.5
+		r.keys(g.dir+"/memory.swap.events", 1, map[string]*Figure{"max": &s.SwapHits}) // since Linux 4.18
+	}
+	if parts&(memoryPart|oomPart) != 0 {
 		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom_kill": &s.OOMKills})
 	}
-	if parts&cpuPart != 0 {
+	if parts&(cpuPart|cpuUsagePart) != 0 {
 		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
 			"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem,
 			"throttled_usec": &s.CPUThrottled, // only with the cpu controller

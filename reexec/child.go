@@ -31,8 +31,7 @@ const (
 	prSetNoNewPrivs = 38
 	rlimitNofile    = 7
 	sigSetmask      = 2
-	sigDfl          = 0
-	sigIgn          = 1
+	sigIgn          = 1 // SIG_DFL is 0
 	signals         = 64
 	sigsetSize      = signals / 8
 )
@@ -51,13 +50,14 @@ type child struct {
 	procs     int // cgroup.procs of a cgroup2 group, for when it could not be born there; -1 if none
 	tasks     [32]int
 	taskCount int
+	firstTask int // the index of the first of them in error reports
 
 	path       *byte
 	argv, envv []*byte
 	nofile     *[2]uint64 // nil leaves RLIMIT_NOFILE alone
 	newPrivs   bool
 	parent     uintptr
-	mask       uint64    // the program's signal mask
+	all, mask  uint64    // all signals, and the program's own mask
 	started    record    // its first words
 	action     sigaction // scratch
 	failure    record    // scratch
@@ -69,6 +69,7 @@ func newChild(spec *Spec, path string) *child {
 		nofile:   originalNofile(),
 		newPrivs: spec.AllowNewPrivs,
 		parent:   uintptr(spec.parent),
+		all:      ^uint64(0),
 		mask:     spec.mask,
 	}
 	var err [3]error
@@ -90,7 +91,7 @@ func (c *child) join(mode uint64, fds []int) {
 	if mode != joinTasks {
 		c.clone.flags |= cloneIntoCgroup
 		c.clone.cgroup = uint64(fds[0])
-		c.procs, fds = fds[1], fds[2:]
+		c.procs, c.firstTask, fds = fds[1], 1, fds[2:]
 	}
 	if len(fds) > len(c.tasks) {
 		fail(StepJoin, syscall.E2BIG)
@@ -98,8 +99,8 @@ func (c *child) join(mode uint64, fds []int) {
 	c.taskCount = copy(c.tasks[:], fds)
 }
 
-// launch creates the program. In the stage it returns the errno if that failed; in the program it does
-// not return.
+// launch creates the program. In the stage it returns its pid, or the errno if that failed; in the program
+// it does not return.
 //
 // CLONE_PARENT makes the program the shim's child, with the stage's exit signal, SIGCHLD; clone3 refuses
 // an exit signal of its own then. No CLONE_VM: with the stage's memory shared (vfork), execve would pass
@@ -109,15 +110,11 @@ func (c *child) join(mode uint64, fds []int) {
 //go:nosplit
 //go:norace
 //go:noinline
-func (c *child) launch() syscall.Errno {
-	all := ^uint64(0)
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask,
-		uintptr(unsafe.Pointer(&all)), 0, sigsetSize, 0, 0)
-	if errno != 0 {
-		return errno
+func (c *child) launch() (pid uintptr, errno syscall.Errno) {
+	if errno = call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&c.all)), 0, sigsetSize); errno != 0 {
+		return 0, errno
 	}
 	if c.clone3 {
-		var pid uintptr
 		pid, _, errno = syscall.RawSyscall(sysClone3, uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone), 0)
 		if errno == 0 && pid == 0 {
 			c.run(true)
@@ -126,60 +123,66 @@ func (c *child) launch() syscall.Errno {
 		// Else it may not be there (ENOSYS, or a seccomp filter's EPERM) or be too old for the flags (EINVAL,
 		// E2BIG); and if the group is what is wrong, the write to cgroup.procs will say so.
 		if errno == 0 || errno == syscall.EAGAIN || errno == syscall.ENOMEM {
-			return errno
+			return pid, errno
 		}
 	}
-	pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0, 0, 0, 0)
+	pid, _, errno = syscall.RawSyscall(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0)
 	if errno == 0 && pid == 0 {
 		c.run(false)
 	}
-	return errno
+	return pid, errno
 }
 
 // run is the program's way to execve. born is true if clone3 put it into its cgroup2 group and reset
-// its signal handlers.
+// its signal handlers. One small function after the other: together they would not fit into the stack
+// that nosplit leaves when the compiler does not optimise (-N -l, as debuggers build).
 //
 //go:nosplit
 //go:norace
+//go:noinline
 func (c *child) run(born bool) {
-	pid, _, _ := syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
-	c.started.pid = int64(pid)
-	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, stageFD, uintptr(unsafe.Pointer(&c.started)), recordSize)
+	c.announce()
 	if !born {
+		c.clearHandlers()
 		if c.procs >= 0 {
 			c.enter(c.procs, 0)
 		}
-		c.clearHandlers()
-	}
-	index := 0
-	if c.procs >= 0 {
-		index = 1
 	}
 	for i := 0; i < c.taskCount; i++ {
-		c.enter(c.tasks[i&(len(c.tasks)-1)], index+i)
+		c.enter(c.tasks[i&(len(c.tasks)-1)], c.firstTask+i)
 	}
-	if c.nofile != nil {
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, rlimitNofile,
-			uintptr(unsafe.Pointer(c.nofile)), 0, 0, 0); errno != 0 {
-			c.fail(StepRlimit, errno, 0)
-		}
-	}
+	c.must(StepRlimit, c.restoreNofile())
 	if !c.newPrivs {
-		if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
-			c.fail(StepNoNewPrivs, errno, 0)
-		}
+		c.must(StepNoNewPrivs, call(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0))
 	}
-	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0, 0); errno != 0 {
-		c.fail(StepPdeathsig, errno, 0)
-	}
-	// A shim that died before the prctl sends no signal any more.
-	if ppid, _, _ := syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
-		c.exit()
-	}
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&c.mask)), 0, sigsetSize, 0, 0)
-	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(c.path)),
-		uintptr(unsafe.Pointer(unsafe.SliceData(c.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(c.envv))))
-	c.fail(StepExec, errno, 0)
+	c.must(StepPdeathsig, call(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0))
+	c.must(StepPdeathsig, c.checkParent())
+	call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&c.mask)), 0, sigsetSize)
+	c.must(StepExec, call(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(c.path)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(c.argv))), uintptr(unsafe.Pointer(unsafe.SliceData(c.envv))), 0))
+}
+
+// call makes a system call of which only the success matters. What the arguments point to is part of the
+// child, which runStage keeps alive.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func call(trap, a1, a2, a3, a4 uintptr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(trap, a1, a2, a3, a4, 0, 0)
+	return errno
+}
+
+// announce tells the shim the pid. The stage does so, too: it may die first, and so may the program, of
+// a memory limit that leaves no room for the page that it writes to here.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (c *child) announce() {
+	pid, _, _ := syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+	c.started.pid = int64(pid)
+	call(syscall.SYS_WRITE, stageFD, uintptr(unsafe.Pointer(&c.started)), recordSize, 0)
 }
 
 // enter joins a cgroup through an open tasks or cgroup.procs file. "0" is the writer itself; in a tasks
@@ -187,40 +190,65 @@ func (c *child) run(born bool) {
 //
 //go:nosplit
 //go:norace
+//go:noinline
 func (c *child) enter(fd, index int) {
-	zero := [1]byte{'0'}
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&zero)), 1); errno != 0 {
-		c.fail(StepJoin, errno, index)
+	c.failure.pid = int64(index)
+	c.must(StepJoin, call(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&zero)), 1, 0))
+	c.failure.pid = 0
+}
+
+var zero = [1]byte{'0'}
+
+//go:nosplit
+//go:norace
+//go:noinline
+func (c *child) restoreNofile() syscall.Errno {
+	if c.nofile == nil {
+		return 0
 	}
+	return call(syscall.SYS_PRLIMIT64, 0, rlimitNofile, uintptr(unsafe.Pointer(c.nofile)), 0)
+}
+
+// checkParent fails if the shim has died: before the prctl, its death sends no signal.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (c *child) checkParent() syscall.Errno {
+	if ppid, _, _ := syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
+		return syscall.ESRCH
+	}
+	return 0
 }
 
 // clearHandlers does what CLONE_CLEAR_SIGHAND does: handlers become SIG_DFL, SIG_IGN stays.
 //
 //go:nosplit
 //go:norace
+//go:noinline
 func (c *child) clearHandlers() {
+	action := uintptr(unsafe.Pointer(&c.action))
 	for sig := uintptr(1); sig <= signals; sig++ {
-		_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&c.action)), sigsetSize, 0, 0)
-		if errno != 0 || c.action.handler == sigIgn || c.action.handler == sigDfl {
+		if call(syscall.SYS_RT_SIGACTION, sig, 0, action, sigsetSize) != 0 || c.action.handler <= sigIgn {
 			continue
 		}
 		c.action = sigaction{}
-		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&c.action)), 0, sigsetSize, 0, 0)
+		call(syscall.SYS_RT_SIGACTION, sig, action, 0, sigsetSize)
 	}
 }
 
+// must reports a step that failed, and ends the program.
+//
 //go:nosplit
 //go:norace
-func (c *child) fail(step Step, errno syscall.Errno, index int) {
-	c.failure = record{step: step, errno: uint32(errno), pid: int64(index)}
-	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, stageFD, uintptr(unsafe.Pointer(&c.failure)), recordSize)
-	c.exit()
-}
-
-//go:nosplit
-//go:norace
-func (c *child) exit() {
+//go:noinline
+func (c *child) must(step Step, errno syscall.Errno) {
+	if errno == 0 {
+		return
+	}
+	c.failure.step, c.failure.errno = step, uint32(errno)
+	call(syscall.SYS_WRITE, stageFD, uintptr(unsafe.Pointer(&c.failure)), recordSize, 0)
 	for {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 127, 0, 0)
+		call(syscall.SYS_EXIT_GROUP, 127, 0, 0, 0)
 	}
 }

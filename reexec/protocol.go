@@ -11,8 +11,8 @@ import (
 //	shim → stage   uint64 length, then that many bytes: the encoded Spec
 //	shim → stage   uint64 join mode, with the join descriptors as SCM_RIGHTS
 //	stage → shim   record{any step}: it failed; nothing runs
-//	program → shim record{stepStarted}: it exists, with its pid; its own first words, so that nobody's
-//	               death can come between
+//	program → shim record{stepStarted}: it exists, with its pid
+//	stage → shim   the same once more, so that neither's sudden death can hide the program
 //	program → shim record{any other step}: it failed between clone3 and execve
 //	end of file    stage gone and program in execve (or gone)
 
@@ -32,7 +32,7 @@ const (
 // A Step names what was being done when a launch failed.
 type Step uint32
 
-// The steps in the order in which they happen.
+// The steps, in the order in which they happen; StepStage can happen at any time.
 const (
 	stepStarted    Step = iota
 	StepStage           // starting the stage, or talking to it

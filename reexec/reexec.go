@@ -201,7 +201,10 @@ func (s *Stage) Abort() {
 	if s.pid == 0 {
 		return
 	}
-	closeFD(s.sock) // the stage reads end of file and exits
+	closeFD(s.sock)
+	// After Launch it has exited, or is about to. Before, it may hang, in a chdir to a dead network file
+	// system for example. It is our unreaped child, so that the pid is its own.
+	_ = syscall.Kill(s.pid, syscall.SIGKILL)
 	reap(s.pid)
 	s.pid = 0
 }

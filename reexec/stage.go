@@ -43,9 +43,12 @@ func runStage() {
 	}
 	c.join(mode, fds)
 	c.started.nanos = monotonic()
-	if errno := c.launch(); errno != 0 {
+	pid, errno := c.launch()
+	if errno != 0 {
 		fail(StepClone, errno)
 	}
+	c.started.pid = int64(pid)
+	send(&c.started) // the program has said so itself, if it has lived long enough
 	runtime.KeepAlive(c)
 }
 
@@ -186,9 +189,12 @@ func monotonic() int64 {
 }
 
 func fail(step Step, errno syscall.Errno) {
-	r := record{step: step, errno: uint32(errno)}
-	_, _ = syscall.Write(stageFD, r.bytes()) // a shim that is gone has nobody to tell
+	send(&record{step: step, errno: uint32(errno)})
 	exit(1)
+}
+
+func send(r *record) {
+	_, _ = syscall.Write(stageFD, r.bytes()) // a shim that is gone has nobody to tell
 }
 
 func exit(code int) { syscall.Exit(code) }

@@ -20,9 +20,6 @@ func (r *run) fail(step string, err error) {
 
 // noteError records the first error; what fails after it is joined to its message.
 func (r *run) noteError(step string, err error) {
-	if err == nil {
-		err = errors.New("no such figure")
-	}
 	if e := r.result.Error; e != nil {
 		e.Message += "; " + step + ": " + err.Error()
 		return
@@ -100,7 +97,7 @@ func hint(step string, err error) string {
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "mount one: mount -t cgroup2 none /sys/fs/cgroup; in a container, start it with a writable /sys/fs/cgroup"
 	case errors.Is(err, cgroup.ErrPopulated):
-		return "choose a --parent without processes of its own, or move them into a child of it"
+		return "cgroup v2 does not limit children of a group that has processes itself: move those into a child of it (in a container, also those of its root group), or choose another --parent"
 	case errors.Is(err, cgroup.ErrNoController):
 		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit"
 	case errors.Is(err, cgroup.ErrSwapAccounting):

@@ -135,13 +135,12 @@ func TestNoteErrorJoins(t *testing.T) {
 	r := run{cfg: &Config{}, result: newResult(&Config{})}
 	r.noteError("cgroup", &cgroup.Error{Op: "create", Path: "/x", Err: unix.EACCES})
 	r.noteError("remove", unix.EBUSY)
-	r.noteError("stats", nil) // a figure that is missing, not an error of a call
 	e := r.result.Error
 	// The first error is the cause: what follows from it must not replace its step, errno or hint.
 	if e.Step != "cgroup" || deref(e.Errno) != "EACCES" || e.Hint == nil {
 		t.Errorf("the first error is lost: %s", r.result.JSON(false))
 	}
-	if want := `cgroup: create "/x": permission denied; remove: device or resource busy; stats: no such figure`; e.Message != want {
+	if want := `cgroup: create "/x": permission denied; remove: device or resource busy`; e.Message != want {
 		t.Errorf("message %q, want %q", e.Message, want)
 	}
 }

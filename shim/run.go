@@ -2,11 +2,13 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,8 @@ import (
 // gigabytes needs seconds; one in an uninterruptible sleep may need for ever, and is then reported.
 const killTimeout = 10 * time.Second
 
-// run is the state of one run. Only the goroutine of Run touches it.
+// run is the state of one run. Only the goroutine of Run writes to it; the one that watches for OOM reads
+// what setup wrote.
 type run struct {
 	cfg    *Config
 	result *Result
@@ -100,7 +103,13 @@ func (r *run) makeGroup() (step string, err error) {
 	version := int(r.host.Version())
 	r.result.CgroupVersion = &version
 	where := r.path()
-	if r.group, err = r.host.Create(where, r.controllers()...); err != nil {
+	needed, wanted := r.controllers()
+	r.group, err = r.host.Create(where, wanted...)
+	if errors.Is(err, cgroup.ErrNoController) || errors.Is(err, cgroup.ErrPopulated) {
+		// The parent can't have them all. What is wanted for its figures only is not worth failing for.
+		r.group, err = r.host.Create(where, needed...)
+	}
+	if err != nil {
 		return "cgroup", err
 	}
 	r.result.Cgroup = &where
@@ -130,18 +139,19 @@ func (r *run) path() string {
 	return path.Join(parent, name)
 }
 
-// controllers are those of the limits, and those of the accounting as far as the host has them.
-func (r *run) controllers() []cgroup.Controller {
-	needed := r.cfg.Limits.Controllers()
-	if r.cfg.CPUTime > 0 {
-		needed = append(needed, cgroup.CPUAcct)
+// controllers are those that the limits need, and with them those that are wanted for their figures.
+func (r *run) controllers() (needed, wanted []cgroup.Controller) {
+	needed = r.cfg.Limits.Controllers()
+	if r.cfg.CPUTime > 0 || r.host.Has(cgroup.CPUAcct) {
+		needed = append(needed, cgroup.CPUAcct) // every v2 group has it
 	}
-	for _, c := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPUAcct} {
+	wanted = slices.Clone(needed)
+	for _, c := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs} {
 		if r.host.Has(c) {
-			needed = append(needed, c)
+			wanted = append(wanted, c)
 		}
 	}
-	return needed
+	return needed, wanted
 }
 
 func (r *run) noteEnforced() {
@@ -175,14 +185,14 @@ func (r *run) programStarted() {
 	r.result.PID = &r.program.PID
 	r.result.SetupSeconds = seconds(r.started.Sub(r.began))
 
-	exited := make(chan struct{})
+	exited, pid := make(chan struct{}), r.program.PID
 	r.exited = exited
 	go func() {
 		defer close(exited)
 		for {
 			// WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no
 			// signal of ours can hit a stranger, on kernels without pidfd too.
-			err := unix.Waitid(unix.P_PID, r.program.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
+			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 			if err != unix.EINTR {
 				return
 			}

@@ -3,13 +3,15 @@ package shim
 import (
 	"context"
 	"errors"
-	"math"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
 )
 
 // signalPolicy is what a signal to cgshim does, besides being forwarded to the program.
@@ -36,23 +38,16 @@ func ForwardedSignals() []os.Signal {
 // supervise waits for the program's end, and brings it about when a limit is reached or it is told to.
 func (r *run) supervise(ctx context.Context) {
 	done, signals := ctx.Done(), r.cfg.Signals
-	wall := newTimer(r.cfg.WallTime - time.Since(r.started))
+	wall := newTimer(r.cfg.WallTime > 0, r.cfg.WallTime-time.Since(r.started))
 	defer wall.Stop()
-	if r.cfg.WallTime == 0 {
-		wall.Stop()
-	}
-	cpus := r.cpuCount()
-	cpu := newTimer(r.cfg.CPUTime / time.Duration(cpus))
+	budget := cpuBudget{cpus: r.cpuCount()}
+	cpu := newTimer(r.cfg.CPUTime > 0, budget.wait(r.cfg.CPUTime))
 	defer cpu.Stop()
-	if r.cfg.CPUTime == 0 {
-		cpu.Stop()
-	}
-	stop := newTimer(time.Hour)
-	stop.Stop()
+	stop := newTimer(false, 0)
 	defer stop.Stop()
 	oom := r.watchOOM()
 
-	for {
+	for !r.immortal { // what could not be killed can't be waited for
 		select {
 		case <-r.exited:
 			r.ended = time.Now()
@@ -70,35 +65,66 @@ func (r *run) supervise(ctx context.Context) {
 		case <-wall.C:
 			r.kill(WallTimeLimit)
 		case <-cpu.C:
-			rest, err := r.cpuRest()
-			switch {
-			case err != nil:
-				// There is nothing left to enforce the limit with.
-				r.noteError("cpu-time", err)
-				r.broken = true
-				r.kill("")
-			case rest <= 0:
-				r.kill(CPUTimeLimit)
-			default:
-				cpu.Reset(max(rest/time.Duration(cpus), cpuCheckMin))
-			}
+			r.checkCPU(&budget, cpu)
 		case <-oom:
 			oom = nil
 			r.kill(MemoryLimit)
 		case <-stop.C:
 			r.kill("")
 		}
-		if r.immortal {
-			return // what could not be killed can't be waited for
-		}
 	}
 }
 
-// cpuCheckMin bounds how often the CPU time is read when the budget is nearly used up. The kernel brings
-// the figure of a running task up to date once per tick, 1 to 10 ms.
-const cpuCheckMin = 500 * time.Microsecond
+// newTimer is a timer that is running, or one to be Reset.
+func newTimer(running bool, d time.Duration) *time.Timer {
+	t := time.NewTimer(max(d, 0))
+	if !running {
+		t.Stop()
+	}
+	return t
+}
 
-func newTimer(d time.Duration) *time.Timer { return time.NewTimer(max(d, 0)) }
+// checkCPU kills the run if its CPU time is used up, and otherwise says when to look again.
+func (r *run) checkCPU(budget *cpuBudget, next *time.Timer) {
+	rest, err := r.cpuRest()
+	switch {
+	case err != nil:
+		// There is nothing left to enforce the limit with.
+		r.noteError("cpu-time", err)
+		r.broken = true
+		r.kill("")
+	case rest <= 0:
+		r.kill(CPUTimeLimit)
+	default:
+		next.Reset(budget.wait(rest))
+	}
+}
+
+// A cpuBudget schedules the checks of the CPU time: never later than the rest could be used up, with all
+// CPUs busy, unless that is very soon and the run has been idle since the last look.
+type cpuBudget struct {
+	cpus int
+	last time.Duration // the rest at the last look
+	idle time.Duration // the pause before this one, while nothing was used
+}
+
+const (
+	// cpuCheckMin bounds how often the CPU time is read when the budget is nearly used up. The kernel
+	// brings the figure of a running task up to date once per tick, 1 to 10 ms.
+	cpuCheckMin = 500 * time.Microsecond
+	// cpuCheckIdle bounds what a run that wakes up can use unseen.
+	cpuCheckIdle = 10 * time.Millisecond
+)
+
+func (b *cpuBudget) wait(rest time.Duration) time.Duration {
+	if rest != b.last {
+		b.idle = 0
+	} else {
+		b.idle = min(max(2*b.idle, cpuCheckMin), cpuCheckIdle)
+	}
+	b.last = rest
+	return max(rest/time.Duration(b.cpus), cpuCheckMin, b.idle)
+}
 
 // cpuRest is what is left of the CPU time.
 func (r *run) cpuRest() (time.Duration, error) {
@@ -110,19 +136,16 @@ func (r *run) cpuRest() (time.Duration, error) {
 }
 
 // cpuCount is how many CPUs the run can keep busy at once, and so how fast it can use up its CPU time.
-// It is not runtime.NumCPU: that is our own affinity, which the program may widen.
+// It is not runtime.NumCPU: that is our own affinity, which the program may widen. Nor the bandwidth
+// limit: a whole period's quota can be used on all CPUs at once.
 func (r *run) cpuCount() int {
 	if r.cfg.CPUTime == 0 {
 		return 1
 	}
-	n := 1
 	if online, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil {
-		n = countCPUs(string(online))
+		return countCPUs(string(online))
 	}
-	if quota := r.cfg.Limits.CPUs; quota > 0 && quota < float64(n) {
-		n = int(math.Ceil(quota))
-	}
-	return n
+	return runtime.NumCPU()
 }
 
 // countCPUs counts a list such as "0-3,7". What it can't parse counts as one.
@@ -211,19 +234,24 @@ func (r *run) watchOOM() <-chan struct{} {
 		return nil
 	}
 	killed := make(chan struct{}, 1)
+	looks := 1
+	if r.host.Version() == cgroup.V1 {
+		looks = 100 // it announces an OOM some milliseconds before it has killed, and also one that kills nobody
+	}
 	go func() {
 		buf := make([]byte, 4096)
 		for {
 			if _, err := r.oom.Read(buf); err != nil {
 				return // closed by teardown
 			}
-			// v1 announces an OOM some milliseconds before it has killed, and also one that kills nobody.
-			for range 100 {
+			for i := range looks {
+				if i > 0 {
+					time.Sleep(time.Millisecond)
+				}
 				if r.oomKilled() {
 					killed <- struct{}{}
 					return
 				}
-				time.Sleep(time.Millisecond)
 			}
 		}
 	}()

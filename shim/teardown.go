@@ -116,6 +116,7 @@ func (r *run) noteHits(s *cgroup.Stats) {
 		yes  bool
 	}{
 		{"memory", s.OOMKills.Value > 0 || l.Memory != 0 && s.MemoryHits.Value > 0},
+		{"swap", l.Swap > 0 && s.SwapHits.Value > 0},
 		{"pids", l.PIDs != 0 && s.PIDsDenied.Value > 0},
 		{"cpus", l.CPUs != 0 && s.CPUThrottled.Value > 0},
 		{"cpu_time", r.killedFor == CPUTimeLimit},

@@ -68,8 +68,9 @@ usage() {
 	shift
 	shim "$@"
 	exits 125
-	is verdict error error.step usage cgroup null exit_code null
-	[[ $(field error.message) == *"$message"* ]] || { echo "want $message: $result" >&2; return 1; }
+	jq -e --arg message "$message" '.verdict == "error" and .error.step == "usage" and .cgroup == null and
+		.exit_code == null and (.error.message | contains($message))' <<<"$result" >/dev/null ||
+		{ echo "want $message: $result" >&2; return 1; }
 }
 
 @test "bad flags: 125, a message that names flag and value" {

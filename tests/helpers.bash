@@ -68,12 +68,13 @@ take_result() {
 # field NAME: a value of the result, "null" if it is unknown.
 field() { jq -r ".$1" <<<"$result"; }
 
-# is NAME VALUE...: the result's values are these.
+# is NAME VALUE...: the result's values are these. One jq for all: a process is slow under emulation.
 is() {
-	while [ $# -gt 0 ]; do
-		[ "$(field "$1")" = "$2" ] || { echo "$1: want $2, have $(field "$1") in $result" >&2; return 1; }
-		shift 2
-	done
+	local wrong
+	wrong=$(jq -r '$ARGS.positional as $want | range(0; $want | length; 2) as $i |
+		(getpath($want[$i] / ".") | tostring) as $have | select($have != $want[$i + 1]) |
+		"\($want[$i]): want \($want[$i + 1]), have \($have)"' --args "$@" <<<"$result") || return 1
+	[ -z "$wrong" ] || { echo "$wrong in $result" >&2; return 1; }
 }
 
 # holds EXPRESSION: a jq expression over the result is true.

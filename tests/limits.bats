@@ -37,12 +37,15 @@ setup() { requires root; }
 }
 
 @test "128 MiB in 64 MiB: memory-limit, every time" {
-	for _ in $(times 50 50); do
-		shim --mem 64M -- "$PROG" touch $((128 * MIB))
-		exits 137
-		is verdict memory-limit signal 9 signal_name SIGKILL
-		holds ".limits_hit == [\"memory\"] and .oom_kills >= 1 and .peak_memory_bytes <= $((64 * MIB))"
+	local all=$BATS_TEST_TMPDIR/all code
+	for _ in $(seq 50); do
+		code=0
+		"$CGSHIM" --mem 64M --fd 3 -- "$PROG" touch $((128 * MIB)) 3>>"$all" || code=$?
+		[ "$code" = 137 ]
 	done
+	# memory.peak of 6.1 can be a page above memory.max.
+	jq -es "map(select(.verdict == \"memory-limit\" and .signal == 9 and .signal_name == \"SIGKILL\" and
+		.limits_hit == [\"memory\"] and .oom_kills >= 1 and .peak_memory_bytes <= $((64 * MIB + 4096)))) | length == 50" "$all"
 }
 
 @test "a grandchild's OOM is the run's, whatever the main program exits with" {
@@ -125,16 +128,19 @@ setup() { requires root; }
 }
 
 @test "the program's CPU clock and peak memory start with nothing of the launcher's" {
-	local cpu=$BATS_TEST_TMPDIR/clocks
+	local with=$BATS_TEST_TMPDIR/with without=$BATS_TEST_TMPDIR/without
 	for _ in $(seq 21); do
-		shim --mem 64M --pids 1 -- "$PROG" clock
-		echo "$output" >>"$cpu"
+		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$PROG" clock 3>/dev/null >>"$with"
+		"$PROG" clock >>"$without"
 	done
 	# ru_maxrss, in KiB: a static program's own is about 1 MiB.
-	[ "$(awk '{print $2}' "$cpu" | sort -n | tail -n 1)" -le 2048 ]
-	# The median: single runs are hit by whatever else the machine does.
-	requires real_cpu
-	[ "$(awk '{print $1}' "$cpu" | sort -n | sed -n 11p)" -lt 1000 ]
+	[ "$(awk '{print $2}' "$with" | sort -n | tail -n 1)" -le 2048 ]
+	# The median, in microseconds: single runs are hit by whatever else the machine does.
+	local clock own
+	clock=$(awk '{print $1}' "$with" | sort -n | sed -n 11p)
+	own=$(awk '{print $1}' "$without" | sort -n | sed -n 11p)
+	echo "with $clock, without $own" >&2
+	if has real_cpu; then [ "$clock" -lt 1000 ]; else [ "$clock" -lt $((4 * own)) ]; fi
 }
 
 @test "an idle kernel does not stall a run: no RCU grace period" {

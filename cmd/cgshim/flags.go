@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim"
 )
 
@@ -79,10 +80,10 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 	p := flagParser{c: c}
 	cfg.Limits.Memory = p.size("mem")
 	cfg.Limits.Swap = p.sizeOrZero("swap")
-	cfg.Limits.PIDs = p.count("pids", 1, 4<<20)
+	cfg.Limits.PIDs = p.count("pids", 1, cgroup.MaxPIDs)
 	cfg.Limits.CPUs = p.cpus("cpus")
-	cfg.Limits.CPUWeight = uint64(p.count("cpu-weight", 1, 10000))
-	cfg.Limits.CPUShares = uint64(p.count("cpu-shares", 2, 262144))
+	cfg.Limits.CPUWeight = uint64(p.count("cpu-weight", 1, cgroup.MaxCPUWeight))
+	cfg.Limits.CPUShares = uint64(p.count("cpu-shares", cgroup.MinCPUShares, cgroup.MaxCPUShares))
 	cfg.CPUTime = p.duration("cpu-time")
 	cfg.WallTime = p.duration("wall-time")
 	cfg.StopTimeout = p.durationOrZero("stop-timeout")
@@ -98,8 +99,11 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 		return cfg, errors.New("--cpu-weight and --cpu-shares are the same limit in two units: give one")
 	case c.IsSet("fd") && c.IsSet("output"):
 		return cfg, errors.New("--fd and --output: the result goes to one of them")
-	case c.IsSet("name") && cfg.Name == "":
-		return cfg, errors.New(`--name "": the name is empty`)
+	}
+	for _, name := range []string{"name", "parent", "chdir"} {
+		if c.IsSet(name) && c.String(name) == "" {
+			return cfg, fmt.Errorf("--%s %q: must not be empty", name, "")
+		}
 	}
 	return cfg, cfg.Validate()
 }

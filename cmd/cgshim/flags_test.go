@@ -105,7 +105,7 @@ func TestRefusedValues(t *testing.T) {
 	for _, test := range []struct{ flag, values string }{
 		{"mem", "0 -1 64X 1e3 NaN 9999999999G 0.1"},
 		{"pids", "0 -1 1.5 x 4194305 99999999999999999999 0x10"},
-		{"cpus", "0 -1 NaN Inf -Inf 1e999 0.001 x 100001"},
+		{"cpus", "0 -1 NaN Inf -Inf 1e999 0.001 x 1048577"},
 		{"cpu-weight", "0 -5 10001 x"},
 		{"cpu-shares", "0 1 -5 262145 x"},
 		{"cpu-time", "0 -1s NaN 1e300 5parsecs 0s"},

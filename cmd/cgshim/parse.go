@@ -10,6 +10,8 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
+
+	"github.com/cgshim/cgshim/cgroup"
 )
 
 // A flagParser turns flags into values and keeps the first error. A flag that is not set is 0.
@@ -58,17 +60,12 @@ func (p *flagParser) count(name string, least, most int64) int64 {
 func (p *flagParser) cpus(name string) float64 {
 	return parseFlag(p, name, func(value string) (float64, error) {
 		n, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(n >= minCPUs && n <= maxCPUs) { // false for NaN too
-			return 0, fmt.Errorf("want a number of CPUs from %v to %v, like 0.5", minCPUs, maxCPUs)
+		if err != nil || !(n >= cgroup.MinCPUs && n <= cgroup.MaxCPUs) { // false for NaN too
+			return 0, fmt.Errorf("want a number of CPUs from %v to %d, like 0.5", cgroup.MinCPUs, cgroup.MaxCPUs)
 		}
 		return n, nil
 	})
 }
-
-const (
-	minCPUs = 0.01 // the kernel's least quota, 1 ms in 100 ms
-	maxCPUs = 100000
-)
 
 func (p *flagParser) duration(name string) time.Duration {
 	return parseFlag(p, name, func(value string) (time.Duration, error) {

@@ -91,8 +91,8 @@ func deliverRun(flag flagReader, pretty bool, cfg shim.Config, usageErr error) i
 }
 
 // supervised runs with the signals forwarded. SIGHUP and SIGINT that the caller ignores stay ignored, for
-// the program too: that is how nohup and background jobs work. (Of the others, the Go runtime does not
-// tell.)
+// the program too: that is how nohup and background jobs work. Of the others the Go runtime keeps no
+// memory, and the program gets their default action.
 func supervised(cfg shim.Config) *shim.Result {
 	signals := make(chan os.Signal, 16)
 	if wanted := slices.DeleteFunc(shim.ForwardedSignals(), signal.Ignored); len(wanted) > 0 {

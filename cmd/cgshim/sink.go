@@ -58,6 +58,9 @@ func openSink(flag flagReader) (sink, error) {
 // inherit it: what it can't reach it can't forge. The standard ones it shares.
 func checkFD(fd int) error {
 	if fd <= 2 {
+		if openedByRuntime(fd) {
+			return errors.New("the descriptor is not open, or is /dev/null")
+		}
 		return checkWritable(fd)
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
@@ -70,6 +73,16 @@ func checkFD(fd int) error {
 	}
 	unix.CloseOnExec(fd)
 	return nil
+}
+
+// openedByRuntime recognises what the Go runtime puts where one of the first three descriptors is closed:
+// /dev/null, for reading and writing. A shell opens it for one of the two. Only an explicit --fd is held
+// to that: stderr itself may well be /dev/null, and some languages open it like the runtime.
+func openedByRuntime(fd int) bool {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR && unix.Fstat(fd, &st) == nil &&
+		st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
 func checkWritable(fd int) error {
@@ -87,9 +100,12 @@ func checkWritable(fd int) error {
 func checkFile(path string) (sink, error) {
 	fail := func(err error) (sink, error) { return stderr, fmt.Errorf("--output %q: %w", path, err) }
 	info, err := os.Stat(path)
+	link, _ := os.Readlink(path)
 	switch {
 	case path == "":
 		return fail(errors.New("the name is empty"))
+	case link != "" && errors.Is(err, fs.ErrNotExist):
+		return fail(errors.New("a symbolic link to nothing"))
 	case err == nil && info.IsDir():
 		return fail(unix.EISDIR)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -169,7 +185,8 @@ const (
 	pipeBuf = 4096
 )
 
-// writeFD writes to a descriptor that may be a full pipe or a socket, without ever blocking for good.
+// writeFD writes to a descriptor that may be a full pipe or a socket, and gives up when nobody reads it.
+// (Another writer can fill a pipe between poll and write; then it waits for a reader, as any writer does.)
 func writeFD(fd int, line []byte) error {
 	for len(line) > 0 {
 		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
