@@ -175,12 +175,41 @@ func TestCPUCount(t *testing.T) {
 			t.Errorf("--cpus %v: %d of %d", cpus, got, all)
 		}
 	}
-	if got := count(0.5); got != 1 {
+	// Half a CPU is half a period on all of them, which uses up the budget as fast.
+	if got := count(0.5); got != all {
 		t.Errorf("half a CPU: %d", got)
 	}
 	r := run{cfg: &Config{}}
 	if got := r.cpuCount(); got != 1 {
 		t.Errorf("without a CPU time limit: %d", got)
+	}
+}
+
+// An idle run with next to nothing left of its budget is looked at less and less often; one that goes on
+// using it, as often as before.
+func TestCPUBudget(t *testing.T) {
+	b := cpuBudget{cpus: 4}
+	if got := b.wait(time.Second); got != 250*time.Millisecond {
+		t.Errorf("a second on 4 CPUs: %v", got)
+	}
+	for rest := 2 * time.Millisecond; rest > time.Millisecond; rest -= 100 * time.Microsecond {
+		if got := b.wait(rest); got != cpuCheckMin {
+			t.Errorf("busy, %v left: %v", rest, got)
+		}
+	}
+	last := cpuCheckMin
+	for range 20 {
+		got := b.wait(time.Millisecond)
+		if got < last || got > cpuCheckIdle {
+			t.Errorf("idle: %v after %v", got, last)
+		}
+		last = got
+	}
+	if last != cpuCheckIdle {
+		t.Errorf("idle for long: %v", last)
+	}
+	if got := b.wait(time.Millisecond / 2); got != cpuCheckMin {
+		t.Errorf("busy again: %v", got)
 	}
 }
 

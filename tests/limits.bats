@@ -48,6 +48,15 @@ setup() { requires root; }
 		.limits_hit == [\"memory\"] and .oom_kills >= 1 and .peak_memory_bytes <= $((64 * MIB + 4096)))) | length == 50" "$all"
 }
 
+@test "a limit too small to start with is a memory limit, too" {
+	local size
+	for size in 1 4K 64K; do
+		shim --mem "$size" -- "$NOOP"
+		exits 137
+		is verdict memory-limit signal 9
+	done
+}
+
 @test "a grandchild's OOM is the run's, whatever the main program exits with" {
 	for _ in $(times 10 5); do
 		shim --mem 32M -- "$PROG" grandchild $((64 * MIB))
@@ -82,6 +91,12 @@ setup() { requires root; }
 	exits 137
 	is verdict cpu-time-limit signal 9
 	holds '.cpu_seconds >= 1 and .cpu_seconds <= 1.05 and .limits_hit == ["cpu_time"]'
+}
+
+@test "… also when they may use one CPU only, a period's share at once" {
+	shim --cpus 1 --cpu-time 1 -- "$PROG" spin 2 3
+	is verdict cpu-time-limit
+	holds '.cpu_seconds >= 1 and .cpu_seconds <= 1.05'
 }
 
 @test "the CPU time of all processes counts" {
