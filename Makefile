@@ -61,9 +61,10 @@ lint:
 test-go:
 	TAGS=$(TAGS) tests/suite go
 
+build/programs/first: FLAGS := -nostdlib -ffreestanding -fno-stack-protector
 build/programs/%: tests/programs/%.c
 	@mkdir -p build/programs
-	$(CC) -O2 -Wall -Wextra -Werror -static -pthread -o $@ $<
+	$(CC) -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
 
 test-bats: build $(PROGRAMS)
 	tests/suite native

@@ -142,20 +142,25 @@ setup() { requires root; }
 	holds '.enforced == {"mem":"cgroup","swap":"cgroup","pids":"cgroup","cpus":"cgroup","cpu_weight":"cgroup","cpu_time":"timer","wall_time":"timer"}'
 }
 
+# median FILE: of the first column.
+median() { awk '{print $1}' "$1" | sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
+
 @test "the program's CPU clock and peak memory start with nothing of the launcher's" {
-	local with=$BATS_TEST_TMPDIR/with without=$BATS_TEST_TMPDIR/without
+	local with=$BATS_TEST_TMPDIR/with without=$BATS_TEST_TMPDIR/without memory=$BATS_TEST_TMPDIR/memory
 	for _ in $(seq 21); do
-		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$PROG" clock 3>/dev/null >>"$with"
-		"$PROG" clock >>"$without"
+		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$TOP/build/programs/first" 3>/dev/null >>"$with"
+		"$TOP/build/programs/first" >>"$without"
+		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$PROG" clock 3>/dev/null >>"$memory"
 	done
+	# Microseconds; the median, for single runs are hit by whatever else the machine does.
+	echo "with $(median "$with"), without $(median "$without")" >&2
+	if has real_cpu; then
+		[ "$(median "$with")" -lt 1000 ]
+	else
+		[ "$(median "$with")" -lt $((10 * $(median "$without"))) ]
+	fi
 	# ru_maxrss, in KiB: a static program's own is about 1 MiB.
-	[ "$(awk '{print $2}' "$with" | sort -n | tail -n 1)" -le 2048 ]
-	# The median, in microseconds: single runs are hit by whatever else the machine does.
-	local clock own
-	clock=$(awk '{print $1}' "$with" | sort -n | sed -n 11p)
-	own=$(awk '{print $1}' "$without" | sort -n | sed -n 11p)
-	echo "with $clock, without $own" >&2
-	if has real_cpu; then [ "$clock" -lt 1000 ]; else [ "$clock" -lt $((4 * own)) ]; fi
+	[ "$(awk '{print $2}' "$memory" | sort -n | tail -n 1)" -le 2048 ]
 }
 
 @test "an idle kernel does not stall a run: no RCU grace period" {
