@@ -3,8 +3,6 @@ package cgroup
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -215,80 +213,4 @@ func (g *v1) signalAll(ctx context.Context) error {
 		}
 	}
 	return killFrozen(ctx, g.all[0], g.freeze)
-}
-
-func (g *v1) stats(s *Stats, r *reader, parts part) {
-	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
-		s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
-		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
-		if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
-			s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
-		}
-		if hits := r.number(dir+"/memory.memsw.failcnt", 1); hits.Value > 0 {
-			s.SwapHits = hits
-		}
-	}
-	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|oomPart) != 0 {
-		// since Linux 4.13; not in memory.stat
-		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OOMKills})
-	}
-	if dir, ok := g.of[CPUAcct]; ok && parts&(cpuPart|cpuUsagePart) != 0 {
-		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
-	}
-	if dir, ok := g.of[CPUAcct]; ok && parts&cpuPart != 0 {
-		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
-		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
-		if !s.CPUUser.Known() {
-			const userHZ = 100 // fixed for user space on amd64 and arm64
-			r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
-		}
-		scaleCPU(s)
-	}
-	if dir, ok := g.of[CPU]; ok && parts&cpuPart != 0 {
-		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
-	}
-	if dir, ok := g.of[PIDs]; ok && parts&pidsPart != 0 {
-		s.PIDsCurrent = r.number(dir+"/pids.current", 1)
-		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
-		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
-	}
-}
-
-// scaleCPU makes user and system add up to the usage. v1 counts the two in whole timer ticks: a program
-// of one millisecond may have four of user time, or none. The usage is exact; the ticks only say in what
-// proportion to split it. The kernel does the same for v2 and for getrusage (cputime_adjust).
-func scaleCPU(s *Stats) {
-	if !s.CPUUsage.Known() || !s.CPUUser.Known() || !s.CPUSystem.Known() {
-		return
-	}
-	user, system := s.CPUUser.Value, s.CPUSystem.Value
-	if system == 0 {
-		s.CPUUser.Value = s.CPUUsage.Value
-		return
-	}
-	share := float64(system) / (float64(user) + float64(system))
-	s.CPUSystem.Value = min(uint64(float64(s.CPUUsage.Value)*share), s.CPUUsage.Value) // a float rounds up, too
-	s.CPUUser.Value = s.CPUUsage.Value - s.CPUSystem.Value
-}
-
-// watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
-func (g *v1) watchOOM() (*os.File, error) {
-	dir, ok := g.of[Memory]
-	if !ok {
-		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
-	}
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, &Error{Op: "eventfd", Err: err}
-	}
-	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
-	if err == nil {
-		err = writeFile(dir+"/cgroup.event_control", fmt.Sprintf("%d %d", event, control))
-		unix.Close(control)
-	}
-	if err != nil {
-		unix.Close(event)
-		return nil, err
-	}
-	return os.NewFile(uintptr(event), "oom-events"), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -208,40 +207,4 @@ func (g *v2) signalAll(ctx context.Context) error {
 		return err
 	}
 	return killFrozen(ctx, g.dir, g.freeze)
-}
-
-func (g *v2) stats(s *Stats, r *reader, parts part) {
-	if parts&memoryPart != 0 {
-		s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
-		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1)                               // since Linux 5.19
-		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1)                            // since Linux 6.5
-		r.keys(g.dir+"/memory.swap.events", 1, map[string]*Figure{"max": &s.SwapHits}) // since Linux 4.18
-	}
-	if parts&(memoryPart|oomPart) != 0 {
-		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom_kill": &s.OOMKills})
-	}
-	if parts&(cpuPart|cpuUsagePart) != 0 {
-		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
-			"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem,
-			"throttled_usec": &s.CPUThrottled, // only with the cpu controller
-		})
-	}
-	if parts&pidsPart != 0 {
-		s.PIDsCurrent = r.number(g.dir+"/pids.current", 1)
-		s.PIDsPeak = r.number(g.dir+"/pids.peak", 1) // since Linux 6.1
-		r.keys(g.dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
-	}
-}
-
-// watchOOM watches memory.events with inotify.
-func (g *v2) watchOOM() (*os.File, error) {
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, &Error{Op: "inotify", Err: err}
-	}
-	if _, err := unix.InotifyAddWatch(watch, g.dir+"/memory.events", unix.IN_MODIFY); err != nil {
-		unix.Close(watch)
-		return nil, &Error{Op: "watch", Path: g.dir + "/memory.events", Err: err}
-	}
-	return os.NewFile(uintptr(watch), "oom-events"), nil
 }
