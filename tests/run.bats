@@ -109,11 +109,14 @@ many() {
 
 @test "limits, signals and privileges of the process itself are as without cgshim" {
 	shim -- cat /proc/self/status # not grep, which has a signal handler of its own
-	local status_lines ignored
-	# SIGHUP and SIGINT, if this shell was started with them ignored, as in the background of a script.
-	ignored=$(printf %016x $((0x$(awk '/^SigIgn/ {print $2}' /proc/self/status) & 3)))
-	status_lines=$(grep -E '^(SigBlk|SigIgn|SigCgt|Threads|NoNewPrivs):' <<<"$output" | tr -d '[:space:]')
-	[ "$status_lines" = "Threads:1SigBlk:0000000000000000SigIgn:${ignored}SigCgt:0000000000000000NoNewPrivs:1" ]
+	local lines have own
+	lines=$(grep -E '^(SigBlk|SigCgt|Threads|NoNewPrivs):' <<<"$output" | tr -d '[:space:]')
+	[ "$lines" = "Threads:1SigBlk:0000000000000000SigCgt:0000000000000000NoNewPrivs:1" ]
+	# Of the signals that have names, SIGHUP and SIGINT stay ignored where the caller ignores them, as in the
+	# background of a script. (make ignores two that are libc's own.)
+	have=$((0x$(awk '/^SigIgn/ {print $2}' <<<"$output") & 0x7fffffff))
+	own=$((0x$(awk '/^SigIgn/ {print $2}' /proc/self/status) & 3))
+	[ "$have" = "$own" ]
 	shim --allow-new-privs -- grep NoNewPrivs /proc/self/status
 	[ "${output: -1}" = 0 ]
 	# Go raises the soft limit for itself.
