@@ -14,28 +14,15 @@ import (
 //
 // It is the end of the group: on a host without cgroup.kill its process limit stays at 0.
 func (g *Group) Kill(ctx context.Context) error {
-	if err := g.h.signalAll(ctx); err != nil {
-		return err
-	}
-	return g.waitEmpty(ctx)
-}
-
-// waitEmpty waits until no process is left, killing again what was born in between.
-func (g *Group) waitEmpty(ctx context.Context) error {
-	for delay := 50 * time.Microsecond; ; delay = min(2*delay, 20*time.Millisecond) {
-		populated, err := g.Populated()
-		if err != nil || !populated {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return &Error{Op: "kill", Path: g.dirs[0], Err: errors.Join(ErrNotEmpty, ctx.Err())}
-		case <-time.After(delay):
-		}
+	late := Error{Op: "kill", Path: g.dirs[0], Err: ErrNotEmpty}
+	return settle(ctx, late, func() (bool, error) {
+		// Each time: something may have been born in between.
 		if err := g.h.signalAll(ctx); err != nil {
-			return err
+			return false, err
 		}
-	}
+		populated, err := g.Populated()
+		return !populated, err
+	})
 }
 
 // killFrozen sends SIGKILL to every process while all are frozen: a frozen process can't exit, so no pid
@@ -87,7 +74,7 @@ func freezeV2(ctx context.Context, dir string, frozen bool) error {
 	if frozen {
 		value, want = "1", 1
 	}
-	return settle(ctx, dir, func() (bool, error) {
+	return settle(ctx, Error{Op: "freeze", Path: dir}, func() (bool, error) {
 		if err := writeFile(dir+"/cgroup.freeze", value); err != nil {
 			return false, err
 		}
@@ -100,9 +87,10 @@ func freezeV2(ctx context.Context, dir string, frozen bool) error {
 	})
 }
 
-// settle repeats an attempt, with growing pauses, until it succeeds. It writes the wanted state each
-// time: somebody else may have asked for the other one in between.
-func settle(ctx context.Context, dir string, attempt func() (done bool, err error)) error {
+// settle repeats an attempt, with growing pauses, until it succeeds or fails. An attempt asks for the wanted
+// state each time: somebody else may have asked for the other one in between. When ctx is over, late is the
+// error, with the context's joined to it.
+func settle(ctx context.Context, late Error, attempt func() (done bool, err error)) error {
 	for delay := 50 * time.Microsecond; ; delay = min(2*delay, 20*time.Millisecond) {
 		done, err := attempt()
 		if err != nil || done {
@@ -110,7 +98,8 @@ func settle(ctx context.Context, dir string, attempt func() (done bool, err erro
 		}
 		select {
 		case <-ctx.Done():
-			return &Error{Op: "freeze", Path: dir, Err: ctx.Err()}
+			late.Err = errors.Join(late.Err, ctx.Err())
+			return &late
 		case <-time.After(delay):
 		}
 	}

@@ -191,7 +191,7 @@ func (g *v1) freeze(ctx context.Context, frozen bool) error {
 		state = "FROZEN"
 	}
 	// Not through the cgroups library: it thaws every now and then, which lets a fork bomb go on.
-	return settle(ctx, dir, func() (bool, error) {
+	return settle(ctx, Error{Op: "freeze", Path: dir}, func() (bool, error) {
 		if err := writeFile(dir+"/freezer.state", state); err != nil {
 			return false, err
 		}

@@ -63,14 +63,20 @@ func enable(mount, path string, controllers []Controller) error {
 		}
 	}
 	if late := withoutFiles(dir, controllers); len(late) > 0 {
-		return enableAgain(filepath.Dir(dir), late)
+		return writeSubtree(filepath.Dir(dir), late)
 	}
 	return nil
 }
 
-// enableAgain enables what is enabled already, to wait until the kernel is done with it.
-func enableAgain(dir string, controllers []Controller) error {
-	return writeFile(dir+"/cgroup.subtree_control", "+"+strings.Join(names(controllers), " +"))
+// writeSubtree enables controllers for the children of dir. Enabling what is enabled already waits until
+// the kernel is done with it.
+func writeSubtree(dir string, controllers []Controller) error {
+	file, value := dir+"/cgroup.subtree_control", "+"+strings.Join(names(controllers), " +")
+	err := writeFile(file, value)
+	if errors.Is(err, unix.EBUSY) {
+		return &Error{Op: "write", Path: file, Value: value, Err: fmt.Errorf("%w: %w", ErrPopulated, unix.EBUSY)}
+	}
+	return err
 }
 
 // withoutFiles returns the controllers whose files are not in dir.
@@ -81,7 +87,7 @@ func withoutFiles(dir string, controllers []Controller) []Controller {
 	})
 }
 
-// enableIn enables controllers for the children of dir.
+// enableIn enables, for the children of dir, the controllers that are not, if that is possible at all.
 func enableIn(dir string, controllers []Controller) error {
 	off, err := lacking(dir, "cgroup.subtree_control", controllers)
 	if err != nil || len(off) == 0 {
@@ -97,12 +103,7 @@ func enableIn(dir string, controllers []Controller) error {
 	if err := checkUnpopulated(dir); err != nil {
 		return err
 	}
-	value := "+" + strings.Join(names(off), " +")
-	err = writeFile(dir+"/cgroup.subtree_control", value)
-	if errors.Is(err, unix.EBUSY) {
-		return &Error{Op: "write", Path: dir + "/cgroup.subtree_control", Value: value, Err: fmt.Errorf("%w: %w", ErrPopulated, unix.EBUSY)}
-	}
-	return err
+	return writeSubtree(dir, off)
 }
 
 // checkUnpopulated refuses a parent with processes of its own. The kernel would refuse only the memory
