@@ -26,14 +26,17 @@ setup() { requires root; }
 		import os, subprocess, sys
 		ballast = bytearray(os.urandom(1 << 20)) * 300
 		cgshim, noop, prog = sys.argv[1:]
-		for argv in [[noop], [prog, "touch", str(32 << 20)], [prog, "clock"]]:
-		    run = subprocess.run([cgshim, "--mem", "64M", "--pids", "1", "--", *argv],
+		for mem, pids, argv in [("64M", "1", [noop]), ("64M", "1", [prog, "touch", str(32 << 20)]),
+		                        ("128M", "5", [prog, "family", "4", str(16 << 20)])]:
+		    run = subprocess.run([cgshim, "--mem", mem, "--pids", pids, "--", *argv],
 		                         stderr=subprocess.PIPE, stdout=subprocess.PIPE, check=True)
 		    sys.stdout.write(run.stderr.decode())
 		    sys.stderr.write(run.stdout.decode())
 	EOF
 	jq -es '.[0].peak_memory_bytes <= 786432 and .[0].pids_peak == 1' "$BATS_TEST_TMPDIR/all"
-	jq -es ".[1].peak_memory_bytes <= $((34 * MIB))" "$BATS_TEST_TMPDIR/all"
+	jq -es ".[1].peak_memory_bytes >= $((32 * MIB)) and .[1].peak_memory_bytes <= $((34 * MIB))" "$BATS_TEST_TMPDIR/all"
+	jq -es ".[2].peak_memory_bytes >= $((64 * MIB)) and .[2].peak_memory_bytes <= $((68 * MIB))" "$BATS_TEST_TMPDIR/all"
+	jq -es '.[2].pids_peak == 5' "$BATS_TEST_TMPDIR/all"
 }
 
 @test "128 MiB in 64 MiB: memory-limit, every time" {
