@@ -194,7 +194,7 @@ func TestSignalBeforeExec(t *testing.T) {
 			signalled <- err
 			release()
 		}()
-		program, err := stage.Launch(join)
+		program, err := stage.Launch(join, Descriptors{})
 		if err := <-signalled; err != nil {
 			t.Error(err)
 		}

@@ -17,7 +17,7 @@ func launchError(t *testing.T, spec *Spec, join Join) *Error {
 	stage := start(t, nil)
 	// Whatever Prepare finds, Launch has to say again, and better.
 	prepareErr := stage.Prepare(spec)
-	program, err := stage.Launch(join)
+	program, err := stage.Launch(join, Descriptors{})
 	if err == nil {
 		_ = unix.Kill(program.PID, unix.SIGKILL)
 		wait(t, program.PID)

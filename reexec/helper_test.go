@@ -40,7 +40,7 @@ func launchOn(stage *Stage, spec *Spec, join Join) (Program, error) {
 		stage.Abort()
 		return Program{}, err
 	}
-	return stage.Launch(join)
+	return stage.Launch(join, Descriptors{})
 }
 
 // helperJoin is the Join for which the environment asks: see underShell and the tests of death.

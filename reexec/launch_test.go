@@ -66,7 +66,7 @@ func TestStageIsReaped(t *testing.T) {
 	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
 		t.Fatal(err)
 	}
-	program, err := stage.Launch(Join{})
+	program, err := stage.Launch(Join{}, Descriptors{})
 	if err != nil {
 		t.Fatal(err)
 	}

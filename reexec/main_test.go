@@ -161,7 +161,7 @@ func run(t *testing.T, spec *Spec, join Join) outcome {
 		t.Fatalf("Prepare: %v", err)
 	}
 	var o outcome
-	if o.Program, err = stage.Launch(join); err != nil {
+	if o.Program, err = stage.Launch(join, Descriptors{}); err != nil {
 		t.Fatalf("Launch: %v", err)
 	}
 	o.status, o.usage = wait(t, o.PID)

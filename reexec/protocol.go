@@ -9,7 +9,7 @@ import (
 // the same machine, so integers are in native order.
 //
 //	shim → stage   uint64 length, then that many bytes: the encoded Spec
-//	shim → stage   uint64 join mode, with the join descriptors as SCM_RIGHTS
+//	shim → stage   launchOrder, with the descriptors as SCM_RIGHTS: to join, stdio, to keep
 //	stage → shim   record{any step}: it failed; nothing runs
 //	program → shim record{stepStarted}: it exists, with its pid
 //	stage → shim   the same once more, so that neither's sudden death can hide the program
@@ -29,6 +29,25 @@ const (
 	joinNoInto               // the same, but as if the kernel had no CLONE_INTO_CGROUP
 )
 
+// A message takes 253 descriptors (SCM_MAX_FD).
+const (
+	maxKeep  = 128 // of Descriptors.Keep
+	maxTasks = 32  // of Join.Tasks; there are at most 14 v1 hierarchies
+)
+
+// launchOrder says what the descriptors of the launch message are.
+type launchOrder struct {
+	mode  uint64
+	joins uint64 // so many of them are for joining
+	stdio uint64 // then 3 or none
+	keeps uint64
+	keep  [maxKeep]int64 // and the numbers that the rest get
+}
+
+const launchOrderSize = unsafe.Sizeof(launchOrder{})
+
+func (o *launchOrder) bytes() []byte { return (*[launchOrderSize]byte)(unsafe.Pointer(o))[:] }
+
 // A Step names what was being done when a launch failed.
 type Step uint32
 
@@ -38,15 +57,22 @@ const (
 	StepStage           // starting the stage, or talking to it
 	StepChdir           // changing to Spec.Dir
 	StepLookup          // finding Spec.Args[0]; named "exec" too, since to a caller both are execve failing
+	StepFD              // putting Descriptors in their places
+	StepNet             // making a network namespace, and its loopback device come up
 	StepClone           // creating the process
 	StepJoin            // joining a cgroup
+	StepAffinity        // sched_setaffinity
 	StepRlimit          // setting a resource limit
+	StepUser            // setgroups, setresgid, setresuid
 	StepNoNewPrivs      // prctl PR_SET_NO_NEW_PRIVS
 	StepPdeathsig       // prctl PR_SET_PDEATHSIG
 	StepExec            // execve
 )
 
-var stepNames = [...]string{"started", "stage", "chdir", "exec", "clone", "join", "rlimit", "no-new-privs", "pdeathsig", "exec"}
+var stepNames = [...]string{
+	"started", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
+	"no-new-privs", "pdeathsig", "exec",
+}
 
 func (s Step) String() string {
 	if int(s) < len(stepNames) {
@@ -59,7 +85,7 @@ func (s Step) String() string {
 type record struct {
 	step  Step
 	errno uint32
-	pid   int64 // stepStarted: the program's pid; StepJoin: the index of the descriptor that failed
+	pid   int64 // stepStarted: the program's pid; a step of several: the index of what failed
 	nanos int64 // stepStarted: CLOCK_MONOTONIC just before the process was created
 }
 
@@ -69,7 +95,7 @@ func (r *record) bytes() []byte { return (*[recordSize]byte)(unsafe.Pointer(r))[
 
 // encode flattens a spec. Strings are NUL-terminated, which argv and environment entries can't contain.
 func (s *Spec) encode() []byte {
-	size := len(s.Dir) + 48
+	size := len(s.Dir) + 128 + 24*len(s.Rlimits) + 8*len(s.Affinity)
 	for _, list := range [][]string{s.Args, s.Env} {
 		for _, str := range list {
 			size += len(str) + 1
@@ -77,7 +103,22 @@ func (s *Spec) encode() []byte {
 	}
 	b := make([]byte, 8, size)
 	b = appendUint64(appendUint64(b, uint64(s.parent)), s.mask)
-	b = append(b, boolByte(s.AllowNewPrivs))
+	b = append(b, boolByte(s.AllowNewPrivs), boolByte(s.NewNet), boolByte(s.Credential != nil))
+	if c := s.Credential; c != nil {
+		b = appendUint64(appendUint64(b, uint64(c.UID)), uint64(c.GID))
+		b = appendUint64(b, uint64(len(c.Groups)))
+		for _, gid := range c.Groups {
+			b = appendUint64(b, uint64(gid))
+		}
+	}
+	b = appendUint64(b, uint64(len(s.Rlimits)))
+	for _, l := range s.Rlimits {
+		b = appendUint64(appendUint64(appendUint64(b, uint64(l.Resource)), l.Soft), l.Hard)
+	}
+	b = appendUint64(b, uint64(len(s.Affinity)))
+	for _, word := range s.Affinity {
+		b = appendUint64(b, word)
+	}
 	b = append(append(b, s.Dir...), 0)
 	b = appendUint64(b, uint64(len(s.Args)))
 	for _, str := range append(append(make([]string, 0, len(s.Args)+len(s.Env)), s.Args...), s.Env...) {
@@ -90,28 +131,80 @@ func (s *Spec) encode() []byte {
 // decode is encode's inverse, without the leading length. It trusts its peer, which is this binary, but
 // never reads past b.
 func (s *Spec) decode(b []byte) bool {
-	if len(b) < 17 {
-		return false
-	}
-	s.parent, s.mask, b = int(uint64At(b)), uint64At(b[8:]), b[16:]
-	s.AllowNewPrivs, b = b[0] != 0, b[1:]
-	var ok bool
-	if s.Dir, b, ok = cutString(b); !ok || len(b) < 8 {
-		return false
-	}
-	nargs := uint64At(b)
-	for b = b[8:]; len(b) > 0; {
-		var str string
-		if str, b, ok = cutString(b); !ok {
-			return false
+	d := decoder{b: b}
+	s.parent, s.mask = int(d.uint64()), d.uint64()
+	s.AllowNewPrivs, s.NewNet = d.bool(), d.bool()
+	if d.bool() {
+		s.Credential = &Credential{UID: uint32(d.uint64()), GID: uint32(d.uint64())}
+		for range d.count(8) {
+			s.Credential.Groups = append(s.Credential.Groups, uint32(d.uint64()))
 		}
+	}
+	for range d.count(24) {
+		s.Rlimits = append(s.Rlimits, Rlimit{Resource: int(d.uint64()), Soft: d.uint64(), Hard: d.uint64()})
+	}
+	for range d.count(8) {
+		s.Affinity = append(s.Affinity, d.uint64())
+	}
+	s.Dir = d.string()
+	nargs := d.uint64()
+	for !d.bad && len(d.b) > 0 {
+		str := d.string()
 		if uint64(len(s.Args)) < nargs {
 			s.Args = append(s.Args, str)
 		} else {
 			s.Env = append(s.Env, str)
 		}
 	}
-	return uint64(len(s.Args)) == nargs && nargs > 0
+	return !d.bad && uint64(len(s.Args)) == nargs && nargs > 0
+}
+
+// A decoder takes values off a byte slice. After the first that is not there, all are zero.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) take(n int) []byte {
+	if d.bad || len(d.b) < n {
+		d.bad = true
+		return nil
+	}
+	taken := d.b[:n]
+	d.b = d.b[n:]
+	return taken
+}
+
+func (d *decoder) uint64() uint64 {
+	if b := d.take(8); b != nil {
+		return uint64At(b)
+	}
+	return 0
+}
+
+func (d *decoder) bool() bool {
+	b := d.take(1)
+	return b != nil && b[0] != 0
+}
+
+// count is the length of a list whose elements have so many bytes.
+func (d *decoder) count(size int) int {
+	n := d.uint64()
+	if n > uint64(len(d.b)/size) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) string() string {
+	str, rest, ok := cutString(d.b)
+	if d.bad || !ok {
+		d.bad = true
+		return ""
+	}
+	d.b = rest
+	return str
 }
 
 func cutString(b []byte) (string, []byte, bool) {

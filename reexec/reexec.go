@@ -17,9 +17,40 @@ type Spec struct {
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs and file capabilities work. False sets no_new_privs.
 	AllowNewPrivs bool
+	// Rlimits are set right before execve, so that none can break the launch. Of several for one resource
+	// the last one counts.
+	Rlimits []Rlimit
+	// Credential is whom the program runs as. Nil is the caller's user and groups.
+	Credential *Credential
+	// Affinity is the CPU mask, see sched_setaffinity(2): CPU n is bit n%64 of word n/64. It is set after
+	// the cgroups were joined, in whose cpuset the kernel keeps it. Empty is the caller's.
+	Affinity []uint64
+	// NewNet gives the program a network namespace with nothing but loopback, which is up.
+	NewNet bool
 
 	parent int    // the shim's pid; the program exits if its parent is another process by then
 	mask   uint64 // the signal mask that the program gets
+}
+
+// A Rlimit is a resource limit, see getrlimit(2). ^uint64(0) is unlimited.
+type Rlimit struct {
+	Resource   int
+	Soft, Hard uint64
+}
+
+// A Credential is whom a program runs as, see credentials(7). It has no supplementary groups but Groups.
+type Credential struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Descriptors are what the program has open. Every other descriptor from 3 up is closed in it. The caller
+// keeps and closes them.
+type Descriptors struct {
+	// Stdio become descriptors 0, 1 and 2. Nil is the caller's own.
+	Stdio *[3]int
+	// Keep are descriptors, from 3 up and at most 128, that the program has under the same numbers.
+	Keep []int
 }
 
 // A Join holds the open descriptors through which the program enters its cgroups. The zero Join enters
@@ -47,7 +78,9 @@ type Error struct {
 	Errno syscall.Errno
 	// Arg is what the step worked on: the program, the directory; empty where there is nothing to name.
 	Arg string
-	// Index is, for StepJoin, which descriptor failed: 0 for Join.Procs if given, then Join.Tasks.
+	// Index is, for StepJoin, which descriptor failed: 0 for Join.Procs if given, then Join.Tasks. For
+	// StepRlimit it is the index in Spec.Rlimits, and for StepFD the one in Descriptors.Keep; or -1 for one
+	// that is not there: the caller's RLIMIT_NOFILE, and stdio.
 	Index int
 }
 
@@ -118,6 +151,11 @@ func (s *Spec) check() error {
 	if hasByte(s.Dir, 0) {
 		return &Error{Step: StepChdir, Errno: syscall.EINVAL, Arg: s.Dir}
 	}
+	for i, l := range s.Rlimits {
+		if l.Resource < 0 || l.Resource >= rlimits {
+			return &Error{Step: StepRlimit, Errno: syscall.EINVAL, Index: i}
+		}
+	}
 	for _, list := range [][]string{s.Args, s.Env} {
 		for _, str := range list {
 			if hasByte(str, 0) {
@@ -130,19 +168,17 @@ func (s *Spec) check() error {
 
 // Launch starts the program inside the cgroups of join and returns when it is in execve. On error
 // nothing is running any more, and the error is an *Error.
-func (s *Stage) Launch(join Join) (Program, error) {
+func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
 	if s.pid == 0 || s.spec == nil {
 		s.Abort()
 		return Program{}, stageError(syscall.EINVAL) // Abort was called, or Prepare was not, or failed
 	}
-	mode, fds := joinTasks, join.Tasks
-	if join.Into != 0 {
-		mode, fds = joinInto, append([]int{join.Into, join.Procs}, join.Tasks...)
-		if join.noInto {
-			mode = joinNoInto
-		}
+	order, fds, err := newOrder(join, descriptors)
+	if err != nil {
+		s.Abort()
+		return Program{}, err
 	}
-	sendErr := sendAll(s.sock, appendUint64(nil, mode), fds)
+	sendErr := sendAll(s.sock, order.bytes(), fds)
 	if sendErr != nil {
 		// The stage would wait for the message for ever. If it is gone already, it has said why.
 		_ = syscall.Shutdown(s.sock, syscall.SHUT_WR)
@@ -155,9 +191,65 @@ func (s *Stage) Launch(join Join) (Program, error) {
 		reap(program.PID)
 		return Program{}, launchErr
 	case program.PID == 0:
+		if index, closed := descriptors.firstClosed(); closed {
+			return Program{}, &Error{Step: StepFD, Errno: syscall.EBADF, Index: index}
+		}
 		return Program{}, stageError(orEIO(sendErr))
 	}
 	return program, nil
+}
+
+// firstClosed finds the descriptor that can't be sent, as an index in Keep or -1.
+func (d *Descriptors) firstClosed() (index int, found bool) {
+	closed := func(fd int) bool {
+		_, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		return errno != 0
+	}
+	if d.Stdio != nil {
+		for _, fd := range d.Stdio {
+			if closed(fd) {
+				return -1, true
+			}
+		}
+	}
+	for i, fd := range d.Keep {
+		if closed(fd) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// newOrder is the launch message, and the descriptors that go with it.
+func newOrder(join Join, descriptors Descriptors) (*launchOrder, []int, error) {
+	order := &launchOrder{mode: joinTasks}
+	var fds []int
+	if join.Into != 0 {
+		order.mode, fds = joinInto, []int{join.Into, join.Procs}
+		if join.noInto {
+			order.mode = joinNoInto
+		}
+	}
+	fds = append(fds, join.Tasks...)
+	order.joins = uint64(len(fds))
+	if descriptors.Stdio != nil {
+		fds = append(fds, descriptors.Stdio[:]...)
+		order.stdio = uint64(len(descriptors.Stdio))
+	}
+	if len(join.Tasks) > maxTasks {
+		return nil, nil, &Error{Step: StepJoin, Errno: syscall.E2BIG, Index: maxTasks}
+	}
+	if len(descriptors.Keep) > maxKeep {
+		return nil, nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: maxKeep}
+	}
+	for i, fd := range descriptors.Keep {
+		if fd < stageFD {
+			return nil, nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: i}
+		}
+		order.keep[i] = int64(fd)
+	}
+	order.keeps = uint64(len(descriptors.Keep))
+	return order, append(fds, descriptors.Keep...), nil
 }
 
 // readRecords reads until end of file: the stage is gone, and the program in execve or gone.
@@ -190,7 +282,7 @@ func (s *Stage) failure(r record) error {
 		e.Arg = s.spec.Dir
 	case StepLookup, StepExec:
 		e.Arg = s.spec.Args[0]
-	case StepJoin:
+	case StepJoin, StepRlimit, StepFD:
 		e.Index = int(r.pid)
 	}
 	return e

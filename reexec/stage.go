@@ -16,6 +16,9 @@ func init() {
 	}
 }
 
+// socket is the stage's end of the socket pair: stageFD, until the program needs that number.
+var socket = stageFD
+
 // runStage is the stage from its first line of Go to its end. It returns when the program is started, and
 // early when the shim closes the socket: the run was called off.
 func runStage() {
@@ -37,11 +40,17 @@ func runStage() {
 		fail(StepLookup, errno)
 	}
 	c := newChild(spec, path)
-	mode, fds, ok := receiveJoin()
+	order, fds, ok := receiveOrder()
 	if !ok {
 		return
 	}
-	c.join(mode, fds)
+	placeDescriptors(order, fds)
+	if spec.NewNet {
+		if errno := newNetwork(); errno != 0 {
+			fail(StepNet, errno)
+		}
+	}
+	c.plan(socket, order, fds)
 	c.started.nanos = monotonic()
 	pid, errno := c.launch()
 	if errno != 0 {
@@ -54,29 +63,27 @@ func runStage() {
 
 func receiveSpec() (*Spec, bool) {
 	var size [8]byte
-	if n, err := readFull(stageFD, size[:]); err != nil || n < len(size) {
+	if n, err := readFull(socket, size[:]); err != nil || n < len(size) {
 		return nil, false
 	}
 	b := make([]byte, uint64At(size[:]))
-	if n, err := readFull(stageFD, b); err != nil || n < len(b) {
+	if n, err := readFull(socket, b); err != nil || n < len(b) {
 		return nil, false
 	}
 	spec := new(Spec)
 	return spec, spec.decode(b)
 }
 
-func receiveJoin() (mode uint64, fds []int, ok bool) {
-	var b [8]byte
-	oob := make([]byte, 256) // room for 60 descriptors; there are at most 14 v1 hierarchies
-	n, oobn, flags, _, err := syscall.Recvmsg(stageFD, b[:], oob, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_WAITALL)
+func receiveOrder() (order *launchOrder, fds []int, ok bool) {
+	order = new(launchOrder)
+	oob := make([]byte, syscall.CmsgSpace(4*(2+maxTasks+3+maxKeep)))
+	const flags = syscall.MSG_CMSG_CLOEXEC | syscall.MSG_WAITALL
+	n, oobn, got, _, err := syscall.Recvmsg(socket, order.bytes(), oob, flags)
 	for err == syscall.EINTR {
-		n, oobn, flags, _, err = syscall.Recvmsg(stageFD, b[:], oob, syscall.MSG_CMSG_CLOEXEC|syscall.MSG_WAITALL)
+		n, oobn, got, _, err = syscall.Recvmsg(socket, order.bytes(), oob, flags)
 	}
-	if err != nil || n < len(b) {
-		return 0, nil, false
-	}
-	if flags&syscall.MSG_CTRUNC != 0 { // too few free descriptors here: a group would silently not be joined
-		fail(StepJoin, syscall.EMFILE)
+	if err != nil || n < int(launchOrderSize) {
+		return nil, nil, false
 	}
 	messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
@@ -87,7 +94,87 @@ func receiveJoin() (mode uint64, fds []int, ok bool) {
 			fail(StepStage, errnoOf(err))
 		}
 	}
-	return uint64At(b[:]), fds, true
+	// Too few free descriptors here: a group would silently not be joined, a file not be there.
+	if got&syscall.MSG_CTRUNC != 0 || uint64(len(fds)) != order.joins+order.stdio+order.keeps {
+		if order.keeps > 0 {
+			failIndex(StepFD, syscall.EMFILE, -1)
+		}
+		fail(StepJoin, syscall.EMFILE)
+	}
+	return order, fds, true
+}
+
+// placeDescriptors gives the program's descriptors their numbers. What is there already, and is needed
+// still, gives way: the socket, and descriptors that have arrived under a number that is another's.
+func placeDescriptors(order *launchOrder, fds []int) {
+	keep := order.keep[:order.keeps]
+	var err error
+	if socket, err = outOfTheWay(socket, keep); err != nil {
+		socket = stageFD
+		failIndex(StepFD, errnoOf(err), -1)
+	}
+	for i := range fds {
+		if fds[i], err = outOfTheWay(fds[i], keep); err != nil {
+			failIndex(StepFD, errnoOf(err), -1)
+		}
+	}
+	stdio, kept := fds[order.joins:order.joins+order.stdio], fds[order.joins+order.stdio:]
+	for i, fd := range stdio {
+		if err := dup3(fd, i); err != 0 {
+			failIndex(StepFD, err, -1)
+		}
+	}
+	for i, fd := range kept {
+		if err := dup3(fd, int(keep[i])); err != 0 {
+			failIndex(StepFD, err, i)
+		}
+	}
+}
+
+// outOfTheWay is a descriptor's duplicate with a number that is in nobody's way. Those between stay open,
+// close-on-exec, so that each next one is another.
+func outOfTheWay(fd int, taken []int64) (int, error) {
+	for {
+		inTheWay := false
+		for _, number := range taken {
+			inTheWay = inTheWay || int64(fd) == number
+		}
+		if !inTheWay {
+			return fd, nil
+		}
+		const dupfdCloexec = 1030
+		next, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), dupfdCloexec, stageFD)
+		if errno != 0 {
+			return 0, errno
+		}
+		fd = int(next)
+	}
+}
+
+// dup3 makes a descriptor that the program inherits.
+func dup3(from, to int) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_DUP3, uintptr(from), uintptr(to), 0)
+	return errno
+}
+
+// newNetwork gives this thread, and so the program, a network namespace in which loopback works
+// (network_namespaces(7), netdevice(7)).
+func newNetwork() syscall.Errno {
+	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+		return errnoOf(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return errnoOf(err)
+	}
+	request := struct { // struct ifreq
+		name  [syscall.IFNAMSIZ]byte
+		flags uint16
+		_     [22]byte
+	}{name: [syscall.IFNAMSIZ]byte{'l', 'o'}, flags: syscall.IFF_UP}
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request)))
+	closeFD(fd)
+	return errno
 }
 
 // lookup finds the file to execute, as execvp(3) does. A name with a slash is taken as it is, but has to
@@ -188,13 +275,15 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-func fail(step Step, errno syscall.Errno) {
-	send(&record{step: step, errno: uint32(errno)})
+func fail(step Step, errno syscall.Errno) { failIndex(step, errno, 0) }
+
+func failIndex(step Step, errno syscall.Errno, index int) {
+	send(&record{step: step, errno: uint32(errno), pid: int64(index)})
 	exit(1)
 }
 
 func send(r *record) {
-	_, _ = syscall.Write(stageFD, r.bytes()) // a shim that is gone has nobody to tell
+	_, _ = syscall.Write(socket, r.bytes()) // a shim that is gone has nobody to tell
 }
 
 func exit(code int) { syscall.Exit(code) }
@@ -208,10 +297,34 @@ func errnoOf(err error) syscall.Errno {
 	return errno
 }
 
-// originalNofile is the RLIMIT_NOFILE that the program has to see, or nil if it is unknown.
-func originalNofile() *[2]uint64 {
-	if !nofile.Known {
-		return nil
+// programRlimits are the resource limits that the program has to get: first so many that raise a hard
+// limit, which takes a privilege that the credentials may drop, and then those that do not. With them goes
+// the RLIMIT_NOFILE that was there before the Go runtime raised it.
+func programRlimits(asked []Rlimit) (limits []rlimit, raising int) {
+	var last [rlimits]*Rlimit
+	var index [rlimits]int
+	for i := range asked {
+		last[asked[i].Resource], index[asked[i].Resource] = &asked[i], i
 	}
-	return &nofile.Original
+	var others []rlimit
+	for resource, l := range last {
+		switch {
+		case l != nil:
+			limit := rlimit{uintptr(resource), index[resource], [2]uint64{l.Soft, l.Hard}}
+			if raises(resource, l.Hard) {
+				limits = append(limits, limit)
+			} else {
+				others = append(others, limit)
+			}
+		case resource == rlimitNofile && nofile.Known:
+			others = append(others, rlimit{rlimitNofile, -1, nofile.Original})
+		}
+	}
+	return append(limits, others...), len(limits)
+}
+
+func raises(resource int, hard uint64) bool {
+	var now [2]uint64
+	_, errno := call(syscall.SYS_PRLIMIT64, 0, uintptr(resource), 0, uintptr(unsafe.Pointer(&now)))
+	return errno == 0 && hard > now[1]
 }

@@ -55,7 +55,7 @@ func TestStageKilled(t *testing.T) {
 		stage := start(t, nil)
 		killStage(t, stage)
 		checkStageError(t, stage.Prepare(spec))
-		_, err := stage.Launch(Join{})
+		_, err := stage.Launch(Join{}, Descriptors{})
 		checkStageError(t, err)
 		noChildren(t)
 	})
@@ -74,7 +74,7 @@ func TestStageKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		killStage(t, stage)
-		_, err := stage.Launch(Join{})
+		_, err := stage.Launch(Join{}, Descriptors{})
 		checkStageError(t, err)
 		noChildren(t)
 	})
@@ -116,7 +116,7 @@ func TestStageKilledAfterClone(t *testing.T) {
 		stage.Abort()
 		t.Fatal(err)
 	}
-	program, err := stage.Launch(Join{})
+	program, err := stage.Launch(Join{}, Descriptors{})
 	born := <-done
 	if born <= 0 {
 		t.Fatalf("no process was seen to be created: Launch = %+v, %v", program, err)
