@@ -28,7 +28,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 		}
 	}
 	var m maker
-	g := &Group{path: path}
+	g := &Group{path: path, hidden: h.hidden}
 	var err error
 	if h.version == V2 {
 		g.h, err = createV2(h, &m, path, controllers)
@@ -48,7 +48,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	g := &Group{path: path}
+	g := &Group{path: path, hidden: h.hidden}
 	var err error
 	if h.version == V2 {
 		g.h, g.dirs, err = openV2(h, path)

@@ -14,6 +14,8 @@ var (
 	ErrPopulated = errors.New("cgroup has processes of its own, so the kernel can't enable controllers for its children")
 	// ErrSwapAccounting: swap is in use on the host, and the kernel does not account it.
 	ErrSwapAccounting = errors.New("the kernel does not account swap")
+	// ErrNotEnforced: the kernel has taken a value, but does not act on it.
+	ErrNotEnforced = errors.New("the kernel does not enforce it")
 	// ErrInvalid: a limit, or a path, that means nothing.
 	ErrInvalid = errors.New("invalid")
 	// ErrNotEmpty: processes were still alive when the time to kill them was over.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ type Group struct {
 	dirs []string // the group's own directories; processes are looked up in the first
 
 	parents []string // directories above the group that its Create made
+	hidden  []string // see Host.Without
 
 	removing sync.Mutex
 }
@@ -79,22 +82,85 @@ func procs(dir string) ([]int, error) {
 	return pids, nil
 }
 
+// hides says that a file is not to be used, see Host.Without.
+func (g *Group) hides(file string) bool { return slices.Contains(g.hidden, file) }
+
 // Populated says whether a process is alive in the group or below it. Zombies are not.
 func (g *Group) Populated() (bool, error) {
-	content, err := readFile(g.dirs[0] + "/cgroup.events") // v2 only, also beside v1 on a hybrid host
-	if err == nil {
-		n, _ := keyed(content, "populated")
-		return n != 0, nil
-	}
-	if !missing(err) {
-		return false, err
+	if !g.hides(eventsFile) {
+		content, err := readFile(g.dirs[0] + "/" + eventsFile)
+		if err == nil {
+			n, _ := keyed(content, "populated")
+			return n != 0, nil
+		}
+		if !missing(err) {
+			return false, err
+		}
 	}
 	pids, err := g.Procs()
 	return len(pids) > 0, err
 }
 
+// eventsFile is there on v2, also beside v1 on a hybrid host.
+const eventsFile = "cgroup.events"
+
+// WaitEmpty returns when no process is alive in the group or below it, or with the error of ctx. Zombies
+// are not alive. Where the kernel has no cgroup.events it looks again and again, every 50 ms in the end.
+func (g *Group) WaitEmpty(ctx context.Context) error {
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return &Error{Op: "inotify", Err: err}
+	}
+	events := os.NewFile(uintptr(watch), "cgroup-events")
+	defer events.Close()
+	if g.hides(eventsFile) {
+		return g.pollEmpty(ctx)
+	}
+	if _, err := unix.InotifyAddWatch(watch, g.dirs[0]+"/"+eventsFile, unix.IN_MODIFY); err != nil {
+		return g.pollEmpty(ctx)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for buf := make([]byte, 4096); ; {
+		// After the subscription, so that no change goes unseen.
+		if populated, err := g.Populated(); err != nil || !populated {
+			return err
+		}
+		if _, err := events.Read(buf); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &Error{Op: "read", Path: g.dirs[0] + "/" + eventsFile, Err: err}
+		}
+	}
+}
+
+func (g *Group) pollEmpty(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if populated, err := g.Populated(); err != nil || !populated {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
 // Stats reads what the group has used so far. What the kernel does not tell is unknown, and no error.
-func (g *Group) Stats() (Stats, error) { return g.read(memoryPart | cpuPart | pidsPart) }
+func (g *Group) Stats() (Stats, error) {
+	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart)
+}
+
+// Sample is Stats without the pressure, for who reads it often.
+func (g *Group) Sample() (Stats, error) { return g.read(memoryPart | cpuPart | pidsPart | ioPart) }
+
+// MemoryPeak reads the most memory, in bytes, that was ever charged to the group.
+func (g *Group) MemoryPeak() (Figure, error) {
+	s, err := g.read(peakPart)
+	return s.MemoryPeak, err
+}
 
 // OOMKills reads how many processes of the group the kernel has killed for lack of memory.
 func (g *Group) OOMKills() (Figure, error) {
@@ -110,7 +176,7 @@ func (g *Group) CPUUsage() (Figure, error) {
 
 func (g *Group) read(parts part) (Stats, error) {
 	var s Stats
-	var r reader
+	r := reader{hidden: g.hidden}
 	g.h.stats(&s, &r, parts)
 	return s, r.err
 }

@@ -49,6 +49,7 @@ type Host struct {
 	mounts      map[Controller]string // v1: the hierarchy of each controller
 	unified     string                // the cgroup2 mount point; "" if there is none
 	controllers []Controller
+	hidden      []string // see Without
 }
 
 // Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
@@ -102,6 +103,14 @@ func newHost(mounts []*mountinfo.Info) (*Host, error) {
 		}
 	}
 	return h, nil
+}
+
+// Without is a host whose groups do without some of the kernel's files, such as "memory.peak" or
+// "cgroup.kill", as on a kernel that does not have them yet. It is for tests of what is done then.
+func (h *Host) Without(files ...string) *Host {
+	old := *h
+	old.hidden = append(slices.Clone(h.hidden), files...)
+	return &old
 }
 
 // Version is where the controllers are.

@@ -59,9 +59,11 @@ func killFrozen(ctx context.Context, dir string, freeze func(context.Context, bo
 // below a frozen parent a thaw never ends.
 const freezeTimeout = 500 * time.Millisecond
 
-// writeKill kills through cgroup.kill (since Linux 5.14); false if the kernel has none.
+const killFile = "cgroup.kill" // since Linux 5.14
+
+// writeKill kills through cgroup.kill; false if the kernel has none.
 func writeKill(dir string) (bool, error) {
-	err := writeFile(dir+"/cgroup.kill", "1")
+	err := writeFile(dir+"/"+killFile, "1")
 	if missing(err) {
 		return false, nil
 	}

@@ -89,6 +89,11 @@ func (l *Limits) Validate() error {
 	case l.CPUWeight != 0 && l.CPUShares != 0:
 		return fmt.Errorf("both CPU weight and CPU shares: %w", ErrInvalid)
 	}
+	for _, list := range []string{l.CPUSetCPUs, l.CPUSetMems} {
+		if _, err := ParseCPUList(list); list != "" && err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -116,9 +116,9 @@ func TestSetUnlimited(t *testing.T) {
 func TestSetRefused(t *testing.T) {
 	h := testHost(t)
 	g := create(t, h, testPath(t))
-	err := g.Set(Limits{CPUSetCPUs: "100000"})
+	err := g.Set(Limits{CPUSetCPUs: "8000"})
 	var typed *Error
-	if !errors.As(err, &typed) || typed.Value != "100000" || !strings.HasSuffix(typed.Path, "/cpuset.cpus") {
+	if !errors.As(err, &typed) || typed.Value != "8000" || !strings.HasSuffix(typed.Path, "/cpuset.cpus") {
 		t.Errorf("Set = %v, want the value and the file", err)
 	}
 }

@@ -1,6 +1,14 @@
 package cgroup
 
-import "path/filepath"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
 
 // A Figure is one number and where it is from. The zero Figure is unknown: the kernel does not tell.
 type Figure struct {
@@ -17,7 +25,11 @@ type Stats struct {
 	MemoryCurrent Figure // bytes charged now
 	MemoryPeak    Figure // bytes, the most ever charged; charges come in batches of 64 pages per CPU
 	MemoryHits    Figure // how often the memory limit was reached, reclaim that succeeded included; never 0 on v1
-	SwapPeak      Figure // bytes
+	MemoryAnon    Figure // bytes charged now for anonymous memory
+	MemoryFile    Figure // bytes charged now for page cache and shared memory
+	MemoryKernel  Figure // bytes charged now for the kernel's own structures; v2 since Linux 5.18
+	SwapCurrent   Figure // bytes
+	SwapPeak      Figure // bytes; on v1 known only where the host has no swap
 	SwapHits      Figure // how often the swap limit was reached; never 0 on v1, where it is RAM and swap together
 	OOMKills      Figure // processes that the kernel killed for lack of memory
 	CPUUsage      Figure // nanoseconds, user and system, all processes, those that are gone included
@@ -27,6 +39,12 @@ type Stats struct {
 	PIDsCurrent   Figure // tasks now
 	PIDsPeak      Figure // tasks, the most ever at once
 	PIDsDenied    Figure // forks that the process limit refused
+	IORead        Figure // bytes read from block devices
+	IOWrite       Figure // bytes written to block devices; what the page cache still holds is not
+
+	// Pressure, see Documentation/accounting/psi.rst: nanoseconds for which some, or all, tasks of the
+	// group that were not idle waited for the resource. v2, and v1 on hybrid hosts.
+	CPUSome, CPUFull, MemorySome, MemoryFull, IOSome, IOFull Figure
 }
 
 // part selects figures, for callers that want few of them often.
@@ -36,15 +54,24 @@ const (
 	memoryPart part = 1 << iota
 	cpuPart
 	pidsPart
+	ioPart
+	pressurePart
 	oomPart      // of memoryPart only the OOM kills
+	peakPart     // of memoryPart only the peak
 	cpuUsagePart // of cpuPart at least the usage
 )
 
 // reader collects figures from files, and remembers the first error that is not "no such file": that
 // one means that the kernel lacks the figure, any other that the reading failed.
-type reader struct{ err error }
+type reader struct {
+	err    error
+	hidden []string // see Host.Without
+}
 
 func (r *reader) read(path string) (string, bool) {
+	if slices.Contains(r.hidden, filepath.Base(path)) {
+		return "", false
+	}
 	content, err := readFile(path)
 	if err == nil {
 		return content, true
@@ -82,4 +109,70 @@ func figure(path string, value, scale uint64, ok bool) Figure {
 		return Figure{}
 	}
 	return Figure{Value: value * scale, Source: filepath.Base(path)}
+}
+
+// ioStat adds up a figure over the devices of io.stat, or of a v1 file with "DEVICE KEY VALUE" lines. keys
+// are the words before a value, or in front of its "=". An empty file is a 0: there was no I/O.
+func (r *reader) ioStat(path string, keys map[string]*Figure) {
+	content, ok := r.read(path)
+	if !ok {
+		return
+	}
+	for _, f := range keys {
+		*f = figure(path, 0, 1, true)
+	}
+	for line := range strings.Lines(content) {
+		device, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.Contains(device, ":") || stacked(device) {
+			continue
+		}
+		words := strings.FieldsFunc(rest, func(c rune) bool { return c == ' ' || c == '=' })
+		for i := 0; i+1 < len(words); i += 2 {
+			if f := keys[words[i]]; f != nil {
+				value, _ := parseUint(words[i+1])
+				f.Value += value
+			}
+		}
+	}
+}
+
+// stacked says that a device passes its I/O on to others (dm, md), which count the same bytes again.
+func stacked(device string) bool {
+	slaves, err := os.ReadDir("/sys/dev/block/" + device + "/slaves")
+	return err == nil && len(slaves) > 0
+}
+
+// pressure reads the totals of a pressure file: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func (r *reader) pressure(path string, some, full *Figure) {
+	content, ok := r.read(path)
+	if errors.Is(r.err, unix.EOPNOTSUPP) {
+		r.err = nil // the kernel has it, but it is turned off: psi=0
+	}
+	if !ok {
+		return
+	}
+	for line := range strings.Lines(content) {
+		kind, _, _ := strings.Cut(line, " ")
+		_, total, ok := strings.Cut(line, " total=")
+		value, isNumber := parseUint(total)
+		switch kind {
+		case "some":
+			*some = figure(path, value, 1000, ok && isNumber)
+		case "full":
+			*full = figure(path, value, 1000, ok && isNumber)
+		}
+	}
+}
+
+func (r *reader) pressures(dir string, s *Stats) {
+	r.pressure(dir+"/cpu.pressure", &s.CPUSome, &s.CPUFull)
+	r.pressure(dir+"/memory.pressure", &s.MemorySome, &s.MemoryFull)
+	r.pressure(dir+"/io.pressure", &s.IOSome, &s.IOFull)
+}
+
+// noSwap makes the swap peak a 0 where the host has no swap at all.
+func (r *reader) noSwap(s *Stats) {
+	if !s.SwapPeak.Known() && s.MemoryCurrent.Known() && !hostHasSwap() {
+		s.SwapPeak = Figure{Source: "/proc/swaps"}
+	}
 }

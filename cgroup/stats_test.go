@@ -16,7 +16,7 @@ func v1Dir(dir string) *v1 {
 	return g
 }
 
-const allParts = memoryPart | cpuPart | pidsPart
+const allParts = memoryPart | cpuPart | pidsPart | ioPart | pressurePart
 
 func TestStatsV1(t *testing.T) {
 	for _, test := range []struct {
@@ -58,6 +58,22 @@ func TestStatsV1(t *testing.T) {
 			CPUUser:   Figure{300e6, "cpuacct.stat"},
 			CPUSystem: Figure{100e6, "cpuacct.stat"},
 		}},
+		{"memory by kind", map[string]string{
+			"memory.stat": "cache 1\nrss 2\nswap 3\ntotal_cache 10\ntotal_rss 20\ntotal_swap 30\n", "memory.kmem.usage_in_bytes": "40\n",
+		}, Stats{
+			MemoryAnon: Figure{20, "memory.stat"}, MemoryFile: Figure{10, "memory.stat"},
+			SwapCurrent: Figure{30, "memory.stat"}, MemoryKernel: Figure{40, "memory.kmem.usage_in_bytes"},
+		}},
+		{"io", map[string]string{
+			"blkio.throttle.io_service_bytes_recursive": "8:0 Read 100\n8:0 Write 20\n8:0 Sync 90\n8:0 Total 120\n8:16 Read 3\n8:16 Write 4\nTotal 127\n",
+			"blkio.throttle.io_service_bytes":           "8:0 Read 1\n",
+		}, Stats{
+			IORead:  Figure{103, "blkio.throttle.io_service_bytes_recursive"},
+			IOWrite: Figure{24, "blkio.throttle.io_service_bytes_recursive"},
+		}},
+		{"io before Linux 4.12", map[string]string{"blkio.throttle.io_service_bytes": "Total 0\n"}, Stats{
+			IORead: Figure{0, "blkio.throttle.io_service_bytes"}, IOWrite: Figure{0, "blkio.throttle.io_service_bytes"},
+		}},
 		// Nothing to scale to: 100 ticks are a second.
 		{"only cpuacct.stat", map[string]string{"cpuacct.stat": "user 30\nsystem 100\n"}, Stats{
 			CPUUser: Figure{300e6, "cpuacct.stat"}, CPUSystem: Figure{1e9, "cpuacct.stat"},
@@ -81,10 +97,18 @@ func TestStatsV1(t *testing.T) {
 			var s Stats
 			var r reader
 			v1Dir(fakeDir(t, test.files)).stats(&s, &r, allParts)
+			forgetSwaps(&s)
 			if r.err != nil || s != test.want {
 				t.Errorf("got  %+v, %v\nwant %+v", s, r.err, test.want)
 			}
 		})
+	}
+}
+
+// forgetSwaps forgets what is known of this host, and not from the files.
+func forgetSwaps(s *Stats) {
+	if s.SwapPeak.Source == "/proc/swaps" {
+		s.SwapPeak = Figure{}
 	}
 }
 
@@ -99,12 +123,34 @@ func TestStatsV2(t *testing.T) {
 			"memory.current": "1048576\n", "memory.peak": "67108864\n", "memory.swap.peak": "0\n",
 			// "oom" is not "oom_kill", nor is "oom_group_kill"; "max" is.
 			"memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n",
+			"memory.stat":   "anon 11\nfile 12\nkernel 13\nkernel_stack 1\n", "memory.swap.current": "4096\n",
 		}, Stats{
 			MemoryCurrent: Figure{1048576, "memory.current"},
 			MemoryPeak:    Figure{67108864, "memory.peak"},
+			MemoryAnon:    Figure{11, "memory.stat"},
+			MemoryFile:    Figure{12, "memory.stat"},
+			MemoryKernel:  Figure{13, "memory.stat"},
+			SwapCurrent:   Figure{4096, "memory.swap.current"},
 			SwapPeak:      Figure{0, "memory.swap.peak"},
 			MemoryHits:    Figure{3, "memory.events"},
 			OOMKills:      Figure{5, "memory.events"},
+		}},
+		{"swap peak before Linux 6.5, no swap allowed", map[string]string{"memory.current": "1\n", "memory.swap.max": "0\n"}, Stats{
+			MemoryCurrent: Figure{1, "memory.current"}, SwapPeak: Figure{0, "memory.swap.max"},
+		}},
+		{"kernel memory before Linux 5.18", map[string]string{"memory.stat": "anon 1\nfile 2\nkernel_stack 3\n"}, Stats{
+			MemoryAnon: Figure{1, "memory.stat"}, MemoryFile: Figure{2, "memory.stat"},
+		}},
+		{"io", map[string]string{
+			"io.stat": "8:16 rbytes=1000 wbytes=200 rios=3 wios=4 dbytes=5 dios=6\n8:0 rbytes=30 wbytes=4\n259:1 \n",
+		}, Stats{IORead: Figure{1030, "io.stat"}, IOWrite: Figure{204, "io.stat"}}},
+		{"no io is a 0", map[string]string{"io.stat": ""}, Stats{IORead: Figure{0, "io.stat"}, IOWrite: Figure{0, "io.stat"}}},
+		{"pressure", map[string]string{
+			"cpu.pressure":    "some avg10=0.00 avg60=0.00 avg300=0.00 total=12\n", // no "full" before Linux 5.13
+			"memory.pressure": "some avg10=1.00 avg60=0.00 avg300=0.00 total=3\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+			"io.pressure":     "full total\nsome total=x\n",
+		}, Stats{
+			CPUSome: Figure{12000, "cpu.pressure"}, MemorySome: Figure{3000, "memory.pressure"}, MemoryFull: Figure{0, "memory.pressure"},
 		}},
 		{"cpu with the controller", map[string]string{
 			"cpu.stat": "usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\nnr_periods 9\nnr_throttled 1\nthrottled_usec 42\n",
@@ -125,6 +171,7 @@ func TestStatsV2(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			g := &Group{h: &v2{dir: fakeDir(t, test.files)}}
 			s, err := g.Stats()
+			forgetSwaps(&s)
 			if err != nil || s != test.want {
 				t.Errorf("got  %+v, %v\nwant %+v", s, err, test.want)
 			}

@@ -70,7 +70,6 @@ func checkPeaks(t *testing.T, h *Host, g *Group, s Stats) {
 	}{
 		{s.MemoryPeak, Memory, peak, workBytes},
 		{s.PIDsPeak, PIDs, "pids.peak", 1},
-		{s.SwapPeak, Memory, "memory.swap.peak", 0},
 	} {
 		want := ""
 		if exists(dirOf(h, g, test.c) + "/" + test.file) {
@@ -79,5 +78,9 @@ func checkPeaks(t *testing.T, h *Host, g *Group, s Stats) {
 		if test.figure.Source != want || want != "" && test.figure.Value < test.least {
 			t.Errorf("%s: got %+v, want at least %d", test.file, test.figure, test.least)
 		}
+	}
+	if exists(dirOf(h, g, Memory)+"/memory.swap.peak") != (s.SwapPeak.Source == "memory.swap.peak") ||
+		s.SwapPeak.Known() && !hostHasSwap() && s.SwapPeak.Value != 0 {
+		t.Errorf("swap peak: %+v", s.SwapPeak)
 	}
 }

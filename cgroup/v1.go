@@ -18,10 +18,11 @@ type v1 struct {
 	of      map[Controller]string // the directory of each controller; some may share one
 	unified string                // the cgroup2 directory; "" without
 	all     []string              // every directory once, the cgroup2 one first
+	noKill  bool                  // see Host.Without
 }
 
 func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, error) {
-	g := &v1{of: map[Controller]string{}}
+	g := &v1{of: map[Controller]string{}, noKill: slices.Contains(h.hidden, killFile)}
 	if h.unified != "" {
 		if err := g.addUnified(m, h.unified, path); err != nil {
 			return nil, err
@@ -59,7 +60,7 @@ func (g *v1) addUnified(m *maker, mount, path string) error {
 		return err
 	case err != nil:
 		return nil
-	case unix.Access(dir+"/cgroup.kill", unix.F_OK) != nil:
+	case g.noKill || unix.Access(dir+"/"+killFile, unix.F_OK) != nil:
 		m.leaves = m.leaves[:len(m.leaves)-1]
 		_ = unix.Rmdir(dir)
 		removeMade(dir, m.parents)
@@ -71,7 +72,7 @@ func (g *v1) addUnified(m *maker, mount, path string) error {
 }
 
 func openV1(h *Host, path string) (*v1, []string, error) {
-	g := &v1{of: map[Controller]string{}}
+	g := &v1{of: map[Controller]string{}, noKill: slices.Contains(h.hidden, killFile)}
 	if h.unified != "" && isGroup(h.unified+path) {
 		g.unified = h.unified + path
 		g.all = []string{g.unified}
@@ -201,7 +202,7 @@ func (g *v1) freeze(ctx context.Context, frozen bool) error {
 }
 
 func (g *v1) signalAll(ctx context.Context) error {
-	if g.unified != "" {
+	if g.unified != "" && !g.noKill {
 		if done, err := writeKill(g.unified); done {
 			return err
 		}

@@ -8,9 +8,16 @@ import (
 )
 
 func (g *v1) stats(s *Stats, r *reader, parts part) {
+	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|peakPart) != 0 {
+		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
+	}
 	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
 		s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
-		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
+		r.keys(dir+"/memory.stat", 1, map[string]*Figure{
+			"total_rss": &s.MemoryAnon, "total_cache": &s.MemoryFile, "total_swap": &s.SwapCurrent,
+		})
+		s.MemoryKernel = r.number(dir+"/memory.kmem.usage_in_bytes", 1)
+		r.noSwap(s) // memory.memsw.max_usage_in_bytes is RAM and swap together
 		if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
 			s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
 		}
@@ -41,6 +48,16 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		s.PIDsCurrent = r.number(dir+"/pids.current", 1)
 		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
 		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
+	}
+	if dir, ok := g.of[IO]; ok && parts&ioPart != 0 {
+		bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
+		r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
+		if !s.IORead.Known() {
+			r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
+		}
+	}
+	if g.unified != "" && parts&pressurePart != 0 {
+		r.pressures(g.unified, s)
 	}
 }
 

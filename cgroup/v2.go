@@ -13,7 +13,10 @@ import (
 )
 
 // v2 is a group in the unified hierarchy. See Documentation/admin-guide/cgroup-v2.rst.
-type v2 struct{ dir string }
+type v2 struct {
+	dir    string
+	noKill bool // see Host.Without
+}
 
 func createV2(h *Host, m *maker, path string, controllers []Controller) (*v2, error) {
 	dir := h.unified + path
@@ -23,7 +26,7 @@ func createV2(h *Host, m *maker, path string, controllers []Controller) (*v2, er
 		}
 		err := enable(h.unified, path, controllers)
 		if err == nil {
-			return &v2{dir: dir}, nil
+			return &v2{dir: dir, noKill: slices.Contains(h.hidden, killFile)}, nil
 		}
 		// Above a fresh directory nothing vanishes, unless somebody removes it under our feet.
 		if !missing(err) {
@@ -40,7 +43,7 @@ func openV2(h *Host, path string) (*v2, []string, error) {
 	if err := unix.Access(dir+"/cgroup.procs", unix.F_OK); err != nil {
 		return nil, nil, &Error{Op: "open", Path: dir, Err: err}
 	}
-	return &v2{dir: dir}, []string{dir}, nil
+	return &v2{dir: dir, noKill: slices.Contains(h.hidden, killFile)}, []string{dir}, nil
 }
 
 // enable makes the controllers available in the group at path, by enabling them in subtree_control from
@@ -180,7 +183,30 @@ func (g *v2) set(l *Limits) error {
 		}
 		w.put(len(limit.rates()) > 0, g.dir+"/io.max", line)
 	}
-	return w.err
+	if w.err != nil {
+		return w.err
+	}
+	return errors.Join(
+		checkEffective(g.dir+"/cpuset.cpus", l.CPUSetCPUs),
+		checkEffective(g.dir+"/cpuset.mems", l.CPUSetMems))
+}
+
+// checkEffective makes sure that a set is in force: asked for what the parent does not have, the kernel
+// gives what there is of it, or else all that the parent has, and says nothing.
+func checkEffective(file, asked string) error {
+	if asked == "" {
+		return nil
+	}
+	content, err := readFile(file + ".effective")
+	if err != nil {
+		return err
+	}
+	effective, err := ParseCPUList(strings.TrimSpace(content))
+	want, wantErr := ParseCPUList(asked)
+	if err != nil || wantErr != nil || !slices.Equal(effective, want) {
+		return &Error{Op: "write", Path: file, Value: asked, Err: fmt.Errorf("%w: it is %s", ErrNotEnforced, strings.TrimSpace(content))}
+	}
+	return nil
 }
 
 func setMemoryV2(dir string, memory, swap int64) error {
@@ -201,8 +227,10 @@ func setMemoryV2(dir string, memory, swap int64) error {
 func (g *v2) freeze(ctx context.Context, frozen bool) error { return freezeV2(ctx, g.dir, frozen) }
 
 func (g *v2) signalAll(ctx context.Context) error {
-	if done, err := writeKill(g.dir); done {
-		return err
+	if !g.noKill {
+		if done, err := writeKill(g.dir); done {
+			return err
+		}
 	}
 	if err := writeFile(g.dir+"/pids.max", "0"); err != nil && !missing(err) {
 		return err

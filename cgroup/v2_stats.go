@@ -7,10 +7,20 @@ import (
 )
 
 func (g *v2) stats(s *Stats, r *reader, parts part) {
+	if parts&(memoryPart|peakPart) != 0 {
+		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1) // since Linux 5.19
+	}
 	if parts&memoryPart != 0 {
 		s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
-		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1)                               // since Linux 5.19
-		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1)                            // since Linux 6.5
+		r.keys(g.dir+"/memory.stat", 1, map[string]*Figure{
+			"anon": &s.MemoryAnon, "file": &s.MemoryFile, "kernel": &s.MemoryKernel,
+		})
+		s.SwapCurrent = r.number(g.dir+"/memory.swap.current", 1)
+		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1) // since Linux 6.5
+		if limit, ok := r.read(g.dir + "/memory.swap.max"); ok && !s.SwapPeak.Known() && limit == "0\n" {
+			s.SwapPeak = Figure{Source: "memory.swap.max"}
+		}
+		r.noSwap(s)
 		r.keys(g.dir+"/memory.swap.events", 1, map[string]*Figure{"max": &s.SwapHits}) // since Linux 4.18
 	}
 	if parts&(memoryPart|oomPart) != 0 {
@@ -26,6 +36,12 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		s.PIDsCurrent = r.number(g.dir+"/pids.current", 1)
 		s.PIDsPeak = r.number(g.dir+"/pids.peak", 1) // since Linux 6.1
 		r.keys(g.dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
+	}
+	if parts&ioPart != 0 {
+		r.ioStat(g.dir+"/io.stat", map[string]*Figure{"rbytes": &s.IORead, "wbytes": &s.IOWrite})
+	}
+	if parts&pressurePart != 0 {
+		r.pressures(g.dir, s)
 	}
 }
 

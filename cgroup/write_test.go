@@ -117,14 +117,20 @@ func TestSetWrites(t *testing.T) {
 			}
 			const listed = "cpuset cpu io memory pids\n"
 			dir = fakeDir(t, setFiles)
-			if err := os.WriteFile(dir+"/cgroup.controllers", []byte(listed), 0o644); err != nil {
-				t.Fatal(err)
+			for file, content := range map[string]string{
+				"cgroup.controllers": listed, "cpuset.cpus.effective": "0-1\n", "cpuset.mems.effective": "0\n",
+			} {
+				if err := os.WriteFile(dir+"/"+file, []byte(content), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := (&v2{dir: dir}).set(&test.limits); err != nil {
 				t.Error(err)
 			}
 			got := written(t, dir)
-			delete(got, "cgroup.controllers")
+			for _, file := range []string{"cgroup.controllers", "cpuset.cpus.effective", "cpuset.mems.effective"} {
+				delete(got, file)
+			}
 			if !maps.Equal(got, test.v2) {
 				t.Errorf("v2: got %q, want %q", got, test.v2)
 			}
