@@ -19,6 +19,7 @@ func TestClassify(t *testing.T) {
 		killedFor Verdict
 		oomKills  int
 		cancelled bool
+		tooMuch   bool
 		status    unix.WaitStatus
 
 		verdict    Verdict
@@ -27,27 +28,31 @@ func TestClassify(t *testing.T) {
 		signalName any
 		exitStatus int
 	}{
-		"exit 0":              {"", 0, false, exited(0), OK, 0, nil, nil, 0},
-		"exit 0, OOM unknown": {"", unknown, false, exited(0), OK, 0, nil, nil, 0},
-		"exit 1":              {"", 0, false, exited(1), NonzeroExit, 1, nil, nil, 1},
-		"exit 125":            {"", 0, false, exited(125), NonzeroExit, 125, nil, nil, 125},
-		"exit 137":            {"", 0, false, exited(137), NonzeroExit, 137, nil, nil, 137},
-		"exit 255":            {"", 0, false, exited(255), NonzeroExit, 255, nil, nil, 255},
-		"own SIGKILL":         {"", 0, false, signaled(unix.SIGKILL), Signaled, nil, 9, "SIGKILL", 137},
-		"own SIGSEGV":         {"", 0, false, signaled(unix.SIGSEGV), Signaled, nil, 11, "SIGSEGV", 139},
-		"real-time signal":    {"", 0, false, signaled(40), Signaled, nil, 40, nil, 168}, // has no name
+		"exit 0":              {"", 0, false, false, exited(0), OK, 0, nil, nil, 0},
+		"exit 0, OOM unknown": {"", unknown, false, false, exited(0), OK, 0, nil, nil, 0},
+		"exit 1":              {"", 0, false, false, exited(1), NonzeroExit, 1, nil, nil, 1},
+		"exit 125":            {"", 0, false, false, exited(125), NonzeroExit, 125, nil, nil, 125},
+		"exit 137":            {"", 0, false, false, exited(137), NonzeroExit, 137, nil, nil, 137},
+		"exit 255":            {"", 0, false, false, exited(255), NonzeroExit, 255, nil, nil, 255},
+		"own SIGKILL":         {"", 0, false, false, signaled(unix.SIGKILL), Signaled, nil, 9, "SIGKILL", 137},
+		"own SIGSEGV":         {"", 0, false, false, signaled(unix.SIGSEGV), Signaled, nil, 11, "SIGSEGV", 139},
+		"real-time signal":    {"", 0, false, false, signaled(40), Signaled, nil, 40, nil, 168}, // has no name
 
-		"OOM":                       {"", 1, false, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
-		"OOM of a grandchild":       {"", 1, false, exited(0), MemoryLimit, 0, nil, nil, 0},
-		"OOM, seen while it ran":    {MemoryLimit, 2, false, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
-		"wall time":                 {WallTimeLimit, 0, false, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
-		"CPU time":                  {CPUTimeLimit, 0, false, signaled(unix.SIGKILL), CPUTimeLimit, nil, 9, "SIGKILL", 137},
-		"wall time, then an OOM":    {WallTimeLimit, 1, false, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
-		"wall time while stopping":  {WallTimeLimit, 0, true, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
-		"cancelled, dies":           {"", 0, true, signaled(unix.SIGTERM), Cancelled, nil, 15, "SIGTERM", 143},
-		"cancelled, ends cleanly":   {"", 0, true, exited(0), Cancelled, 0, nil, nil, 0},
-		"cancelled, exits non-zero": {"", 0, true, exited(4), Cancelled, 4, nil, nil, 4},
-		"cancelled, OOM":            {"", 1, true, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
+		"OOM":                       {"", 1, false, false, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
+		"OOM of a grandchild":       {"", 1, false, false, exited(0), MemoryLimit, 0, nil, nil, 0},
+		"OOM, seen while it ran":    {MemoryLimit, 2, false, false, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
+		"wall time":                 {WallTimeLimit, 0, false, false, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
+		"CPU time":                  {CPUTimeLimit, 0, false, false, signaled(unix.SIGKILL), CPUTimeLimit, nil, 9, "SIGKILL", 137},
+		"wall time, then an OOM":    {WallTimeLimit, 1, false, false, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
+		"wall time while stopping":  {WallTimeLimit, 0, true, false, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
+		"cancelled, dies":           {"", 0, true, false, signaled(unix.SIGTERM), Cancelled, nil, 15, "SIGTERM", 143},
+		"cancelled, ends cleanly":   {"", 0, true, false, exited(0), Cancelled, 0, nil, nil, 0},
+		"cancelled, exits non-zero": {"", 0, true, false, exited(4), Cancelled, 4, nil, nil, 4},
+		"too much output":           {OutputLimit, 0, false, true, signaled(unix.SIGKILL), OutputLimit, nil, 9, "SIGKILL", 137},
+		"too much, seen late":       {"", 0, false, true, exited(0), OutputLimit, 0, nil, nil, 0},
+		"too much, and an OOM":      {"", 1, false, true, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
+		"too much, after wall time": {WallTimeLimit, 0, false, true, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
+		"cancelled, OOM":            {"", 1, true, false, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
 	} {
 		cfg := &Config{Args: []string{"x"}}
 		now := time.Now()
@@ -56,7 +61,7 @@ func TestClassify(t *testing.T) {
 			kills := uint64(test.oomKills)
 			r.result.OOMKills = &kills
 		}
-		r.classify(true, test.status)
+		r.classify(true, test.status, test.tooMuch)
 		res := r.result
 		if res.Verdict != test.verdict || deref(res.ExitCode) != test.exitCode || deref(res.Signal) != test.signal ||
 			deref(res.SignalName) != test.signalName || res.ExitStatus() != test.exitStatus {
@@ -71,7 +76,7 @@ func TestClassify(t *testing.T) {
 
 func TestClassifyCoreDump(t *testing.T) {
 	r := run{cfg: &Config{}, result: newResult(&Config{})}
-	r.classify(true, signaledDumped(unix.SIGABRT))
+	r.classify(true, signaledDumped(unix.SIGABRT), false)
 	if deref(r.result.CoreDumped) != true || deref(r.result.Signal) != 6 {
 		t.Errorf("core dumped %v, signal %v", deref(r.result.CoreDumped), deref(r.result.Signal))
 	}
@@ -80,7 +85,7 @@ func TestClassifyCoreDump(t *testing.T) {
 // What never ran has no exit code, signal or wall time, and the error's exit status.
 func TestClassifyNotRun(t *testing.T) {
 	r := run{cfg: &Config{}, result: newResult(&Config{})}
-	r.classify(false, exited(0))
+	r.classify(false, exited(0), false)
 	res := r.result
 	if res.Verdict != Failed || res.ExitCode != nil || res.Signal != nil || res.CoreDumped != nil || res.WallSeconds != nil {
 		t.Errorf("%s", res.JSON(false))
@@ -97,21 +102,25 @@ func TestNoteHits(t *testing.T) {
 		limits    cgroup.Limits
 		killedFor Verdict
 		stats     cgroup.Stats
+		tooMuch   bool
 		want      []string
 	}{
-		"none":               {all, "", cgroup.Stats{}, []string{}},
-		"memory, reclaimed":  {all, "", cgroup.Stats{MemoryHits: known(3)}, []string{"memory"}},
-		"memory, killed":     {all, "", cgroup.Stats{OOMKills: known(1)}, []string{"memory"}},
-		"memory, no limit":   {cgroup.Limits{}, "", cgroup.Stats{MemoryHits: known(3)}, []string{}},
-		"pids":               {all, "", cgroup.Stats{PIDsDenied: known(1)}, []string{"pids"}},
-		"pids of a parent":   {cgroup.Limits{}, "", cgroup.Stats{PIDsDenied: known(1)}, []string{}},
-		"cpus":               {all, "", cgroup.Stats{CPUThrottled: known(1)}, []string{"cpus"}},
-		"CPU time":           {all, CPUTimeLimit, cgroup.Stats{}, []string{"cpu_time"}},
-		"pids and wall time": {all, WallTimeLimit, cgroup.Stats{PIDsDenied: known(1)}, []string{"pids", "wall_time"}},
+		"none":               {all, "", cgroup.Stats{}, false, []string{}},
+		"memory, reclaimed":  {all, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{"memory"}},
+		"memory, killed":     {all, "", cgroup.Stats{OOMKills: known(1)}, false, []string{"memory"}},
+		"memory, no limit":   {cgroup.Limits{}, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{}},
+		"pids":               {all, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids"}},
+		"pids of a parent":   {cgroup.Limits{}, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{}},
+		"cpus":               {all, "", cgroup.Stats{CPUThrottled: known(1)}, false, []string{"cpus"}},
+		"CPU time":           {all, CPUTimeLimit, cgroup.Stats{}, false, []string{"cpu_time"}},
+		"output":             {all, OutputLimit, cgroup.Stats{}, true, []string{"output"}},
+		"output, seen late":  {all, "", cgroup.Stats{PIDsDenied: known(1)}, true, []string{"pids", "output"}},
+		"pids and wall time": {all, WallTimeLimit, cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids", "wall_time"}},
 	} {
 		cfg := &Config{Limits: test.limits}
 		r := run{cfg: cfg, result: newResult(cfg), killedFor: test.killedFor}
-		r.noteHits(&test.stats)
+		r.samples.final = test.stats
+		r.noteHits(test.tooMuch)
 		if len(r.result.LimitsHit) != len(test.want) {
 			t.Errorf("%s: %q, want %q", name, r.result.LimitsHit, test.want)
 			continue

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
 )
 
 // A Config describes one run.
@@ -22,6 +25,15 @@ type Config struct {
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs gain privileges. False sets no_new_privs.
 	AllowNewPrivs bool
+	// Stdin, Stdout and Stderr become the program's descriptors 0, 1 and 2. Nil is the caller's own.
+	Stdin, Stdout, Stderr *os.File
+	// KeepFDs are descriptors, from 3 up, that the program inherits under the same numbers. Every other
+	// one from 3 up is closed in it.
+	KeepFDs []int
+	// User is whom the program runs as. Nil is the caller's user and groups.
+	User *User
+	// NoNetwork gives the program a network namespace with nothing but the loopback device.
+	NoNetwork bool
 
 	// Limits are the limits that the cgroup enforces. See their zero values.
 	Limits cgroup.Limits
@@ -30,9 +42,27 @@ type Config struct {
 	CPUTime time.Duration
 	// WallTime is the time that may pass between the program's start and its end. 0 is no limit.
 	WallTime time.Duration
+	// Grace is the time between the SIGTERM that the program gets when CPUTime or WallTime is used up, and
+	// the SIGKILL to everything. 0 is SIGKILL at once.
+	Grace time.Duration
+	// OutputLimit is the number of bytes that the program may write to its descriptors 1 and 2 together. 0
+	// is no limit. With one, the program writes to pipes of ours, and exactly so many bytes are passed on;
+	// the next one ends the run.
+	OutputLimit int64
+	// Rlimits are set right before execve. Of several for one resource the last one counts.
+	Rlimits []reexec.Rlimit
 	// StopTimeout is how long the program may take to end after a stopping signal or the end of the
 	// context, before everything is killed. 0 is DefaultStopTimeout; negative is at once.
 	StopTimeout time.Duration
+	// WaitAll makes the run end when its last process ends, and not when the program does.
+	WaitAll bool
+	// BestEffort goes on where a limit can't be enforced by a cgroup: with rlimits and the program's own
+	// usage as far as they go. Result.Enforced says what enforces each limit, and Result.Warnings what is
+	// missing. Without it that is an error.
+	BestEffort bool
+	// Subreaper says that the calling process has no children but those of this one run. With BestEffort,
+	// and no cgroup, Run then becomes the reaper of what the program leaves behind, and kills that too.
+	Subreaper bool
 
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string
@@ -43,6 +73,19 @@ type Config struct {
 	// Signals are forwarded to the program. SIGTERM, SIGINT, SIGHUP and SIGQUIT also cancel the run. Nil
 	// forwards nothing. Install the handler before Run, so that no signal falls between.
 	Signals <-chan os.Signal
+
+	// OnEvent is called with each Event, from the goroutine of Run: while it has not returned, nobody
+	// watches the run. Nil is nobody.
+	OnEvent func(Event)
+	// Sample is how often the counters are read while the program runs, for Sample events and for figures
+	// that the kernel tells only of the moment. 0 is never; the least is MinSample.
+	Sample time.Duration
+}
+
+// User is whom a program runs as, see credentials(7).
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // supplementary groups; all others are dropped
 }
 
 const (
@@ -50,10 +93,15 @@ const (
 	DefaultStopTimeout = 5 * time.Second
 	// DefaultParent is what an empty Config.Parent means. It exists while there are runs.
 	DefaultParent = "/cgshim"
+	// MinSample is the least Config.Sample.
+	MinSample = time.Millisecond
 )
 
 // maxName leaves room in a directory entry; a run's name is also shown in tables.
 const maxName = 200
+
+// maxKeep is what fits, with everything else, into one message of descriptors (SCM_MAX_FD, 253).
+const maxKeep = 128
 
 // ErrConfig is in the chain of every error that Validate returns.
 var ErrConfig = errors.New("bad configuration")
@@ -67,6 +115,12 @@ func (c *Config) Validate() error {
 		return configError("negative CPU time limit %v", c.CPUTime)
 	case c.WallTime < 0:
 		return configError("negative wall time limit %v", c.WallTime)
+	case c.Grace < 0:
+		return configError("negative grace %v", c.Grace)
+	case c.OutputLimit < 0:
+		return configError("negative output limit %d", c.OutputLimit)
+	case c.Sample != 0 && c.Sample < MinSample:
+		return configError("sampling every %v: the least is %v", c.Sample, MinSample)
 	case c.Parent != "" && !strings.HasPrefix(c.Parent, "/"):
 		return configError("parent cgroup %q is not an absolute path", c.Parent)
 	}
@@ -85,6 +139,31 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Limits.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	for _, r := range c.Rlimits {
+		name := rlimitName(r.Resource)
+		switch {
+		case name == "":
+			return configError("no such resource limit: %d", r.Resource)
+		case r.Soft > r.Hard:
+			return configError("resource limit %s: the soft limit %d is above the hard one, %d", name, r.Soft, r.Hard)
+		}
+	}
+	return c.checkDescriptors()
+}
+
+// checkDescriptors refuses to keep what is not there: the program would get nothing, or something else.
+func (c *Config) checkDescriptors() error {
+	if len(c.KeepFDs) > maxKeep {
+		return configError("%d descriptors to keep: the most is %d", len(c.KeepFDs), maxKeep)
+	}
+	for _, fd := range c.KeepFDs {
+		if fd < 3 {
+			return configError("descriptor %d is always the program's", fd)
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return configError("descriptor %d is not open", fd)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func message(step string, err error) string {
 
 // launchError names the step at which the launch failed, and for a join the file. A spec that could not
 // be sent matters only if the stage has not said why.
-func launchError(err, prepareErr error, join *cgroup.Join) (string, error) {
+func (r *run) launchError(err, prepareErr error, join *cgroup.Join) (string, error) {
 	var e *reexec.Error
 	if !errors.As(err, &e) {
 		return "stage", err
@@ -66,6 +67,18 @@ func launchError(err, prepareErr error, join *cgroup.Join) (string, error) {
 	case reexec.StepJoin:
 		if e.Index < len(join.Paths) {
 			err = &cgroup.Error{Op: "join", Path: join.Paths[e.Index], Err: e.Errno}
+		}
+	case reexec.StepRlimit:
+		if limits := r.spec().Rlimits; e.Index >= 0 && e.Index < len(limits) {
+			e.Arg = rlimitName(limits[e.Index].Resource)
+		}
+	case reexec.StepUser:
+		e.Arg = fmt.Sprintf("%d:%d", r.cfg.User.UID, r.cfg.User.GID)
+	case reexec.StepAffinity:
+		e.Arg = r.cfg.Limits.CPUSetCPUs
+	case reexec.StepFD:
+		if e.Index >= 0 && e.Index < len(r.cfg.KeepFDs) {
+			e.Arg = strconv.Itoa(r.cfg.KeepFDs[e.Index])
 		}
 	}
 	return e.Step.String(), err
@@ -99,9 +112,11 @@ func hint(step string, err error) string {
 	case errors.Is(err, cgroup.ErrPopulated):
 		return "cgroup v2 does not limit children of a group that has processes itself: move those into a child of it (in a container, also those of its root group), or choose another --parent"
 	case errors.Is(err, cgroup.ErrNoController):
-		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit"
+		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit, or with --best-effort"
+	case errors.Is(err, cgroup.ErrNotEnforced):
+		return "the parent cgroup does not have all of these CPUs or memory nodes: see its cpuset.cpus.effective and cpuset.mems.effective"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
-		return "boot with swapaccount=1, or turn swap off"
+		return "boot with swapaccount=1, or turn swap off, or go on without this limit: --best-effort"
 	case step == "join" && errors.Is(err, unix.EOPNOTSUPP):
 		return "the parent cgroup is threaded: choose a --parent of type domain"
 	case errors.Is(err, cgroup.ErrNotEmpty):
@@ -109,9 +124,9 @@ func hint(step string, err error) string {
 	case errors.Is(err, fs.ErrExist):
 		return "a cgroup of this name exists: another run uses it, or something was left behind; choose another --name"
 	case errors.Is(err, unix.EROFS):
-		return "the cgroup file system is mounted read-only, as in most containers: start the container with a writable one (docker run --privileged, or --cgroupns=private with a writable mount)"
+		return "the cgroup file system is mounted read-only, as in most containers: start the container with a writable one (docker run --privileged, or --cgroupns=private with a writable mount), or go on without one: --best-effort"
 	case errors.Is(err, fs.ErrPermission) && (step == "cgroup" || step == "limit" || step == "join"):
-		return "creating cgroups takes write permission in the hierarchy: run as root (sudo), or give --parent a cgroup that is delegated to you"
+		return "creating cgroups takes write permission in the hierarchy: run as root (sudo), or give --parent a cgroup that is delegated to you, or go on without one: --best-effort"
 	}
 	return ""
 }
@@ -126,6 +141,18 @@ func launchHint(e *reexec.Error) string {
 		return "the file is no program for this machine: a script needs a #! line, a binary the right architecture"
 	case (e.Step == reexec.StepExec || e.Step == reexec.StepLookup) && e.Errno == unix.EACCES:
 		return "it is a directory, or not executable (chmod +x), or on a file system mounted noexec"
+	case e.Step == reexec.StepUser && e.Errno == unix.EPERM:
+		return "changing the user takes CAP_SETUID and CAP_SETGID: run as root, or without --user"
+	case e.Step == reexec.StepNet && e.Errno == unix.EPERM:
+		return "a network namespace takes CAP_SYS_ADMIN: run as root, or without --net none"
+	case e.Step == reexec.StepNet:
+		return "the kernel, or a limit in /proc/sys/user/max_net_namespaces, allows no further network namespace"
+	case e.Step == reexec.StepRlimit && e.Errno == unix.EPERM:
+		return "raising a hard limit takes CAP_SYS_RESOURCE: run as root, or stay below the one that ulimit -H -a shows"
+	case e.Step == reexec.StepExec && e.Errno == unix.EAGAIN:
+		return "the user has more processes than the nproc limit allows"
+	case e.Step == reexec.StepFD && e.Errno == unix.EMFILE:
+		return "the limit of open files is too low for the descriptors to keep: see ulimit -n"
 	case e.Step == reexec.StepExec && e.Errno == unix.E2BIG:
 		return "arguments and environment are longer than the kernel allows, see execve(2)"
 	case e.Step == reexec.StepStage && e.Errno == unix.ENOENT:

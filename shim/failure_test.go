@@ -84,20 +84,20 @@ func TestHints(t *testing.T) {
 
 func TestLaunchError(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs", "/sys/b/tasks"}}
-	step, err := launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, nil, join)
+	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, nil, join)
 	if step != "join" || !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "/sys/b/tasks") {
 		t.Errorf("join: step %q, %v", step, err)
 	}
 	prepareErr := &reexec.Error{Step: reexec.StepStage, Errno: unix.EPIPE}
-	step, err = launchError(&reexec.Error{Step: reexec.StepStage, Errno: unix.EIO}, prepareErr, join)
+	step, err = (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepStage, Errno: unix.EIO}, prepareErr, join)
 	if step != "stage" || !errors.Is(err, unix.EPIPE) {
 		t.Errorf("the reason why the spec could not be sent is lost: step %q, %v", step, err)
 	}
-	step, err = launchError(&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, prepareErr, join)
+	step, err = (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, prepareErr, join)
 	if step != "chdir" || !errors.Is(err, unix.ENOENT) {
 		t.Errorf("the stage's own reason is lost: step %q, %v", step, err)
 	}
-	if step, err = launchError(unix.EINVAL, nil, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
+	if step, err = (&run{cfg: &Config{}}).launchError(unix.EINVAL, nil, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("other: step %q, %v", step, err)
 	}
 }
@@ -106,7 +106,7 @@ func TestLaunchError(t *testing.T) {
 // threaded parent looked for the former only.
 func TestJoinKeepsItsHint(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs"}}
-	step, err := launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, nil, join)
+	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, nil, join)
 	if got := hint(step, err); !strings.Contains(got, "threaded") {
 		t.Errorf("joining a threaded parent: hint %q", got)
 	}

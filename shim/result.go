@@ -3,9 +3,12 @@ package shim
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // SchemaVersion is the result's schema_version. Within a version keys are only added.
@@ -22,6 +25,7 @@ const (
 	MemoryLimit   Verdict = "memory-limit"    // the kernel's OOM killer killed a process of the run
 	CPUTimeLimit  Verdict = "cpu-time-limit"  // Config.CPUTime
 	WallTimeLimit Verdict = "wall-time-limit" // Config.WallTime
+	OutputLimit   Verdict = "output-limit"    // Config.OutputLimit
 	Cancelled     Verdict = "cancelled"       // cgshim was told to stop
 	Failed        Verdict = "error"           // the program never ran, or cgshim failed: see Error
 )
@@ -50,15 +54,34 @@ type Result struct {
 
 	PeakSwapBytes       *uint64  `json:"peak_swap_bytes"`
 	CPUThrottledSeconds *Seconds `json:"cpu_throttled_seconds"`
-	IOReadBytes         *uint64  `json:"io_read_bytes"`
-	IOWriteBytes        *uint64  `json:"io_write_bytes"`
+	IOReadBytes         *uint64  `json:"io_read_bytes"`  // from block devices, whatever the page cache spared
+	IOWriteBytes        *uint64  `json:"io_write_bytes"` // to block devices, during the run
+
+	// The largest readings: one at the end of the run, one before a kill, and one at every Config.Sample.
+	MemoryAnonBytes   *uint64 `json:"memory_anon_bytes"`
+	MemoryFileBytes   *uint64 `json:"memory_file_bytes"`
+	MemoryKernelBytes *uint64 `json:"memory_kernel_bytes"`
+
+	// Of the program and those of its descendants that were waited for.
+	VoluntarySwitches   *uint64 `json:"voluntary_context_switches"`
+	InvoluntarySwitches *uint64 `json:"involuntary_context_switches"`
+
+	// How long some, or all, tasks of the run that were not idle waited for the resource.
+	CPUSomePressure    *Seconds `json:"pressure_cpu_some_seconds"`
+	CPUFullPressure    *Seconds `json:"pressure_cpu_full_seconds"`
+	MemorySomePressure *Seconds `json:"pressure_memory_some_seconds"`
+	MemoryFullPressure *Seconds `json:"pressure_memory_full_seconds"`
+	IOSomePressure     *Seconds `json:"pressure_io_some_seconds"`
+	IOFullPressure     *Seconds `json:"pressure_io_full_seconds"`
+
+	OutputBytes *uint64 `json:"output_bytes"` // delivered; nil without Config.OutputLimit
 
 	LeftoverKilled  *uint64  `json:"leftover_killed"`  // processes that outlived the program
 	SetupSeconds    *Seconds `json:"setup_seconds"`    // before the program was created
 	TeardownSeconds *Seconds `json:"teardown_seconds"` // after it ended
 
-	Sources  map[string]string `json:"sources"`  // key → kernel file
-	Enforced map[string]string `json:"enforced"` // requested limit → "cgroup" or "timer"
+	Sources  map[string]string `json:"sources"`  // key → kernel file, "wait4" or "sampled"
+	Enforced map[string]string `json:"enforced"` // requested limit → one of the By constants
 	Limits   RequestedLimits   `json:"limits"`
 
 	CgroupVersion *int       `json:"cgroup_version"`
@@ -67,7 +90,19 @@ type Result struct {
 	Argv          []string   `json:"argv"`
 	StartedAt     *string    `json:"started_at"` // RFC 3339, UTC, microseconds
 	Error         *ErrorInfo `json:"error"`
+
+	Warnings []string `json:"warnings"` // what Config.BestEffort did without, and figures that are less than exact; never nil
 }
+
+// What enforces a limit: Result.Enforced.
+const (
+	ByCgroup    = "cgroup"
+	ByRlimit    = "rlimit"    // of each process by itself
+	ByTimer     = "timer"     // cgshim looks, and kills
+	ByRelay     = "relay"     // the output passes through cgshim
+	ByNamespace = "namespace" // a network namespace
+	ByNothing   = "none"      // only with Config.BestEffort
+)
 
 // RequestedLimits are the limits as they were asked for; absent is not asked for.
 type RequestedLimits struct {
@@ -77,8 +112,27 @@ type RequestedLimits struct {
 	CPUs            float64 `json:"cpus,omitempty"`
 	CPUWeight       uint64  `json:"cpu_weight,omitempty"`
 	CPUShares       uint64  `json:"cpu_shares,omitempty"`
+	CPUSetCPUs      string  `json:"cpuset_cpus,omitempty"`
+	CPUSetMems      string  `json:"cpuset_mems,omitempty"`
 	CPUTimeSeconds  Seconds `json:"cpu_time_seconds,omitempty"`
 	WallTimeSeconds Seconds `json:"wall_time_seconds,omitempty"`
+	GraceSeconds    Seconds `json:"grace_seconds,omitempty"`
+	OutputBytes     int64   `json:"output_bytes,omitempty"`
+
+	// Per device, "major:minor".
+	DeviceReadBPS   map[string]uint64 `json:"device_read_bps,omitempty"`
+	DeviceWriteBPS  map[string]uint64 `json:"device_write_bps,omitempty"`
+	DeviceReadIOPS  map[string]uint64 `json:"device_read_iops,omitempty"`
+	DeviceWriteIOPS map[string]uint64 `json:"device_write_iops,omitempty"`
+
+	Ulimits map[string]RequestedRlimit `json:"ulimits,omitempty"` // per name, such as "nofile"
+	Net     string                     `json:"net,omitempty"`     // "none"
+}
+
+// RequestedRlimit is one resource limit; nil is unlimited.
+type RequestedRlimit struct {
+	Soft *uint64 `json:"soft"`
+	Hard *uint64 `json:"hard"`
 }
 
 // ErrorInfo is why a run failed.
@@ -129,15 +183,17 @@ func (r *Result) ExitStatus() int {
 }
 
 // JSON is the result on one line, with a newline; pretty spreads it over several.
-func (r *Result) JSON(pretty bool) []byte {
+func (r *Result) JSON(pretty bool) []byte { return encode(r, pretty) }
+
+func encode(v any, pretty bool) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if pretty {
 		enc.SetIndent("", "  ")
 	}
-	if err := enc.Encode(r); err != nil {
-		panic(err) // no field of a Result can fail to encode
+	if err := enc.Encode(v); err != nil {
+		panic(err) // no field of ours can fail to encode
 	}
 	return b.Bytes()
 }
@@ -150,17 +206,60 @@ func newResult(cfg *Config) *Result {
 		Sources:       map[string]string{},
 		Enforced:      map[string]string{},
 		Argv:          append([]string{}, cfg.Args...),
-		Limits: RequestedLimits{
-			MemBytes:        cfg.Limits.Memory,
-			SwapBytes:       cfg.Limits.Swap,
-			PIDs:            cfg.Limits.PIDs,
-			CPUs:            finite(cfg.Limits.CPUs),
-			CPUWeight:       cfg.Limits.CPUWeight,
-			CPUShares:       cfg.Limits.CPUShares,
-			CPUTimeSeconds:  Seconds(cfg.CPUTime.Seconds()),
-			WallTimeSeconds: Seconds(cfg.WallTime.Seconds()),
-		},
+		Limits:        requestedLimits(cfg),
+		Warnings:      []string{},
 	}
+}
+
+func requestedLimits(cfg *Config) RequestedLimits {
+	l := RequestedLimits{
+		MemBytes:        cfg.Limits.Memory,
+		SwapBytes:       cfg.Limits.Swap,
+		PIDs:            cfg.Limits.PIDs,
+		CPUs:            finite(cfg.Limits.CPUs),
+		CPUWeight:       cfg.Limits.CPUWeight,
+		CPUShares:       cfg.Limits.CPUShares,
+		CPUSetCPUs:      cfg.Limits.CPUSetCPUs,
+		CPUSetMems:      cfg.Limits.CPUSetMems,
+		CPUTimeSeconds:  Seconds(cfg.CPUTime.Seconds()),
+		WallTimeSeconds: Seconds(cfg.WallTime.Seconds()),
+		GraceSeconds:    Seconds(cfg.Grace.Seconds()),
+		OutputBytes:     cfg.OutputLimit,
+	}
+	rate := func(rates *map[string]uint64, device string, value uint64) {
+		if value == 0 {
+			return
+		}
+		if *rates == nil {
+			*rates = map[string]uint64{}
+		}
+		(*rates)[device] = value
+	}
+	for _, io := range cfg.Limits.IO {
+		device := fmt.Sprintf("%d:%d", io.Major, io.Minor)
+		rate(&l.DeviceReadBPS, device, io.ReadBPS)
+		rate(&l.DeviceWriteBPS, device, io.WriteBPS)
+		rate(&l.DeviceReadIOPS, device, io.ReadIOPS)
+		rate(&l.DeviceWriteIOPS, device, io.WriteIOPS)
+	}
+	for _, r := range cfg.Rlimits {
+		if l.Ulimits == nil {
+			l.Ulimits = map[string]RequestedRlimit{}
+		}
+		l.Ulimits[rlimitName(r.Resource)] = RequestedRlimit{limited(r.Soft), limited(r.Hard)}
+	}
+	if cfg.NoNetwork {
+		l.Net = "none"
+	}
+	return l
+}
+
+// limited is nil for RLIM_INFINITY.
+func limited(n uint64) *uint64 {
+	if n == unix.RLIM_INFINITY {
+		return nil
+	}
+	return &n
 }
 
 // finite keeps what JSON has no word for out of the report on a configuration that was refused for it.

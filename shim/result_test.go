@@ -20,12 +20,17 @@ var resultKeys = []string{
 	"cpu_system_seconds", "wall_seconds",
 	"oom_kills", "pids_peak", "pids_denied", "limits_hit",
 	"peak_swap_bytes", "cpu_throttled_seconds", "io_read_bytes", "io_write_bytes",
+	"memory_anon_bytes", "memory_file_bytes", "memory_kernel_bytes",
+	"voluntary_context_switches", "involuntary_context_switches",
+	"pressure_cpu_some_seconds", "pressure_cpu_full_seconds", "pressure_memory_some_seconds",
+	"pressure_memory_full_seconds", "pressure_io_some_seconds", "pressure_io_full_seconds",
+	"output_bytes",
 	"leftover_killed", "setup_seconds", "teardown_seconds",
 	"sources",
 	"enforced",
 	"limits",
 	"cgroup_version", "cgroup", "pid", "argv",
-	"started_at", "error",
+	"started_at", "error", "warnings",
 }
 
 // checkLine fails unless the result is one line with one object with exactly the keys of the contract.
@@ -65,7 +70,7 @@ func TestJSONOfNothingKnown(t *testing.T) {
 	// Everything else is null: 0 would claim to know.
 	known := map[string]string{
 		"type": `"result"`, "schema_version": "1", "verdict": `""`, "limits_hit": "[]",
-		"sources": "{}", "enforced": "{}", "limits": "{}", "argv": `["x"]`,
+		"sources": "{}", "enforced": "{}", "limits": "{}", "argv": `["x"]`, "warnings": "[]",
 	}
 	for key, value := range values {
 		got, _ := json.Marshal(value)

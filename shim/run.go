@@ -21,6 +21,9 @@ import (
 // gigabytes needs seconds; one in an uninterruptible sleep may need for ever, and is then reported.
 const killTimeout = 10 * time.Second
 
+// detect is replaced by tests, with kernels that have less.
+var detect = cgroup.Detect
+
 // run is the state of one run. Only the goroutine of Run writes to it; the one that watches for OOM reads
 // what setup wrote.
 type run struct {
@@ -28,19 +31,24 @@ type run struct {
 	result *Result
 	began  time.Time
 
-	host  *cgroup.Host
-	group *cgroup.Group
-	oom   *os.File // OOM events; nil without a memory limit
+	host     *cgroup.Host
+	group    *cgroup.Group // nil without one, which only BestEffort bears
+	oom      *os.File      // OOM events; nil without a memory limit
+	fallback fallback      // what enforces instead of the group
+	output   *output       // nil without an output limit
+	samples  samples
 
 	program reexec.Program
 	started time.Time       // the program's creation
-	exited  <-chan struct{} // closed when the program has ended; it is a zombie until teardown reaps it
+	exited  <-chan struct{} // closed when the run is over; the program is a zombie until teardown reaps it
 	ended   time.Time       // when that was seen
+	leave   context.CancelFunc
 
 	killedFor Verdict // the limit that ended the run; "" if none did
 	cancelled bool
-	broken    bool // a limit could not be enforced any more
-	immortal  bool // something did not die of SIGKILL in time
+	broken    bool     // a limit could not be enforced any more
+	immortal  bool     // something did not die of SIGKILL in time
+	told      []string // the limits that OnEvent knows of
 }
 
 // Run runs a program and returns when it, everything it started, and its cgroups are gone. The end of
@@ -62,9 +70,11 @@ func Run(ctx context.Context, cfg Config) *Result {
 
 // setup brings the program up to its execve. On error it says at which step; teardown cleans up.
 func (r *run) setup() (step string, err error) {
-	cfg := r.cfg
-	if err := cfg.Validate(); err != nil {
+	if err := r.cfg.Validate(); err != nil {
 		return "usage", err
+	}
+	if r.cfg.BestEffort {
+		return r.setupBestEffort()
 	}
 	stage, err := reexec.Start()
 	if err != nil {
@@ -72,59 +82,142 @@ func (r *run) setup() (step string, err error) {
 	}
 	defer stage.Abort() // nothing after Launch
 	// While the stage boots and reads this, the groups are made.
-	prepareErr := stage.Prepare(&reexec.Spec{
+	prepareErr := stage.Prepare(r.spec())
+	if step, err := r.makeGroup(); err != nil {
+		return step, err
+	}
+	return r.launch(stage, prepareErr)
+}
+
+func (r *run) spec() *reexec.Spec {
+	cfg := r.cfg
+	spec := &reexec.Spec{
 		Args:          cfg.Args,
 		Env:           cfg.environment(),
 		Dir:           cfg.Dir,
 		AllowNewPrivs: cfg.AllowNewPrivs,
-	})
-	if step, err := r.makeGroup(); err != nil {
-		return step, err
+		Rlimits:       append(r.fallback.rlimits(), cfg.Rlimits...),
+		Affinity:      affinity(cfg.Limits.CPUSetCPUs),
+		NewNet:        cfg.NoNetwork && !r.fallback.hostNet,
 	}
-	join, err := r.group.Join()
-	if err != nil {
-		return "join", err
+	if cfg.User != nil {
+		spec.Credential = &reexec.Credential{UID: cfg.User.UID, GID: cfg.User.GID, Groups: cfg.User.Groups}
 	}
-	defer join.Close()
-	r.program, err = stage.Launch(reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks})
+	return spec
+}
+
+// affinity is the CPU mask of a list that Validate has accepted. Without one, a program that is started
+// under taskset(1) would keep the narrower mask: a cpuset does not widen it.
+func affinity(list string) []uint64 {
+	cpus, err := cgroup.ParseCPUList(list)
+	if err != nil || len(cpus) == 0 {
+		return nil
+	}
+	mask := make([]uint64, cpus[len(cpus)-1]/64+1)
+	for _, cpu := range cpus {
+		mask[cpu/64] |= 1 << (cpu % 64)
+	}
+	return mask
+}
+
+// launch has the prepared stage start the program, in its group and with its descriptors.
+func (r *run) launch(stage *reexec.Stage, prepareErr error) (step string, err error) {
+	join := new(cgroup.Join)
+	if r.group != nil {
+		if join, err = r.group.Join(); err != nil {
+			return "join", err
+		}
+		defer join.Close()
+	}
+	stdio := r.stdio()
+	if r.cfg.OutputLimit > 0 {
+		if r.output, err = newOutput(r.cfg.OutputLimit, &stdio); err != nil {
+			return "output", err
+		}
+	}
+	r.program, err = stage.Launch(
+		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
+		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
 	if err != nil {
-		return launchError(err, prepareErr, join)
+		if r.output != nil {
+			r.output.abandon()
+			r.output = nil
+		}
+		return r.launchError(err, prepareErr, join)
 	}
 	r.programStarted()
 	return "", nil
 }
 
+func (r *run) stdio() [3]int {
+	stdio := [3]int{0, 1, 2}
+	for i, file := range []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr} {
+		if file != nil {
+			stdio[i] = int(file.Fd())
+		}
+	}
+	return stdio
+}
+
 // makeGroup creates the run's group with its limits, and watches it for OOM.
 func (r *run) makeGroup() (step string, err error) {
-	cfg := r.cfg
-	if r.host, err = cgroup.Detect(); err != nil {
+	if err := r.createGroup(r.neededControllers()); err != nil {
 		return "cgroup", err
 	}
-	version := int(r.host.Version())
-	r.result.CgroupVersion = &version
-	where := r.path()
-	needed, wanted := r.controllers()
-	r.group, err = r.host.Create(where, wanted...)
-	if errors.Is(err, cgroup.ErrNoController) || errors.Is(err, cgroup.ErrPopulated) {
-		// The parent can't have them all. What is wanted for its figures only is not worth failing for.
-		r.group, err = r.host.Create(where, needed...)
-	}
-	if err != nil {
-		return "cgroup", err
-	}
-	r.result.Cgroup = &where
-	limits := cfg.Limits
+	limits := r.cfg.Limits
 	limits.OOMGroup = limits.Memory != 0
 	if err := r.group.Set(limits); err != nil {
 		return "limit", err
 	}
+	for _, limit := range limitsByName(&r.cfg.Limits) {
+		r.result.Enforced[limit.name] = ByCgroup
+	}
+	if r.cfg.CPUTime > 0 {
+		r.result.Enforced["cpu_time"] = ByTimer
+	}
+	r.noteEnforced()
 	if limits.Memory != 0 {
 		if r.oom, err = r.group.OOMEvents(); err != nil {
 			return "limit", err
 		}
 	}
-	r.noteEnforced()
 	return "", nil
+}
+
+// createGroup makes the group with the controllers that are needed, and as many as the parent can have of
+// those that are wanted for their figures.
+func (r *run) createGroup(needed []cgroup.Controller) (err error) {
+	if r.host == nil {
+		if r.host, err = detect(); err != nil {
+			return err
+		}
+	}
+	version := int(r.host.Version())
+	r.result.CgroupVersion = &version
+	where := r.path()
+	if r.host.Has(cgroup.CPUAcct) && !slices.Contains(needed, cgroup.CPUAcct) {
+		needed = append(needed, cgroup.CPUAcct) // on v2 every group has it
+	}
+	wanted := r.wantedControllers(needed)
+	for {
+		r.group, err = r.host.Create(where, wanted...)
+		var e *cgroup.Error
+		switch {
+		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
+			lacking := cgroup.Controller(e.Value)
+			if slices.Contains(needed, lacking) || !slices.Contains(wanted, lacking) {
+				return err
+			}
+			wanted = slices.DeleteFunc(wanted, func(c cgroup.Controller) bool { return c == lacking })
+		case errors.Is(err, cgroup.ErrPopulated) && len(wanted) > len(needed):
+			wanted = needed
+		case err != nil:
+			return err
+		default:
+			r.result.Cgroup = &where
+			return nil
+		}
+	}
 }
 
 func (r *run) path() string {
@@ -139,36 +232,82 @@ func (r *run) path() string {
 	return path.Join(parent, name)
 }
 
-// controllers are those that the limits need, and with them those that are wanted for their figures.
-func (r *run) controllers() (needed, wanted []cgroup.Controller) {
-	needed = r.cfg.Limits.Controllers()
-	if r.cfg.CPUTime > 0 || r.host.Has(cgroup.CPUAcct) {
-		needed = append(needed, cgroup.CPUAcct) // every v2 group has it
+// neededControllers are those without which a limit could not be enforced.
+func (r *run) neededControllers() []cgroup.Controller {
+	needed := r.cfg.Limits.Controllers()
+	if r.cfg.CPUTime > 0 {
+		needed = append(needed, cgroup.CPUAcct)
 	}
-	wanted = slices.Clone(needed)
-	for _, c := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs} {
-		if r.host.Has(c) {
+	return needed
+}
+
+// wantedControllers adds those that only tell figures.
+func (r *run) wantedControllers(needed []cgroup.Controller) []cgroup.Controller {
+	wanted := slices.Clone(needed)
+	for _, c := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.IO} {
+		if r.host.Has(c) && !slices.Contains(wanted, c) {
 			wanted = append(wanted, c)
 		}
 	}
-	return needed, wanted
+	return wanted
 }
 
-func (r *run) noteEnforced() {
-	l := &r.cfg.Limits
-	for name, asked := range map[string]bool{
-		"mem": l.Memory != 0, "swap": l.Swap != 0, "pids": l.PIDs != 0,
-		"cpus": l.CPUs != 0, "cpu_weight": l.CPUWeight != 0, "cpu_shares": l.CPUShares != 0,
-	} {
+// A namedLimit is one limit by its name in the result.
+type namedLimit struct {
+	name   string
+	limits cgroup.Limits
+}
+
+// limitsByName takes the limits apart. Swap is part of the memory limit, and is here for its name.
+func limitsByName(l *cgroup.Limits) []namedLimit {
+	var list []namedLimit
+	add := func(asked bool, name string, limits cgroup.Limits) {
 		if asked {
-			r.result.Enforced[name] = "cgroup"
+			list = append(list, namedLimit{name, limits})
 		}
 	}
-	if r.cfg.CPUTime > 0 {
-		r.result.Enforced["cpu_time"] = "timer"
+	memory := cgroup.Limits{Memory: l.Memory, Swap: l.Swap, OOMGroup: true}
+	add(l.Memory != 0, "mem", memory)
+	add(l.Swap != 0, "swap", memory)
+	add(l.PIDs != 0, "pids", cgroup.Limits{PIDs: l.PIDs})
+	add(l.CPUs != 0, "cpus", cgroup.Limits{CPUs: l.CPUs})
+	add(l.CPUWeight != 0, "cpu_weight", cgroup.Limits{CPUWeight: l.CPUWeight})
+	add(l.CPUShares != 0, "cpu_shares", cgroup.Limits{CPUShares: l.CPUShares})
+	add(l.CPUSetCPUs != "", "cpuset_cpus", cgroup.Limits{CPUSetCPUs: l.CPUSetCPUs})
+	add(l.CPUSetMems != "", "cpuset_mems", cgroup.Limits{CPUSetMems: l.CPUSetMems})
+	rates := map[string][]cgroup.IOLimit{}
+	for _, io := range l.IO {
+		device := cgroup.IOLimit{Major: io.Major, Minor: io.Minor}
+		for name, limit := range map[string]cgroup.IOLimit{
+			"device_read_bps": {ReadBPS: io.ReadBPS}, "device_write_bps": {WriteBPS: io.WriteBPS},
+			"device_read_iops": {ReadIOPS: io.ReadIOPS}, "device_write_iops": {WriteIOPS: io.WriteIOPS},
+		} {
+			if limit != (cgroup.IOLimit{}) {
+				limit.Major, limit.Minor = device.Major, device.Minor
+				rates[name] = append(rates[name], limit)
+			}
+		}
 	}
-	if r.cfg.WallTime > 0 {
-		r.result.Enforced["wall_time"] = "timer"
+	for name, limits := range rates {
+		add(true, name, cgroup.Limits{IO: limits})
+	}
+	return list
+}
+
+// noteEnforced is about what no cgroup enforces.
+func (r *run) noteEnforced() {
+	for _, limit := range []struct {
+		asked    bool
+		name, by string
+	}{
+		{r.cfg.WallTime > 0, "wall_time", ByTimer},
+		{r.cfg.OutputLimit > 0, "output", ByRelay},
+		{len(r.cfg.Rlimits) > 0, "ulimit", ByRlimit},
+		{r.cfg.NoNetwork, "net", ByNamespace},
+	} {
+		if limit.asked {
+			r.result.Enforced[limit.name] = limit.by
+		}
 	}
 }
 
@@ -185,17 +324,44 @@ func (r *run) programStarted() {
 	r.result.PID = &r.program.PID
 	r.result.SetupSeconds = seconds(r.started.Sub(r.began))
 
+	r.emit(&Started{
+		Type: "started", SchemaVersion: SchemaVersion,
+		PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at,
+	})
+	if r.output != nil {
+		r.output.start()
+	}
+	r.awaitEnd()
+}
+
+// awaitEnd waits for the end of the run in the background.
+func (r *run) awaitEnd() {
+	ctx, cancel := context.WithCancel(context.Background())
 	exited, pid := make(chan struct{}), r.program.PID
-	r.exited = exited
+	r.exited, r.leave = exited, cancel
 	go func() {
 		defer close(exited)
 		for {
 			// WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no
 			// signal of ours can hit a stranger, on kernels without pidfd too.
 			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if err != unix.EINTR {
-				return
+			if !errors.Is(err, unix.EINTR) {
+				break
 			}
 		}
+		if r.cfg.WaitAll {
+			r.waitEmpty(ctx)
+		}
 	}()
+}
+
+// waitEmpty waits for the last process. What goes wrong there is found by teardown, which looks, too.
+func (r *run) waitEmpty(ctx context.Context) {
+	if r.group != nil {
+		_ = r.group.WaitEmpty(ctx)
+		return
+	}
+	for pause := time.Millisecond; len(r.strays()) > 0 && ctx.Err() == nil; pause = min(2*pause, 50*time.Millisecond) {
+		time.Sleep(pause)
+	}
 }

@@ -5,8 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,9 +42,17 @@ func (r *run) supervise(ctx context.Context) {
 	budget := cpuBudget{cpus: r.cpuCount()}
 	cpu := newTimer(r.cfg.CPUTime > 0, budget.wait(r.cfg.CPUTime))
 	defer cpu.Stop()
-	stop := newTimer(false, 0)
+	stop, grace := newTimer(false, 0), newTimer(false, 0)
 	defer stop.Stop()
+	defer grace.Stop()
+	sample, samplePeak := r.sampleTimers()
+	defer sample.Stop()
+	defer samplePeak.Stop()
 	oom := r.watchOOM()
+	var tooMuch <-chan struct{}
+	if r.output != nil {
+		tooMuch = r.output.exceeded
+	}
 
 	for !r.immortal { // what could not be killed can't be waited for
 		select {
@@ -63,14 +70,25 @@ func (r *run) supervise(ctx context.Context) {
 			done = nil
 			r.forward(unix.SIGTERM, stop)
 		case <-wall.C:
-			r.kill(WallTimeLimit)
+			r.timeIsUp(WallTimeLimit, grace)
 		case <-cpu.C:
-			r.checkCPU(&budget, cpu)
+			r.checkCPU(&budget, cpu, grace)
 		case <-oom:
 			oom = nil
 			r.kill(MemoryLimit)
+		case <-tooMuch:
+			tooMuch = nil
+			r.kill(OutputLimit)
 		case <-stop.C:
 			r.kill("")
+		case <-grace.C:
+			r.kill("")
+		case <-sample.C:
+			sample.Reset(r.cfg.Sample)
+			r.sample()
+		case <-samplePeak.C:
+			samplePeak.Reset(peakInterval)
+			r.readSample()
 		}
 	}
 }
@@ -84,8 +102,8 @@ func newTimer(running bool, d time.Duration) *time.Timer {
 	return t
 }
 
-// checkCPU kills the run if its CPU time is used up, and otherwise says when to look again.
-func (r *run) checkCPU(budget *cpuBudget, next *time.Timer) {
+// checkCPU ends the run if its CPU time is used up, and otherwise says when to look again.
+func (r *run) checkCPU(budget *cpuBudget, next, grace *time.Timer) {
 	rest, err := r.cpuRest()
 	switch {
 	case err != nil:
@@ -94,7 +112,7 @@ func (r *run) checkCPU(budget *cpuBudget, next *time.Timer) {
 		r.broken = true
 		r.kill("")
 	case rest <= 0:
-		r.kill(CPUTimeLimit)
+		r.timeIsUp(CPUTimeLimit, grace)
 	default:
 		next.Reset(budget.wait(rest))
 	}
@@ -128,11 +146,23 @@ func (b *cpuBudget) wait(rest time.Duration) time.Duration {
 
 // cpuRest is what is left of the CPU time.
 func (r *run) cpuRest() (time.Duration, error) {
+	used, err := r.cpuUsage()
+	return r.cfg.CPUTime - used, err
+}
+
+// cpuUsage is the CPU time of the run so far; without a group, of the program's threads.
+func (r *run) cpuUsage() (time.Duration, error) {
+	if r.group == nil {
+		const schedClock = 2 // CPUCLOCK_SCHED: see clock_getcpuclockid(3)
+		var ts unix.Timespec
+		err := unix.ClockGettime(int32(^r.program.PID<<3|schedClock), &ts)
+		return time.Duration(ts.Nano()), err
+	}
 	used, err := r.group.CPUUsage()
 	if err == nil && !used.Known() {
 		err = errors.New("the kernel does not tell the CPU time used")
 	}
-	return r.cfg.CPUTime - time.Duration(used.Value), err
+	return time.Duration(used.Value), err
 }
 
 // cpuCount is how many CPUs the run can keep busy at once, and so how fast it can use up its CPU time.
@@ -142,25 +172,10 @@ func (r *run) cpuCount() int {
 	if r.cfg.CPUTime == 0 {
 		return 1
 	}
-	if online, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil {
-		return countCPUs(string(online))
+	if online, err := cgroup.OnlineCPUs(); err == nil {
+		return len(online)
 	}
 	return runtime.NumCPU()
-}
-
-// countCPUs counts a list such as "0-3,7". What it can't parse counts as one.
-func countCPUs(list string) int {
-	n := 0
-	for field := range strings.SplitSeq(strings.TrimSpace(list), ",") {
-		first, last, isRange := strings.Cut(field, "-")
-		a, errA := strconv.Atoi(first)
-		b, errB := strconv.Atoi(last)
-		if isRange && errA == nil && errB == nil && b > a {
-			n += b - a
-		}
-		n++
-	}
-	return n
 }
 
 // forward passes a signal on. A cancelling one gives the program until the stop timeout.
@@ -193,34 +208,79 @@ func (r *run) drainSignals() {
 	}
 }
 
+// timeIsUp ends the run for a time limit: at once, or with a SIGTERM and a grace.
+func (r *run) timeIsUp(reason Verdict, grace *time.Timer) {
+	if r.cfg.Grace == 0 || r.oomKilled() {
+		r.kill(reason)
+		return
+	}
+	if r.killedFor == "" && !r.over() {
+		r.blame(reason)
+		_ = unix.Kill(r.program.PID, unix.SIGTERM) // our unreaped child
+		grace.Reset(r.cfg.Grace)
+	}
+}
+
+func (r *run) over() bool {
+	select {
+	case <-r.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // kill ends the run for a limit, or for none (""), unless it has ended already: a program that is done,
 // or that the OOM killer got first, is not killed by a timer.
 func (r *run) kill(reason Verdict) {
-	select {
-	case <-r.exited:
+	if r.over() {
 		return
-	default:
 	}
 	if r.oomKilled() {
 		reason = MemoryLimit
 	}
-	if r.killedFor == "" {
-		r.killedFor = reason
+	if r.killedFor == "" && reason != "" {
+		r.blame(reason)
 	}
+	r.readSample() // afterwards there is nothing left to see
 	r.killGroup()
 }
 
+// limitOf is the name in limits_hit of the limit that a verdict is about.
+var limitOf = map[Verdict]string{
+	MemoryLimit: "memory", CPUTimeLimit: "cpu_time", WallTimeLimit: "wall_time", OutputLimit: "output",
+}
+
+// blame makes a limit the one that ended the run.
+func (r *run) blame(reason Verdict) {
+	r.killedFor = reason
+	r.tell(limitOf[reason], true)
+}
+
+// tell announces a limit that was reached, once.
+func (r *run) tell(limit string, endsRun bool) {
+	if !slices.Contains(r.told, limit) {
+		r.told = append(r.told, limit)
+		r.emit(&LimitReached{Type: "limit", Limit: limit, WallSeconds: r.sinceStart(), EndsRun: endsRun})
+	}
+}
+
+// killGroup kills every process of the run.
 func (r *run) killGroup() {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
-	if err := r.group.Kill(ctx); err != nil {
+	kill := r.killStrays
+	if r.group != nil {
+		kill = r.group.Kill
+	}
+	if err := kill(ctx); err != nil {
 		r.noteError("kill", err)
 		r.immortal = true
 	}
 }
 
 func (r *run) oomKilled() bool {
-	if r.cfg.Limits.Memory == 0 {
+	if r.cfg.Limits.Memory == 0 || r.group == nil {
 		return false
 	}
 	kills, err := r.group.OOMKills()

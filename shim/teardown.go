@@ -1,7 +1,7 @@
 package shim
 
 import (
-	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,18 +19,26 @@ func (r *run) teardown() {
 	if r.oom != nil {
 		_ = r.oom.Close() // ends the watching goroutine
 	}
-	if r.group != nil {
+	if r.group != nil || r.program.PID != 0 {
 		r.killLeftover()
 	}
+	if r.leave != nil {
+		r.leave()
+	}
 	var status unix.WaitStatus
-	ran := !r.ended.IsZero() && r.reap(&status)
+	var usage unix.Rusage
+	ran := !r.ended.IsZero() && r.reap(&status, &usage)
+	if r.program.PID != 0 {
+		r.readStats(ran, &usage)
+	}
 	if r.group != nil {
-		if r.program.PID != 0 {
-			r.readStats()
-		}
 		r.remove()
 	}
-	r.classify(ran, status)
+	tooMuch := r.finishOutput()
+	if r.program.PID != 0 {
+		r.noteHits(tooMuch)
+	}
+	r.classify(ran, status, tooMuch)
 	if r.program.PID != 0 {
 		r.result.TeardownSeconds = seconds(time.Since(begun))
 	}
@@ -39,7 +47,7 @@ func (r *run) teardown() {
 // killLeftover kills the processes that outlived the program, and counts them, unless it was us who
 // ended the run: then they did not outlive it by their own doing.
 func (r *run) killLeftover() {
-	populated, err := r.group.Populated()
+	populated, err := r.populated()
 	if err != nil {
 		r.noteError("kill", err)
 		return
@@ -47,7 +55,7 @@ func (r *run) killLeftover() {
 	var left uint64
 	if populated && !r.immortal {
 		if r.killedFor == "" && r.program.PID != 0 {
-			pids, err := r.group.Procs()
+			pids, err := r.pids()
 			if err != nil {
 				r.noteError("kill", err)
 			}
@@ -55,33 +63,74 @@ func (r *run) killLeftover() {
 		}
 		r.killGroup()
 	}
-	if r.program.PID != 0 {
+	if r.program.PID != 0 && (r.group != nil || r.fallback.subreaper) {
 		r.result.LeftoverKilled = &left
 	}
 }
 
-func (r *run) reap(status *unix.WaitStatus) bool {
-	for {
-		_, err := unix.Wait4(r.program.PID, status, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			r.noteError("wait", err)
-		}
-		return err == nil
+func (r *run) populated() (bool, error) {
+	if r.group == nil {
+		return len(r.strays()) > 0, nil
+	}
+	return r.group.Populated()
+}
+
+func (r *run) pids() (pids []int, err error) {
+	if r.group != nil {
+		return r.group.Procs()
+	}
+	for _, p := range r.strays() {
+		pids = append(pids, p.pid)
+	}
+	return pids, nil
+}
+
+func (r *run) reap(status *unix.WaitStatus, usage *unix.Rusage) bool {
+	_, err := ignoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, status, 0, usage) })
+	if err != nil {
+		r.noteError("wait", err)
+	}
+	return err == nil
+}
+
+// finishOutput delivers what is left of the output, and says whether there was more than the limit.
+func (r *run) finishOutput() bool {
+	if r.output == nil {
+		return false
+	}
+	if err := r.output.finish(); err != nil {
+		r.noteError("output", err)
+	}
+	delivered := uint64(r.output.passed.Load())
+	r.result.OutputBytes = &delivered
+	select {
+	case <-r.output.exceeded:
+		return true
+	default:
+		return false
 	}
 }
 
 // readStats is the only reading of the final figures: everybody is dead, and the directories are there.
-func (r *run) readStats() {
-	s, err := r.group.Stats()
-	if err != nil {
-		r.noteError("stats", err)
+func (r *run) readStats(reaped bool, usage *unix.Rusage) {
+	var s cgroup.Stats
+	if r.group != nil {
+		var err error
+		if s, err = r.group.Stats(); err != nil {
+			r.noteError("stats", err)
+		}
 	}
+	r.samples.complete(&s, r.cfg.Limits.Memory)
+	if reaped {
+		r.addUsage(&s, usage)
+	}
+	r.samples.final = s
 	res := r.result
 	res.PeakMemoryBytes = r.number("peak_memory_bytes", s.MemoryPeak)
 	res.PeakSwapBytes = r.number("peak_swap_bytes", s.SwapPeak)
+	res.MemoryAnonBytes = r.number("memory_anon_bytes", s.MemoryAnon)
+	res.MemoryFileBytes = r.number("memory_file_bytes", s.MemoryFile)
+	res.MemoryKernelBytes = r.number("memory_kernel_bytes", s.MemoryKernel)
 	res.OOMKills = r.number("oom_kills", s.OOMKills)
 	res.PIDsPeak = r.number("pids_peak", s.PIDsPeak)
 	res.PIDsDenied = r.number("pids_denied", s.PIDsDenied)
@@ -89,28 +138,53 @@ func (r *run) readStats() {
 	res.CPUUserSeconds = r.seconds("cpu_user_seconds", s.CPUUser)
 	res.CPUSystemSeconds = r.seconds("cpu_system_seconds", s.CPUSystem)
 	res.CPUThrottledSeconds = r.seconds("cpu_throttled_seconds", s.CPUThrottled)
-	r.noteHits(&s)
+	res.IOReadBytes = r.number("io_read_bytes", s.IORead)
+	res.IOWriteBytes = r.number("io_write_bytes", s.IOWrite)
+	res.CPUSomePressure = r.seconds("pressure_cpu_some_seconds", s.CPUSome)
+	res.CPUFullPressure = r.seconds("pressure_cpu_full_seconds", s.CPUFull)
+	res.MemorySomePressure = r.seconds("pressure_memory_some_seconds", s.MemorySome)
+	res.MemoryFullPressure = r.seconds("pressure_memory_full_seconds", s.MemoryFull)
+	res.IOSomePressure = r.seconds("pressure_io_some_seconds", s.IOSome)
+	res.IOFullPressure = r.seconds("pressure_io_full_seconds", s.IOFull)
+}
+
+// addUsage adds what only wait4(2) tells: of the program and of those of its descendants that were waited
+// for. Where the group tells more, that stays.
+func (r *run) addUsage(s *cgroup.Stats, usage *unix.Rusage) {
+	figure := func(value int64) cgroup.Figure { return cgroup.Figure{Value: uint64(value), Source: fromWait} }
+	r.result.VoluntarySwitches = r.number("voluntary_context_switches", figure(usage.Nvcsw))
+	r.result.InvoluntarySwitches = r.number("involuntary_context_switches", figure(usage.Nivcsw))
+	if !r.cfg.BestEffort {
+		return
+	}
+	if !s.CPUUsage.Known() {
+		s.CPUUser, s.CPUSystem = figure(usage.Utime.Nano()), figure(usage.Stime.Nano())
+		s.CPUUsage = figure(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	if !s.MemoryPeak.Known() {
+		s.MemoryPeak = figure(usage.Maxrss << 10)
+		r.warn("peak_memory_bytes is that of the largest process: not the sum, and not the page cache")
+	}
 }
 
 func (r *run) number(key string, f cgroup.Figure) *uint64 {
-	if !f.Known() {
-		return nil
+	if f.Known() {
+		r.result.Sources[key] = f.Source
 	}
-	r.result.Sources[key] = f.Source
-	return &f.Value
+	return value(f)
 }
 
 func (r *run) seconds(key string, f cgroup.Figure) *Seconds {
-	if !f.Known() {
-		return nil
+	if f.Known() {
+		r.result.Sources[key] = f.Source
 	}
-	r.result.Sources[key] = f.Source
-	return seconds(time.Duration(f.Value))
+	return valueSeconds(f)
 }
 
-// noteHits lists the limits that were reached, whether or not that ended the run.
-func (r *run) noteHits(s *cgroup.Stats) {
+// hits names the limits that were reached, as far as the counters tell.
+func (r *run) hits(s *cgroup.Stats) []string {
 	l := &r.cfg.Limits
+	var names []string
 	for _, hit := range []struct {
 		name string
 		yes  bool
@@ -119,12 +193,27 @@ func (r *run) noteHits(s *cgroup.Stats) {
 		{"swap", l.Swap > 0 && s.SwapHits.Value > 0},
 		{"pids", l.PIDs != 0 && s.PIDsDenied.Value > 0},
 		{"cpus", l.CPUs != 0 && s.CPUThrottled.Value > 0},
-		{"cpu_time", r.killedFor == CPUTimeLimit},
-		{"wall_time", r.killedFor == WallTimeLimit},
 	} {
 		if hit.yes {
-			r.result.LimitsHit = append(r.result.LimitsHit, hit.name)
+			names = append(names, hit.name)
 		}
+	}
+	return names
+}
+
+// noteHits lists the limits that were reached, whether or not that ended the run.
+func (r *run) noteHits(tooMuchOutput bool) {
+	final := &r.samples.final
+	for _, name := range r.hits(final) {
+		r.result.LimitsHit = append(r.result.LimitsHit, name)
+		r.tell(name, name == "memory" && final.OOMKills.Value > 0 && r.killedFor == "")
+	}
+	if name := limitOf[r.killedFor]; name != "" && !slices.Contains(r.result.LimitsHit, name) {
+		r.result.LimitsHit = append(r.result.LimitsHit, name)
+	}
+	if tooMuchOutput && !slices.Contains(r.result.LimitsHit, "output") {
+		r.result.LimitsHit = append(r.result.LimitsHit, "output")
+		r.tell("output", r.killedFor == "")
 	}
 }
 
@@ -135,7 +224,7 @@ func (r *run) remove() {
 }
 
 // classify turns the facts into the verdict.
-func (r *run) classify(ran bool, status unix.WaitStatus) {
+func (r *run) classify(ran bool, status unix.WaitStatus, tooMuchOutput bool) {
 	res := r.result
 	res.Verdict = Failed
 	if !ran {
@@ -157,6 +246,8 @@ func (r *run) classify(ran bool, status unix.WaitStatus) {
 		res.Verdict = r.killedFor
 	case res.OOMKills != nil && *res.OOMKills > 0:
 		res.Verdict = MemoryLimit
+	case tooMuchOutput: // the program had ended before that was seen
+		res.Verdict = OutputLimit
 	case r.cancelled:
 		res.Verdict = Cancelled
 	case res.Signal != nil:

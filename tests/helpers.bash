@@ -13,8 +13,11 @@ export CGSHIM PROG NOOP MIB
 # Every key of design 2.2, in its order.
 KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_memory_bytes cpu_seconds
 	cpu_user_seconds cpu_system_seconds wall_seconds oom_kills pids_peak pids_denied limits_hit
-	peak_swap_bytes cpu_throttled_seconds io_read_bytes io_write_bytes leftover_killed setup_seconds
-	teardown_seconds sources enforced limits cgroup_version cgroup pid argv started_at error)
+	peak_swap_bytes cpu_throttled_seconds io_read_bytes io_write_bytes memory_anon_bytes memory_file_bytes
+	memory_kernel_bytes voluntary_context_switches involuntary_context_switches pressure_cpu_some_seconds
+	pressure_cpu_full_seconds pressure_memory_some_seconds pressure_memory_full_seconds
+	pressure_io_some_seconds pressure_io_full_seconds output_bytes leftover_killed setup_seconds
+	teardown_seconds sources enforced limits cgroup_version cgroup pid argv started_at error warnings)
 
 # --- capabilities -----------------------------------------------------------------------------------
 
@@ -25,8 +28,9 @@ has() {
 	cgroups_v1) grep -qE ' cgroup .*[ ,](memory|pids)(,|$)' /proc/self/mounts || [ -d /sys/fs/cgroup/memory ] ;;
 	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
+	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
-	python3 | node | go | make | setpriv | nohup) command -v "$1" >/dev/null ;;
+	python3 | node | go | make | setpriv | nohup | mount) command -v "$1" >/dev/null ;;
 	*) echo "has: no such capability: $1" >&2; exit 1 ;;
 	esac
 }

@@ -66,7 +66,7 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%s: environment %q", test.args, cfg.Env)
 		}
 		cfg.Env = nil
-		test.want.Args = []string{"prog"}
+		test.want.Args, test.want.Subreaper = []string{"prog"}, true
 		if !reflect.DeepEqual(cfg, test.want) {
 			t.Errorf("%s: %+v, want %+v", test.args, cfg, test.want)
 		}

@@ -5,13 +5,19 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/moby/sys/user"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim"
 )
 
 // A flagParser turns flags into values and keeps the first error. A flag that is not set is 0.
@@ -35,15 +41,24 @@ func parseFlag[T any](p *flagParser, name string, parse func(value string) (T, e
 	return parsed
 }
 
-func (p *flagParser) size(name string) int64 {
-	return parseFlag(p, name, func(value string) (int64, error) {
-		n, err := parseSize(value)
-		if err == nil && n == 0 {
-			err = errNotPositive
+// parseEach is parseFlag for a flag that can be given several times.
+func parseEach[T any](p *flagParser, name string, parse func(value string) (T, error)) []T {
+	var list []T
+	for _, value := range p.c.StringSlice(name) {
+		if p.err != nil {
+			return nil
 		}
-		return n, err
-	})
+		parsed, err := parse(value)
+		if err != nil {
+			p.err = fmt.Errorf("--%s %q: %w", name, value, err)
+			return nil
+		}
+		list = append(list, parsed)
+	}
+	return list
 }
+
+func (p *flagParser) size(name string) int64 { return parseFlag(p, name, parsePositiveSize) }
 
 func (p *flagParser) sizeOrZero(name string) int64 { return parseFlag(p, name, parseSize) }
 
@@ -88,7 +103,191 @@ func (p *flagParser) durationOrZero(name string) time.Duration {
 	})
 }
 
+// set is a list of CPUs or NUMA nodes that are all there. It stays as it was written.
+func (p *flagParser) set(name, what string, online func() ([]int, error)) string {
+	return parseFlag(p, name, func(value string) (string, error) {
+		list, err := cgroup.ParseCPUList(value)
+		if err != nil {
+			return "", errors.New("want a list like 0-2,7")
+		}
+		there, err := online()
+		if err != nil {
+			return "", err
+		}
+		for _, n := range list {
+			if !slices.Contains(there, n) {
+				return "", fmt.Errorf("there is no %s %d here", what, n)
+			}
+		}
+		return value, nil
+	})
+}
+
+// devices are the limits of the four device flags.
+func (p *flagParser) devices() []cgroup.IOLimit {
+	var all []cgroup.IOLimit
+	for _, f := range []struct {
+		name      string
+		parseRate func(string) (int64, error)
+		set       func(*cgroup.IOLimit, uint64)
+	}{
+		{"device-read-bps", parsePositiveSize, func(l *cgroup.IOLimit, rate uint64) { l.ReadBPS = rate }},
+		{"device-write-bps", parsePositiveSize, func(l *cgroup.IOLimit, rate uint64) { l.WriteBPS = rate }},
+		{"device-read-iops", parseOperations, func(l *cgroup.IOLimit, rate uint64) { l.ReadIOPS = rate }},
+		{"device-write-iops", parseOperations, func(l *cgroup.IOLimit, rate uint64) { l.WriteIOPS = rate }},
+	} {
+		for _, d := range parseEach(p, f.name, func(value string) (deviceRate, error) {
+			return parseDeviceRate(value, f.parseRate)
+		}) {
+			limit := cgroup.IOLimit{Major: d.major, Minor: d.minor}
+			f.set(&limit, d.rate)
+			all = append(all, limit)
+		}
+	}
+	return all
+}
+
+type deviceRate struct {
+	major, minor uint32
+	rate         uint64
+}
+
+// parseDeviceRate parses DEV:RATE. The path may have colons, too (/dev/disk/by-path).
+func parseDeviceRate(value string, parseRate func(string) (int64, error)) (deviceRate, error) {
+	i := strings.LastIndexByte(value, ':')
+	if i <= 0 {
+		return deviceRate{}, errors.New("want DEVICE:RATE, like /dev/sda:8M")
+	}
+	rate, err := parseRate(value[i+1:])
+	if err != nil {
+		return deviceRate{}, err
+	}
+	major, minor, err := cgroup.BlockDevice(value[:i])
+	return deviceRate{major, minor, uint64(rate)}, err
+}
+
+func parseOperations(value string) (int64, error) {
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil || n == 0 {
+		return 0, errors.New("want a number of operations a second, at least 1")
+	}
+	return int64(n), nil
+}
+
+// byteLimits are the resources that are counted in bytes: they may be given as sizes.
+var byteLimits = []int{
+	unix.RLIMIT_AS, unix.RLIMIT_CORE, unix.RLIMIT_DATA, unix.RLIMIT_FSIZE,
+	unix.RLIMIT_MEMLOCK, unix.RLIMIT_MSGQUEUE, unix.RLIMIT_RSS, unix.RLIMIT_STACK,
+}
+
+// parseUlimit parses NAME=SOFT[:HARD]; "unlimited" and -1 are no limit. Without HARD it is SOFT.
+func parseUlimit(value string) (limit reexec.Rlimit, err error) {
+	name, values, ok := strings.Cut(value, "=")
+	if !ok {
+		return limit, errors.New("want NAME=SOFT or NAME=SOFT:HARD")
+	}
+	limit.Resource = slices.Index(shim.RlimitNames(), name)
+	if limit.Resource < 0 {
+		return limit, fmt.Errorf("no such resource: want one of %s", strings.Join(slices.Sorted(slices.Values(shim.RlimitNames())), ", "))
+	}
+	soft, hard, both := strings.Cut(values, ":")
+	if limit.Soft, err = parseRlimit(limit.Resource, soft); err != nil {
+		return limit, err
+	}
+	limit.Hard = limit.Soft
+	if both {
+		limit.Hard, err = parseRlimit(limit.Resource, hard)
+	}
+	if err == nil && limit.Soft > limit.Hard {
+		err = errors.New("the soft limit is above the hard one")
+	}
+	return limit, err
+}
+
+func parseRlimit(resource int, value string) (uint64, error) {
+	if value == "unlimited" || value == "-1" {
+		return unix.RLIM_INFINITY, nil
+	}
+	if slices.Contains(byteLimits, resource) {
+		n, err := parseSize(value)
+		return uint64(n), err
+	}
+	n, err := strconv.ParseUint(value, 10, 63)
+	if err != nil {
+		return 0, errors.New("want a whole number, or unlimited")
+	}
+	return n, nil
+}
+
+// parseUser looks names up in /etc/passwd and /etc/group; numbers need not be there.
+func parseUser(value string) (*shim.User, error) {
+	const unset = -1
+	name, group, both := strings.Cut(value, ":")
+	if name == "" || both && group == "" {
+		return nil, errors.New("want USER or USER:GROUP, names or numbers")
+	}
+	found, err := user.GetExecUserPath(value, &user.ExecUser{Uid: unset, Gid: unset}, "/etc/passwd", "/etc/group")
+	switch {
+	case err != nil:
+		return nil, err
+	case found.Gid == unset:
+		return nil, errors.New("the user is not in /etc/passwd: give a group, too")
+	}
+	u := &shim.User{UID: uint32(found.Uid), GID: uint32(found.Gid)}
+	for _, gid := range found.Sgids {
+		u.Groups = append(u.Groups, uint32(gid))
+	}
+	return u, nil
+}
+
+// parseNet is true for a network of the program's own.
+func parseNet(value string) (bool, error) {
+	switch value {
+	case "none":
+		return true, nil
+	case "host":
+		return false, nil
+	}
+	return false, errors.New("want none or host")
+}
+
+// parseKeepFD checks that the descriptor was inherited: one that is close-on-exec is the Go runtime's own.
+func parseKeepFD(value string) (int, error) {
+	fd, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || fd < 3 {
+		return 0, errors.New("want the number of an open descriptor, from 3 up")
+	}
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return 0, errNotOpen
+	}
+	return int(fd), nil
+}
+
+func parseVariable(value string) (string, error) {
+	if strings.IndexByte(value, '=') <= 0 {
+		return "", errors.New("want KEY=VALUE")
+	}
+	return value, nil
+}
+
+func parseSampleInterval(value string) (time.Duration, error) {
+	d, err := parseDuration(value)
+	if err == nil && d < shim.MinSample {
+		err = fmt.Errorf("must be at least %v", shim.MinSample)
+	}
+	return d, err
+}
+
+func parsePositiveSize(value string) (int64, error) {
+	n, err := parseSize(value)
+	if err == nil && n == 0 {
+		err = errNotPositive
+	}
+	return n, err
+}
+
 var (
+	errNotOpen     = errors.New("the descriptor is not open")
 	errNotPositive = errors.New("must be more than zero")
 	errSize        = errors.New("want a size like 64M, 1.5GiB, or a number of bytes")
 	errDuration    = errors.New("want a duration like 1.5s, 300ms, 2m, or a number of seconds")

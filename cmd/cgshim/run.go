@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/shim"
 )
@@ -51,31 +54,52 @@ func runCommand(args []string) int {
 				return cli.ShowAppHelp(c)
 			}
 			cfg, err := newConfig(c)
-			status = deliverRun(parsedFlags(c), c.Bool("pretty"), cfg, err)
+			d := delivery{flag: parsedFlags(c), pretty: c.Bool("pretty"), events: c.Bool("events")}
+			status = d.run(cfg, err)
 			return nil
 		},
 	}
 	if err := app.Run(append([]string{"cgshim"}, args...)); err != nil {
 		scanned := scanFlags(args)
 		_, pretty := scanned("pretty")
-		return deliverRun(scanned, pretty, shim.Config{}, err)
+		d := delivery{flag: scanned, pretty: pretty}
+		return d.run(shim.Config{}, err)
 	}
 	return status
 }
 
-// deliverRun opens the place for the result before anything is created, runs, and writes it.
-func deliverRun(flag flagReader, pretty bool, cfg shim.Config, usageErr error) int {
-	out, err := openSink(flag)
+// A delivery is where the result goes, and how.
+type delivery struct {
+	flag   flagReader
+	pretty bool
+	events bool
+}
+
+// run opens the place for the result before anything is created, runs, and writes it.
+func (d *delivery) run(cfg shim.Config, usageErr error) int {
+	out, err := openSink(d.flag)
 	if usageErr == nil {
 		usageErr = err
 	}
+	if usageErr == nil && slices.Contains(cfg.KeepFDs, out.fd) && out.path == "" {
+		usageErr = fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(out.fd))
+	}
+	if usageErr == nil {
+		usageErr = openFiles(d.flag, &cfg) // last, for it may create some
+	}
 	var result *shim.Result
-	if usageErr != nil {
+	switch {
+	case usageErr != nil:
 		result = shim.UsageError(&cfg, usageErr)
-	} else {
+	case d.events:
+		w := newEventWriter(out)
+		cfg.OnEvent = w.write
+		result = supervised(cfg)
+		w.close()
+	default:
 		result = supervised(cfg)
 	}
-	line := result.JSON(pretty)
+	line := result.JSON(d.pretty)
 	// The result first: whatever is wrong with stderr must not cost it.
 	if err := out.write(line); err != nil {
 		complain(&shim.ErrorInfo{Message: err.Error()})
@@ -88,6 +112,38 @@ func deliverRun(flag flagReader, pretty bool, cfg shim.Config, usageErr error) i
 		complain(result.Error)
 	}
 	return result.ExitStatus()
+}
+
+// openFiles opens what the program gets as its standard descriptors. No signal handler is installed yet:
+// waiting for the other end of a FIFO can be interrupted.
+func openFiles(flag flagReader, cfg *shim.Config) error {
+	const write = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC
+	for _, f := range []struct {
+		name  string
+		flags int
+		file  **os.File
+	}{
+		{"stdin", unix.O_RDONLY, &cfg.Stdin}, {"stdout", write, &cfg.Stdout}, {"stderr", write, &cfg.Stderr},
+	} {
+		path, given := flag(f.name)
+		if !given {
+			continue
+		}
+		// Not os.OpenFile, which makes a FIFO non-blocking: the program shares that flag.
+		fd, err := unix.Open(path, f.flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
+		if err != nil {
+			return fmt.Errorf("--%s %q: %w", f.name, path, err)
+		}
+		*f.file = os.NewFile(uintptr(fd), path)
+	}
+	if cfg.Stdout != nil && cfg.Stderr != nil {
+		out, outErr := cfg.Stdout.Stat()
+		errs, errsErr := cfg.Stderr.Stat()
+		if outErr == nil && errsErr == nil && os.SameFile(out, errs) {
+			cfg.Stderr = cfg.Stdout // with a position of its own, each would overwrite the other
+		}
+	}
+	return nil
 }
 
 // supervised runs with the signals forwarded. SIGHUP and SIGINT that the caller ignores stay ignored, for

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func checkFD(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	// What was inherited lacks the flag; what has it is the Go runtime's own.
 	if err != nil || flags&unix.FD_CLOEXEC != 0 {
-		return errors.New("the descriptor is not open")
+		return errNotOpen
 	}
 	if err := checkWritable(fd); err != nil {
 		return err
@@ -77,7 +78,7 @@ func checkWritable(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	switch {
 	case err != nil:
-		return errors.New("the descriptor is not open")
+		return errNotOpen
 	case flags&unix.O_ACCMODE == unix.O_RDONLY || flags&unix.O_PATH != 0:
 		return errors.New("the descriptor is not open for writing")
 	}
@@ -173,6 +174,9 @@ const (
 	pipeBuf = 4096
 )
 
+// errStalled says that nobody reads.
+var errStalled = errors.New("nobody reads it")
+
 // writeFD writes to a descriptor that may be a full pipe or a socket, and gives up when nobody reads it.
 // (Another writer can fill a pipe between poll and write; then it waits for a reader, as any writer does.)
 func writeFD(fd int, line []byte) error {
@@ -185,12 +189,11 @@ func writeFD(fd int, line []byte) error {
 		case err != nil:
 			return err
 		case n == 0:
-			return errors.New("nobody reads it")
+			return errStalled
 		}
-		chunk := line[:min(len(line), pipeBuf)]
-		written, err := unix.SendmsgN(fd, chunk, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		written, err := unix.SendmsgN(fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if errors.Is(err, unix.ENOTSOCK) {
-			written, err = unix.Write(fd, chunk)
+			written, err = unix.Write(fd, line[:min(len(line), roomFor(fd))])
 		}
 		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
 			return err
@@ -198,4 +201,25 @@ func writeFD(fd int, line []byte) error {
 		line = line[max(written, 0):]
 	}
 	return nil
+}
+
+// roomFor is how much a single write can hold without waiting for a reader: a line comes in one piece if
+// that is possible at all.
+func roomFor(fd int) int {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return pipeBuf
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return math.MaxInt32
+	case unix.S_IFIFO:
+		// How much is left of one that is not empty can't be told from the number of bytes in it: a page
+		// may hold a single one.
+		size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+		if used, usedErr := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil && usedErr == nil && used == 0 {
+			return max(size, pipeBuf)
+		}
+	}
+	return pipeBuf
 }

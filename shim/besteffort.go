@@ -1,0 +1,288 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
+)
+
+// A fallback is what Config.BestEffort does instead of what can't be had.
+type fallback struct {
+	limits    []reexec.Rlimit
+	hostNet   bool // no network namespace can be made
+	subreaper bool // orphans of the program become children of this process
+}
+
+func (f *fallback) rlimits() []reexec.Rlimit { return slices.Clone(f.limits) }
+
+// setupBestEffort is setup one after the other: what the program has to be told depends on what the group
+// can do, and a launch that fails for a limit is tried again without it.
+func (r *run) setupBestEffort() (step string, err error) {
+	r.noteEnforced()
+	r.makeGroupBestEffort()
+	for {
+		stage, err := reexec.Start()
+		if err != nil {
+			return "stage", err
+		}
+		step, err := r.launch(stage, stage.Prepare(r.spec()))
+		stage.Abort()
+		if err == nil || !r.concede(err) {
+			return step, err
+		}
+	}
+}
+
+// makeGroupBestEffort makes a group if that is possible, sets every limit that it can enforce, and finds
+// something else for the others.
+func (r *run) makeGroupBestEffort() {
+	if err := r.createGroup(nil); err != nil {
+		r.group = nil
+		r.warn("no cgroup: %v", err)
+	}
+	for _, limit := range limitsByName(&r.cfg.Limits) {
+		r.enforce(limit)
+	}
+	if r.group != nil && r.result.Enforced["mem"] == ByCgroup {
+		var err error
+		if r.oom, err = r.group.OOMEvents(); err != nil {
+			r.warn("OOM events: %v", err) // an OOM kill is still counted at the end
+		}
+	}
+	if r.cfg.CPUTime > 0 {
+		r.result.Enforced["cpu_time"] = ByTimer
+		if r.group == nil {
+			r.withoutGroup("cpu_time")
+		}
+	}
+	if r.group == nil {
+		r.becomeSubreaper()
+	}
+}
+
+// enforce sets one limit in the group, or else by other means.
+func (r *run) enforce(limit namedLimit) {
+	err := error(cgroup.ErrNotMounted)
+	if r.group != nil {
+		err = r.group.Set(limit.limits)
+	}
+	switch {
+	case err == nil:
+		r.result.Enforced[limit.name] = ByCgroup
+	case limit.name == "mem" && errors.Is(err, cgroup.ErrSwapAccounting):
+		r.result.Enforced["mem"] = ByCgroup // that is written first
+		r.warn("swap: %v", err)
+	default:
+		if r.group != nil {
+			r.warn("%s: %v", limit.name, err)
+		}
+		r.withoutGroup(limit.name)
+	}
+}
+
+// withoutGroup enforces a limit on each process by itself, where there is such a limit.
+func (r *run) withoutGroup(name string) {
+	set := false
+	switch name {
+	case "mem":
+		// Of the rlimits the one that is nearest to RAM: private writable memory, as far as it is mapped.
+		set = r.addRlimit(unix.RLIMIT_DATA, uint64(r.cfg.Limits.Memory))
+	case "pids":
+		// It counts all that the user runs, and does not bind root.
+		if uid := r.uid(); uid != 0 {
+			set = r.addRlimit(unix.RLIMIT_NPROC, userTasks(uid)+uint64(r.cfg.Limits.PIDs))
+		}
+	case "cpu_time":
+		// The timer looks at the program itself, this is for what it starts: a second later, so that the
+		// timer comes first.
+		set = r.addRlimit(unix.RLIMIT_CPU, uint64(math.Ceil(r.cfg.CPUTime.Seconds()))+1)
+	}
+	if set {
+		r.result.Enforced[name] = ByRlimit
+	} else {
+		r.result.Enforced[name] = ByNothing
+	}
+}
+
+// addRlimit sets a limit, unless the caller has asked for another one of the same resource.
+func (r *run) addRlimit(resource int, value uint64) bool {
+	var now unix.Rlimit
+	if unix.Getrlimit(resource, &now) == nil {
+		value = min(value, now.Max) // raising takes a privilege, and is not what is wanted
+	}
+	if slices.ContainsFunc(r.cfg.Rlimits, func(l reexec.Rlimit) bool { return l.Resource == resource }) {
+		return false
+	}
+	r.fallback.limits = append(r.fallback.limits, reexec.Rlimit{Resource: resource, Soft: value, Hard: value})
+	return true
+}
+
+// concede gives up what made a launch fail, if it is a limit, and says whether there is something new to
+// try.
+func (r *run) concede(err error) bool {
+	var e *reexec.Error
+	if !errors.As(err, &e) {
+		var failed *cgroup.Error
+		return errors.As(err, &failed) && r.leaveGroup(err)
+	}
+	switch e.Step {
+	case reexec.StepJoin, reexec.StepClone:
+		return r.leaveGroup(err)
+	case reexec.StepNet:
+		if r.fallback.hostNet {
+			return false
+		}
+		r.fallback.hostNet = true
+		r.result.Enforced["net"] = ByNothing
+		r.warn("net: %v", err)
+		return true
+	}
+	return false
+}
+
+// leaveGroup goes on without a group that can't be joined: on v2, one whose common ancestor with the
+// caller's is not the caller's to write to.
+func (r *run) leaveGroup(err error) bool {
+	if r.group == nil {
+		return false
+	}
+	if r.oom != nil {
+		_ = r.oom.Close()
+		r.oom = nil
+	}
+	if err := r.group.Remove(); err != nil {
+		r.noteError("remove", err)
+		return false
+	}
+	r.group, r.result.Cgroup = nil, nil
+	r.warn("no cgroup: %v", err)
+	for _, limit := range limitsByName(&r.cfg.Limits) {
+		r.withoutGroup(limit.name)
+	}
+	if r.cfg.CPUTime > 0 {
+		r.withoutGroup("cpu_time")
+	}
+	r.becomeSubreaper()
+	return true
+}
+
+func (r *run) warn(format string, args ...any) {
+	r.result.Warnings = append(r.result.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (r *run) uid() uint32 {
+	if r.cfg.User != nil {
+		return r.cfg.User.UID
+	}
+	return uint32(os.Geteuid())
+}
+
+// becomeSubreaper makes what the program leaves behind ours, so that it can be found and killed.
+func (r *run) becomeSubreaper() {
+	if r.cfg.Subreaper && unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil {
+		r.fallback.subreaper = true
+		return
+	}
+	r.warn("processes that outlive the program are not found without a cgroup")
+}
+
+// A procStat is what is needed of /proc/PID/stat, see proc(5).
+type procStat struct {
+	pid, parent int
+	zombie      bool
+	threads     uint64
+}
+
+// processes reads all of /proc. What is gone while it does so is left out.
+func processes() []procStat {
+	var list []procStat
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		// The name, in parentheses, may hold anything.
+		end := strings.LastIndexByte(string(content), ')')
+		fields := strings.Fields(string(content[end+1:]))
+		if end < 0 || len(fields) < 18 {
+			continue
+		}
+		p := procStat{zombie: fields[0] == "Z" || fields[0] == "X"}
+		p.pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		p.parent, _ = strconv.Atoi(fields[1])
+		p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
+		list = append(list, p)
+	}
+	return list
+}
+
+// strays lists the processes of a run without a group: what is below the program, or, for a subreaper,
+// below this process.
+func (r *run) strays() []procStat {
+	all := processes()
+	root := r.program.PID
+	if r.fallback.subreaper {
+		root = os.Getpid()
+	}
+	ours := map[int]bool{root: true}
+	var list []procStat
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if ours[p.parent] && !ours[p.pid] {
+				ours[p.pid], grown = true, true
+				list = append(list, p)
+			}
+		}
+	}
+	return slices.DeleteFunc(list, func(p procStat) bool {
+		if p.zombie && p.parent == os.Getpid() && p.pid != r.program.PID {
+			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil) // an orphan that we reap, as init would
+		}
+		return p.zombie || p.pid == r.program.PID
+	})
+}
+
+// killStrays kills the program, if it lives, and everything below it.
+func (r *run) killStrays(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		_ = unix.Kill(r.program.PID, unix.SIGKILL) // our unreaped child
+		strays := r.strays()
+		if len(strays) == 0 {
+			return nil
+		}
+		for _, p := range strays {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d processes: %w", len(strays), cgroup.ErrNotEmpty)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// userTasks counts the threads of a user's processes, as RLIMIT_NPROC does.
+func userTasks(uid uint32) uint64 {
+	var n uint64
+	for _, p := range processes() {
+		var st unix.Stat_t
+		if unix.Stat("/proc/"+strconv.Itoa(p.pid), &st) == nil && st.Uid == uid {
+			n += p.threads
+		}
+	}
+	return n
+}

@@ -1,0 +1,69 @@
+package shim
+
+import "time"
+
+// An Event is something that happened during a run, or a Sample: see Config.OnEvent. Events have a
+// JSON form of one line; nil (null in JSON) is unknown, never 0.
+type Event interface {
+	// JSON is the event on one line, with a newline.
+	JSON() []byte
+}
+
+// Started says that the program is running.
+type Started struct {
+	Type          string  `json:"type"` // "started"
+	SchemaVersion int     `json:"schema_version"`
+	PID           int     `json:"pid"`
+	Cgroup        *string `json:"cgroup"`
+	StartedAt     string  `json:"started_at"` // as in Result
+}
+
+// Sample is what the run has used so far: one comes every Config.Sample. The keys mean what they mean in
+// Result, up to now.
+type Sample struct {
+	Type                string   `json:"type"` // "sample"
+	WallSeconds         Seconds  `json:"wall_seconds"`
+	MemoryBytes         *uint64  `json:"memory_bytes"` // charged now
+	PeakMemoryBytes     *uint64  `json:"peak_memory_bytes"`
+	MemoryAnonBytes     *uint64  `json:"memory_anon_bytes"` // now, and so the next three
+	MemoryFileBytes     *uint64  `json:"memory_file_bytes"`
+	MemoryKernelBytes   *uint64  `json:"memory_kernel_bytes"`
+	SwapBytes           *uint64  `json:"swap_bytes"`
+	CPUSeconds          *Seconds `json:"cpu_seconds"`
+	CPUUserSeconds      *Seconds `json:"cpu_user_seconds"`
+	CPUSystemSeconds    *Seconds `json:"cpu_system_seconds"`
+	CPUThrottledSeconds *Seconds `json:"cpu_throttled_seconds"`
+	PIDs                *uint64  `json:"pids"` // tasks now
+	PIDsPeak            *uint64  `json:"pids_peak"`
+	PIDsDenied          *uint64  `json:"pids_denied"`
+	OOMKills            *uint64  `json:"oom_kills"`
+	IOReadBytes         *uint64  `json:"io_read_bytes"`
+	IOWriteBytes        *uint64  `json:"io_write_bytes"`
+}
+
+// LimitReached says that a limit was reached: at once if that ends the run, and otherwise when it is
+// noticed, at the next sample or at the end. Each limit is told once.
+type LimitReached struct {
+	Type        string  `json:"type"`  // "limit"
+	Limit       string  `json:"limit"` // as in Result.LimitsHit
+	WallSeconds Seconds `json:"wall_seconds"`
+	EndsRun     bool    `json:"ends_run"`
+}
+
+// JSON implements Event.
+func (e *Started) JSON() []byte { return encode(e, false) }
+
+// JSON implements Event.
+func (e *Sample) JSON() []byte { return encode(e, false) }
+
+// JSON implements Event.
+func (e *LimitReached) JSON() []byte { return encode(e, false) }
+
+func (r *run) emit(e Event) {
+	if r.cfg.OnEvent != nil {
+		r.cfg.OnEvent(e)
+	}
+}
+
+// sinceStart is the run's wall time so far.
+func (r *run) sinceStart() Seconds { return Seconds(time.Since(r.started).Seconds()) }

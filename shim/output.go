@@ -1,0 +1,263 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputStall is how long nobody may take any output, after the run has ended, before the rest of it is
+// given up. While the program runs a reader may take as long as it likes, as it may without cgshim.
+const outputStall = 5 * time.Second
+
+// An output passes on what the program writes, up to a limit. The program has one pipe for each of
+// descriptors 1 and 2, or one for both where these are the same file, so that "2>&1" keeps its order. Each
+// pipe has a goroutine that moves what is in it, by splice(2) where the receiver can do that.
+type output struct {
+	streams  []*stream
+	stop     int // an eventfd: take what is there, do not wait for more
+	left     atomic.Int64
+	passed   atomic.Int64
+	exceeded chan struct{} // closed when there was more than the limit
+	once     sync.Once
+	done     sync.WaitGroup
+}
+
+type stream struct {
+	out      *output
+	from     int // our end of the pipe
+	writer   int // the program's, until it has been started
+	to       int
+	chunk    int // the most to move at once
+	noSplice bool
+	err      error
+}
+
+const (
+	// terminalChunk is so small that a slow serial line is not taken for a receiver that has stalled.
+	terminalChunk = 4 << 10
+	copyChunk     = 64 << 10
+)
+
+// newOutput makes the pipes; the program gets stdio's second and third descriptor replaced.
+func newOutput(limit int64, stdio *[3]int) (*output, error) {
+	o := &output{exceeded: make(chan struct{}), stop: -1}
+	o.left.Store(limit)
+	var err error
+	if o.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	same := sameFile(stdio[1], stdio[2])
+	for _, fd := range []int{1, 2} {
+		if fd == 2 && same {
+			stdio[2] = stdio[1]
+			break
+		}
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			o.abandon()
+			return nil, os.NewSyscallError("pipe2", err)
+		}
+		s := &stream{out: o, from: pipe[0], writer: pipe[1], to: stdio[fd], chunk: math.MaxInt32}
+		var st unix.Stat_t
+		if unix.Fstat(s.to, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			s.chunk = terminalChunk
+		}
+		o.streams = append(o.streams, s)
+		stdio[fd] = pipe[1]
+	}
+	return o, nil
+}
+
+// sameFile says whether two descriptors are one file, whose bytes have one order.
+func sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
+}
+
+// start begins to pass on. The program has its ends of the pipes by now.
+func (o *output) start() {
+	o.closeWriters()
+	for _, s := range o.streams {
+		o.done.Go(s.run)
+	}
+}
+
+func (o *output) closeWriters() {
+	for _, s := range o.streams {
+		if s.writer >= 0 {
+			unix.Close(s.writer)
+			s.writer = -1
+		}
+	}
+}
+
+// abandon closes what no goroutine uses.
+func (o *output) abandon() {
+	o.closeWriters()
+	for _, s := range o.streams {
+		unix.Close(s.from)
+	}
+	unix.Close(o.stop)
+}
+
+// finish passes on what is left in the pipes: everybody who could write to them is dead, or was never
+// meant to. Receivers that do not take it are given up after outputStall.
+func (o *output) finish() error {
+	_, _ = unix.Write(o.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	finished := make(chan struct{})
+	go func() {
+		o.done.Wait()
+		close(finished)
+	}()
+	for before := o.passed.Load(); ; {
+		select {
+		case <-finished:
+			o.abandon()
+			var errs []error
+			for _, s := range o.streams {
+				errs = append(errs, s.err)
+			}
+			return errors.Join(errs...)
+		case <-time.After(outputStall):
+			// The descriptors stay open, since somebody is blocked in a write to the receiver.
+			now := o.passed.Load()
+			if now == before {
+				return errors.New("nobody reads the program's output: the rest of it is lost")
+			}
+			before = now
+		}
+	}
+}
+
+// run moves until there is nothing more to come, or more than there may be.
+func (s *stream) run() {
+	for {
+		n, err := s.available()
+		if n == 0 || err != nil {
+			s.fail(err)
+			return
+		}
+		granted := s.out.grant(n)
+		for rest := granted; rest > 0; {
+			moved, err := s.move(min(rest, s.chunk))
+			s.out.passed.Add(int64(moved))
+			if err != nil {
+				s.fail(err)
+				return
+			}
+			rest -= moved
+		}
+		if granted < n {
+			// The pipe stays open until the program is dead: it must not die of SIGPIPE instead.
+			s.out.once.Do(func() { close(s.out.exceeded) })
+			return
+		}
+	}
+}
+
+// grant takes n bytes, or what there is, off the limit.
+func (o *output) grant(n int) int {
+	for {
+		left := o.left.Load()
+		granted := min(int64(n), left)
+		if o.left.CompareAndSwap(left, left-granted) {
+			return int(granted)
+		}
+	}
+}
+
+// fail notes why output could not be delivered, and lets the program see it: a write gets EPIPE, as it
+// would if it wrote to a receiver that is gone.
+func (s *stream) fail(err error) {
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		s.err = fmt.Errorf("delivering the program's output: %w", err)
+	}
+	// Not closed, for the number would be free for others before abandon.
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.Dup3(null, s.from, unix.O_CLOEXEC)
+		unix.Close(null)
+	}
+}
+
+// available waits for data and says how much there is; 0 if there will be no more.
+func (s *stream) available() (int, error) {
+	for ended := false; ; {
+		n, err := unix.IoctlGetInt(s.from, unix.TIOCINQ) // FIONREAD
+		if n > 0 || err != nil || ended {
+			return n, os.NewSyscallError("ioctl", err)
+		}
+		ready := []unix.PollFd{{Fd: int32(s.from), Events: unix.POLLIN}, {Fd: int32(s.out.stop), Events: unix.POLLIN}}
+		if _, err := unix.Poll(ready, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, os.NewSyscallError("poll", err)
+		}
+		ended = ready[0].Revents&unix.POLLHUP != 0 || ready[1].Revents != 0 // but for what has come until now
+	}
+}
+
+// move moves at most n bytes, which are there.
+func (s *stream) move(n int) (int, error) {
+	for !s.noSplice {
+		moved, err := unix.Splice(s.from, nil, s.to, nil, n, unix.SPLICE_F_MOVE)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			waitWritable(s.to)
+		case errors.Is(err, unix.EINVAL): // O_APPEND, and receivers that can't
+			s.noSplice = true
+		case err == nil && moved == 0:
+			return 0, unix.EIO // somebody else has read our pipe
+		default:
+			return int(max(moved, 0)), os.NewSyscallError("splice", err)
+		}
+	}
+	return s.copy(n)
+}
+
+// copy is move for receivers that can't splice. What it has read it writes, whole.
+func (s *stream) copy(n int) (written int, err error) {
+	buf := make([]byte, min(n, copyChunk))
+	read, err := ignoringEINTR(func() (int, error) { return unix.Read(s.from, buf) })
+	if err == nil && read == 0 {
+		err = unix.EIO
+	}
+	if err != nil {
+		return 0, os.NewSyscallError("read", err)
+	}
+	for written < read {
+		n, err := ignoringEINTR(func() (int, error) { return unix.Write(s.to, buf[written:read]) })
+		if errors.Is(err, unix.EAGAIN) {
+			waitWritable(s.to)
+			continue
+		}
+		if err != nil {
+			return written, os.NewSyscallError("write", err)
+		}
+		written += n
+	}
+	return written, nil
+}
+
+// waitWritable is for receivers that somebody has made non-blocking.
+func waitWritable(fd int) {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
+}
+
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,140 @@
+#!/usr/bin/env bats
+# --output-limit: what is passed on, byte for byte, and what happens at the limit.
+
+load helpers
+
+setup() { requires root; }
+
+@test "output without end: exactly the limit, whatever takes it" {
+	local size
+	shim --output-limit 1M -- yes
+	is verdict output-limit signal 9 output_bytes $MIB enforced.output relay limits.output_bytes $MIB
+	holds '.limits_hit == ["output"]'
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = $MIB ]
+	cmp -n $MIB "$BATS_TEST_TMPDIR/stdout" <(yes)
+
+	size=$("$CGSHIM" --output-limit 1M --output "$BATS_TEST_TMPDIR/r" -- yes | wc -c) # a pipe
+	[ "$size" = $MIB ]
+	: >"$BATS_TEST_TMPDIR/appended"
+	"$CGSHIM" --output-limit 100001 --output "$BATS_TEST_TMPDIR/r" -- yes >>"$BATS_TEST_TMPDIR/appended" || true # no splice
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/appended")" = 100001 ]
+	shim --output-limit 777 --stdout "$BATS_TEST_TMPDIR/file" -- yes
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/file")" = 777 ]
+}
+
+@test "… a terminal, too" {
+	requires python3
+	run python3 - "$CGSHIM" <<-'EOF2'
+		import os, pty, subprocess, sys, tty
+		ours, theirs = pty.openpty()
+		tty.setraw(theirs)
+		run = subprocess.Popen([sys.argv[1], "--output-limit", "5000", "--output", "/dev/null", "--", "yes"], stdout=theirs)
+		os.close(theirs)
+		data = b""
+		try:
+		    while chunk := os.read(ours, 100):
+		        data += chunk
+		except OSError:
+		    pass
+		print(len(data), data == b"y\n" * 2500, run.wait())
+	EOF2
+	[ "$output" = "5000 True 137" ]
+}
+
+@test "… and a socket, as Node's pipes are" {
+	requires node
+	run node -e '
+		const run = require("child_process").spawn(process.env.CGSHIM, ["--output-limit", "1M", "--fd", "3", "--", "yes"], {stdio: ["ignore", "pipe", "inherit", "pipe"]});
+		let size = 0, text = "";
+		run.stdout.on("data", (data) => size += data.length);
+		run.stdio[3].on("data", (data) => text += data);
+		run.on("close", () => console.log(size, JSON.parse(text).verdict));'
+	[ "$output" = "1048576 output-limit" ]
+}
+
+@test "it is over quickly" {
+	shim --output-limit 1M -- sh -c 'yes | head -c 2G'
+	is verdict output-limit output_bytes $MIB
+	has real_cpu && holds '.wall_seconds < 0.1'
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = $MIB ]
+}
+
+@test "exactly the limit is within it, one more is not" {
+	shim --output-limit 1000 -- head -c 1000 /dev/zero
+	exits 0
+	is verdict ok output_bytes 1000 limits_hit '[]'
+	shim --output-limit 1000 -- head -c 1001 /dev/zero # it has ended when that is seen
+	is verdict output-limit output_bytes 1000
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = 1000 ]
+	shim --output-limit 1 -- true
+	is verdict ok output_bytes 0
+}
+
+@test "stdout and stderr count together, and keep their order in one file" {
+	shim --output-limit 30 -- sh -c 'while :; do printf 12345; printf abcde >&2; done'
+	is verdict output-limit output_bytes 30
+	[ $(($(stat -c %s "$BATS_TEST_TMPDIR/stdout") + $(stat -c %s "$BATS_TEST_TMPDIR/stderr"))) = 30 ]
+	run bash -c '"$CGSHIM" --output-limit 1000 --fd 3 -- sh -c "for i in 1 2 3 4 5; do printf \$i; printf e >&2; done" 2>&1 3>/dev/null'
+	[ "$output" = 1e2e3e4e5e ]
+}
+
+@test "output of processes that outlive the program is delivered, until they are killed" {
+	shim --output-limit 1M -- sh -c 'setsid sleep 1000 & echo main'
+	is verdict ok output_bytes 5 leftover_killed 1
+	[ "$output" = main ]
+	shim --output-limit 5 --wait-all -- sh -c '(sleep 0.3; echo behind) & exit 0'
+	is verdict output-limit exit_code 0
+	[ "$output" = behin ]
+}
+
+@test "a reader that goes away is seen by the program, and is no error of ours" {
+	run bash -c '"$CGSHIM" --output-limit 1G --output "$BATS_TEST_TMPDIR/r" -- yes | head -c 10; echo "${PIPESTATUS[0]}"'
+	[ "${lines[-1]}" = 141 ] # SIGPIPE
+	take_result "$BATS_TEST_TMPDIR/r"
+	is verdict signaled signal_name SIGPIPE error null
+}
+
+@test "a full disk is reported" {
+	requires mount
+	mkdir "$BATS_TEST_TMPDIR/full"
+	mount -t tmpfs -o size=64k tmpfs "$BATS_TEST_TMPDIR/full"
+	shim --output-limit 1M --stdout "$BATS_TEST_TMPDIR/full/out" -- yes
+	local size
+	size=$(stat -c %s "$BATS_TEST_TMPDIR/full/out")
+	umount "$BATS_TEST_TMPDIR/full"
+	[ "$size" = 65536 ]
+	is error.step output error.errno ENOSPC signal_name SIGPIPE output_bytes 65536
+}
+
+@test "a reader that never reads holds nothing up" {
+	mkfifo "$BATS_TEST_TMPDIR/fifo"
+	exec 8<>"$BATS_TEST_TMPDIR/fifo"
+	status=0
+	timeout 100 "$CGSHIM" --output-limit 1G --wall-time 0.5 --output "$BATS_TEST_TMPDIR/r" -- yes >&8 || status=$?
+	exec 8<&-
+	[ "$status" = 137 ]
+	take_result "$BATS_TEST_TMPDIR/r"
+	is verdict wall-time-limit error.step output
+}
+
+@test "through a pipe it is nearly as fast as without" {
+	requires real_cpu python3
+	# The best of each, in turns: in GiB/s, and as a share of the same without cgshim.
+	python3 - "$CGSHIM" <<-'EOF2'
+		import subprocess, sys, time
+		def rate(argv):
+		    begin = time.perf_counter()
+		    run = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+		    subprocess.run(["cat"], stdin=run.stdout, stdout=subprocess.DEVNULL, check=True)
+		    run.stdout.close()
+		    run.wait()
+		    return 2 / (time.perf_counter() - begin)
+		program = ["head", "-c", "2G", "/dev/zero"]
+		bare = relayed = 0
+		for _ in range(5):
+		    bare = max(bare, rate(program))
+		    relayed = max(relayed, rate([sys.argv[1], "--output-limit", "4G", "--", *program]))
+		print("without %.2f GiB/s, with %.2f" % (bare, relayed), file=sys.stderr)
+		sys.exit(relayed < bare / 8)
+	EOF2
+}
