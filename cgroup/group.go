@@ -23,6 +23,7 @@ type Group struct {
 	parents []string // directories above the group that its Create made
 	hidden  []string // see Host.Without
 
+	setting  sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
 	removing sync.Mutex
 }
 
@@ -51,6 +52,8 @@ func (g *Group) Set(limits Limits) error {
 	if err := limits.Validate(); err != nil {
 		return err
 	}
+	g.setting.Lock()
+	defer g.setting.Unlock()
 	return g.h.set(&limits)
 }
 

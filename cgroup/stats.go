@@ -39,8 +39,8 @@ type Stats struct {
 	PIDsCurrent   Figure // tasks now
 	PIDsPeak      Figure // tasks, the most ever at once
 	PIDsDenied    Figure // forks that the process limit refused
-	IORead        Figure // bytes read from block devices
-	IOWrite       Figure // bytes written to block devices; what the page cache still holds is not
+	IORead        Figure // bytes read from block devices; never 0 on v1, which does not count all of them
+	IOWrite       Figure // bytes written to block devices: not what the page cache holds, and on v1 has held
 
 	// Pressure, see Documentation/accounting/psi.rst: nanoseconds for which some, or all, tasks of the
 	// group that were not idle waited for the resource. v2, and v1 on hybrid hosts.

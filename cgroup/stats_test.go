@@ -71,8 +71,8 @@ func TestStatsV1(t *testing.T) {
 			IORead:  Figure{103, "blkio.throttle.io_service_bytes_recursive"},
 			IOWrite: Figure{24, "blkio.throttle.io_service_bytes_recursive"},
 		}},
-		{"io before Linux 4.12", map[string]string{"blkio.throttle.io_service_bytes": "Total 0\n"}, Stats{
-			IORead: Figure{0, "blkio.throttle.io_service_bytes"}, IOWrite: Figure{0, "blkio.throttle.io_service_bytes"},
+		{"io before Linux 4.12", map[string]string{"blkio.throttle.io_service_bytes": "8:0 Read 7\n8:0 Write 0\nTotal 7\n"}, Stats{
+			IORead: Figure{7, "blkio.throttle.io_service_bytes"}, // a 0 tells nothing
 		}},
 		// Nothing to scale to: 100 ticks are a second.
 		{"only cpuacct.stat", map[string]string{"cpuacct.stat": "user 30\nsystem 100\n"}, Stats{

@@ -55,6 +55,11 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		if !s.IORead.Known() {
 			r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
 		}
+		for _, f := range bytes {
+			if f.Value == 0 {
+				*f = Figure{} // says nothing: since Linux 6.10 only disks that somebody throttles are counted
+			}
+		}
 	}
 	if g.unified != "" && parts&pressurePart != 0 {
 		r.pressures(g.unified, s)

@@ -245,6 +245,9 @@ func (r *run) neededControllers() []cgroup.Controller {
 func (r *run) wantedControllers(needed []cgroup.Controller) []cgroup.Controller {
 	wanted := slices.Clone(needed)
 	for _, c := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.IO} {
+		if c == cgroup.IO && r.host.Version() == cgroup.V1 {
+			continue // wait4 tells more: see addUsage
+		}
 		if r.host.Has(c) && !slices.Contains(wanted, c) {
 			wanted = append(wanted, c)
 		}

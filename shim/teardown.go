@@ -154,6 +154,10 @@ func (r *run) addUsage(s *cgroup.Stats, usage *unix.Rusage) {
 	figure := func(value int64) cgroup.Figure { return cgroup.Figure{Value: uint64(value), Source: fromWait} }
 	r.result.VoluntarySwitches = r.number("voluntary_context_switches", figure(usage.Nvcsw))
 	r.result.InvoluntarySwitches = r.number("involuntary_context_switches", figure(usage.Nivcsw))
+	// v1 does not count what goes through the page cache, nor, since Linux 6.10, disks that nobody throttles.
+	const block = 512
+	s.IORead = larger(s.IORead, figure(usage.Inblock*block), r.host)
+	s.IOWrite = larger(s.IOWrite, figure(usage.Oublock*block), r.host)
 	if !r.cfg.BestEffort {
 		return
 	}
@@ -165,6 +169,14 @@ func (r *run) addUsage(s *cgroup.Stats, usage *unix.Rusage) {
 		s.MemoryPeak = figure(usage.Maxrss << 10)
 		r.warn("peak_memory_bytes is that of the largest process: not the sum, and not the page cache")
 	}
+}
+
+// larger is the group's figure, unless that is unknown, or v1's and the smaller of two lower bounds.
+func larger(group, waited cgroup.Figure, host *cgroup.Host) cgroup.Figure {
+	if !group.Known() || host.Version() == cgroup.V1 && group.Value < waited.Value {
+		return waited
+	}
+	return group
 }
 
 func (r *run) number(key string, f cgroup.Figure) *uint64 {

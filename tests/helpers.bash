@@ -29,6 +29,8 @@ has() {
 	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
 	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
+	loop) [ -c /dev/loop-control ] && losetup --find >/dev/null 2>&1 ;;
+	psi) has cgroups_v1 && [ -e /sys/fs/cgroup/unified/cpu.pressure ] || has cgroups_v2 && [ -e /proc/pressure/cpu ] ;;
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
 	python3 | node | go | make | setpriv | nohup | mount) command -v "$1" >/dev/null ;;
 	*) echo "has: no such capability: $1" >&2; exit 1 ;;
@@ -115,7 +117,9 @@ cgroup_file() {
 ours() { find /sys/fs/cgroup -type d \( -name cgshim -o -name 'cgshim-bats*' \) 2>/dev/null || true; }
 
 # Nothing is waited for: when cgshim has returned, its groups are gone.
-teardown() {
+teardown() { nothing_left; }
+
+nothing_left() {
 	local left
 	left=$(ours)
 	[ -z "$left" ] || { echo "left behind: $left" >&2; return 1; }

@@ -124,6 +124,29 @@ static int forks(int most)
 	return 0;
 }
 
+static int pause_for(double seconds)
+{
+	struct timespec t = {(time_t)seconds, (long)((seconds - (time_t)seconds) * 1e9)};
+	while (nanosleep(&t, &t) && errno == EINTR)
+		;
+	return 0;
+}
+
+/* Does something, and prints what getrusage(2) says of it: user and system seconds, context switches. */
+static int usage_of(char **what)
+{
+	struct rusage u;
+	if (!strcmp(what[0], "spin"))
+		spin(atoi(what[1]), atof(what[2]));
+	else
+		for (int i = atoi(what[1]); i > 0; i--)
+			pause_for(0.0001);
+	getrusage(RUSAGE_SELF, &u);
+	printf("%ld.%06ld %ld.%06ld %ld %ld\n", u.ru_utime.tv_sec, u.ru_utime.tv_usec, u.ru_stime.tv_sec,
+	       u.ru_stime.tv_usec, u.ru_nvcsw, u.ru_nivcsw);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	/* First of all: the clock and the memory that the launcher left. */
@@ -145,6 +168,10 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "touch") && argc > 2)
 		return touch(atol(argv[2])), 0;
+	if (!strcmp(what, "hold") && argc > 3)
+		return touch(atol(argv[2])), pause_for(atof(argv[3]));
+	if (!strcmp(what, "usage") && argc > 3)
+		return usage_of(argv + 2);
 	if (!strcmp(what, "family") && argc > 3)
 		return family(atoi(argv[2]), atol(argv[3]));
 	if (!strcmp(what, "grandchild") && argc > 2)

@@ -1,0 +1,124 @@
+#!/usr/bin/env bats
+# The figures, against an independent reading of the same.
+
+load helpers
+
+setup() { requires root; }
+
+# disk SIZE: a loop device of that size, as $disk. Removed by teardown.
+disk() {
+	requires loop
+	truncate -s "$1" "$BATS_TEST_TMPDIR/disk"
+	disk=$(losetup --find --show "$BATS_TEST_TMPDIR/disk")
+	number=$((16#$(stat -c %t "$disk"))):$((16#$(stat -c %T "$disk")))
+}
+
+teardown() {
+	[ -z "${disk:-}" ] || losetup -d "$disk"
+	nothing_left
+}
+
+# close A B: within two per cent, or half of a hundredth.
+close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(d <= 0.02 * b || d <= 0.005) }' || { echo "$1 is not $2" >&2; return 1; }; }
+
+@test "CPU time is what the program's own clock says" {
+	shim -- "$PROG" usage spin 1 0.5
+	is verdict ok
+	# "user system voluntary involuntary", by getrusage at its end.
+	set -- $output
+	holds '(.cpu_user_seconds + .cpu_system_seconds - .cpu_seconds) | fabs < 0.00001'
+	close "$(field cpu_seconds)" "$(awk -v a="$1" -v b="$2" 'BEGIN { print a + b }')"
+}
+
+@test "context switches are those that the program counts itself" {
+	local mine
+	shim -- "$PROG" usage sleeps 500
+	is verdict ok sources.voluntary_context_switches wait4
+	set -- $output
+	mine=$3
+	[ "$mine" -ge 500 ]
+	holds ".voluntary_context_switches >= $mine and .voluntary_context_switches <= $mine * 1.02 + 3"
+	holds ".involuntary_context_switches >= $4 and .involuntary_context_switches <= $4 * 1.02 + 3"
+	shim -- "$NOOP"
+	holds '.voluntary_context_switches <= 20'
+}
+
+@test "bytes read and written are those of the device" {
+	disk 64M
+	local file
+	file=$(cgroup_file blkio blkio.throttle.io_service_bytes_recursive io.stat /cgshim/cgshim-bats-io)
+	cat "$(command -v dd)" >/dev/null # in the page cache
+	shim --name cgshim-bats-io -- sh -c 'dd if="$0" of=/dev/null bs=1M count=16 iflag=direct 2>/dev/null; [ ! -e "$1" ] || cat "$1"' "$disk" "$file"
+	is verdict ok
+	holds ".io_read_bytes >= 16777216 and .io_read_bytes <= 17112760"
+	# The kernel's own words, for this device. v1 counts only devices that are throttled.
+	if has cgroups_v2; then
+		grep -q "^$number rbytes=16777216 " <<<"$output"
+		is sources.io_read_bytes io.stat
+	else
+		is sources.io_read_bytes wait4
+	fi
+	shim -- dd if=/dev/zero of="$disk" bs=1M count=8 oflag=direct
+	is verdict ok
+	holds ".io_write_bytes >= 8388608 and .io_write_bytes <= 8556380"
+	shim -- "$NOOP"
+	holds '.io_write_bytes == 0'
+}
+
+@test "a throttled device is slower, in bytes and in operations" {
+	disk 64M
+	local free flag
+	read_disk() { shim "$@" -- dd if="$disk" of=/dev/null bs=64K count=32 iflag=direct; is verdict ok; }
+	write_disk() { shim "$@" -- dd if=/dev/zero of="$disk" bs=64K count=32 oflag=direct; is verdict ok; }
+	read_disk
+	free=$(field wall_seconds)
+	# 2 MiB at 2 MiB/s; the kernel lets the first tenth or so through at once.
+	read_disk --device-read-bps "$disk:2M"
+	is enforced.device_read_bps cgroup "limits.device_read_bps.$number" 2097152
+	holds ".wall_seconds > 0.7 and .wall_seconds > 3 * $free"
+	read_disk --device-read-iops "$disk:40"
+	holds ".wall_seconds > 0.5 and .wall_seconds > 3 * $free"
+	write_disk
+	free=$(field wall_seconds)
+	write_disk --device-write-bps "$disk:2M"
+	holds ".wall_seconds > 0.7 and .wall_seconds > 3 * $free"
+	write_disk --device-write-iops "$disk:40"
+	holds ".wall_seconds > 0.5 and .wall_seconds > 3 * $free"
+	# Several for one device, and one that does not concern it.
+	read_disk --device-write-bps "$disk:1M" --device-write-iops "$disk:10" --device-read-iops "$disk:100000"
+	holds ".wall_seconds < 0.5 + 3 * $free"
+}
+
+@test "memory by kind: what is held while it is looked at" {
+	shim --sample 20ms -- "$PROG" hold $((32 * MIB)) 0.5
+	is verdict ok sources.memory_anon_bytes sampled
+	holds ".memory_anon_bytes >= $((32 * MIB)) and .memory_anon_bytes <= $((34 * MIB))"
+	shim -- sh -c 'head -c 16M /dev/zero >"$0"' "$BATS_TEST_TMPDIR/cache"
+	is verdict ok sources.memory_file_bytes memory.stat
+	holds ".memory_file_bytes >= $((16 * MIB)) and .memory_file_bytes <= $((20 * MIB)) and .memory_kernel_bytes > 0"
+	# A kill is preceded by a look, too.
+	shim --wall-time 0.5 -- "$PROG" hold $((16 * MIB)) 1000
+	holds ".memory_anon_bytes >= $((16 * MIB)) and .memory_anon_bytes <= $((18 * MIB))"
+}
+
+@test "pressure is the kernel's total, where it has one" {
+	requires psi
+	shim --name cgshim-bats-psi --pids 20 -- sh -c '"$0" spin 1 0.4 & "$0" spin 1 0.4 & "$0" spin 1 0.4 & "$0" spin 1 0.4 & wait; cat "$1"' "$PROG" \
+		"$(has cgroups_v2 && echo /sys/fs/cgroup || echo /sys/fs/cgroup/unified)/cgshim/cgshim-bats-psi/cpu.pressure"
+	is verdict ok sources.pressure_cpu_some_seconds cpu.pressure
+	local total
+	total=$(sed -n 's/^some.*total=//p' <<<"$output")
+	[ "$total" -gt 100000 ] # four that want two CPUs
+	holds ".pressure_cpu_some_seconds >= $total / 1e6 and .pressure_cpu_some_seconds <= $total / 1e6 * 1.02 + 0.01"
+	holds '.pressure_memory_full_seconds == 0 and .pressure_io_some_seconds >= 0'
+}
+
+@test "each figure that is known has a source, and each that is not has none" {
+	shim --mem 64M --cpus 2 -- true
+	holds '. as $r | [to_entries[] | select(.key | test("_bytes$|_seconds$|_kills$|^pids_|switches$")) |
+		select(.key | IN("wall_seconds", "setup_seconds", "teardown_seconds", "output_bytes") | not) |
+		select((.value == null) != ($r.sources[.key] == null)) | .key] == []'
+	is peak_swap_bytes 0 cpu_throttled_seconds 0
+	# A host without swap, or a run that may have none.
+	holds '.sources.peak_swap_bytes | IN("memory.swap.peak", "memory.swap.max", "/proc/swaps")'
+}
