@@ -14,7 +14,8 @@ ERRORLINT   := github.com/polyfloyd/go-errorlint@v1.8.0
 export CGO_ENABLED = 0
 
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
-GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s') go.mod go.sum
+SOURCES  := cmd cgroup reexec shim tests/validate
+GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') go.mod go.sum
 SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/stage2
 SUITES   := $(wildcard tests/*.bats)
 
@@ -43,8 +44,8 @@ install-deps:
 	tests/install
 
 lint:
-	@test -z "$$(gofmt -l cmd cgroup reexec shim)" || { gofmt -d cmd cgroup reexec shim; exit 1; }
-	@test -z "$$($(GO) run $(GOFUMPT) -l cmd cgroup reexec shim)" || { $(GO) run $(GOFUMPT) -d cmd cgroup reexec shim; exit 1; }
+	@test -z "$$(gofmt -l $(SOURCES))" || { gofmt -d $(SOURCES); exit 1; }
+	@test -z "$$($(GO) run $(GOFUMPT) -l $(SOURCES))" || { $(GO) run $(GOFUMPT) -d $(SOURCES); exit 1; }
 	$(GO) vet -tags $(TAGS) ./...
 	$(GO) run $(STATICCHECK) -tags $(TAGS) ./...
 	$(GO) run $(ERRORLINT) -tags $(TAGS) ./...
@@ -58,7 +59,11 @@ lint:
 	shellcheck --shell=sh tests/vm/init
 	shellcheck $(SUITES)
 
-test-go:
+# Go programs that the tests use.
+build/validate: $(GO_FILES) $(wildcard tests/validate/*.go)
+	$(GO) build -tags $(TAGS) -o $@ ./tests/validate
+
+test-go: build/validate
 	TAGS=$(TAGS) tests/suite go
 
 build/programs/first: FLAGS := -nostdlib -ffreestanding -fno-stack-protector
@@ -66,11 +71,11 @@ build/programs/%: tests/programs/%.c
 	@mkdir -p build/programs
 	$(CC) -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
 
-test-bats: build $(PROGRAMS)
+test-bats: build build/validate $(PROGRAMS)
 	tests/suite native
 
 # The same suites, and the Go tests that need a cgroup, on a kernel with cgroup v2 only.
-test-vm: build $(PROGRAMS)
+test-vm: build build/validate $(PROGRAMS)
 	@mkdir -p build/tests
 	for package in cgroup reexec shim cmd/cgshim; do \
 		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done

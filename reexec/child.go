@@ -61,6 +61,7 @@ type systemCall struct {
 	a1, a2, a3 uintptr
 	a4         uintptr
 	want       uintptr // for getppid, which never fails: the result that is not a failure
+	optional   bool    // a failure is none
 }
 
 const maxSystemCalls = 64 // a power of two: 33 groups, 16 rlimits, and a dozen others
@@ -119,7 +120,7 @@ func (c *child) plan(socket int, order *launchOrder, fds []int) {
 		c.add(StepJoin, i, syscall.SYS_WRITE, uintptr(fd), address(&zero), 1)
 	}
 	if mask := c.spec.Affinity; len(mask) > 0 {
-		c.add(StepAffinity, 0, syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask))*8, address(&mask[0]))
+		c.add(StepAffinity, 0, syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask))*8, address(&mask[0])).optional = c.spec.AffinityOptional
 	}
 	c.addRlimits(c.rlimits[:c.raising])
 	if who := c.spec.Credential; who != nil {
@@ -213,7 +214,7 @@ func (c *child) run(from int) {
 		if s.want != 0 && result != s.want {
 			errno = syscall.ESRCH
 		}
-		if errno != 0 {
+		if errno != 0 && !s.optional {
 			c.failure.step, c.failure.errno, c.failure.pid = s.step, uint32(errno), int64(s.index)
 			break
 		}

@@ -25,6 +25,8 @@ type Spec struct {
 	// Affinity is the CPU mask, see sched_setaffinity(2): CPU n is bit n%64 of word n/64. It is set after
 	// the cgroups were joined, in whose cpuset the kernel keeps it. Empty is the caller's.
 	Affinity []uint64
+	// AffinityOptional says that an affinity which the cpuset rules out is not to be had, and no error.
+	AffinityOptional bool
 	// NewNet gives the program a network namespace with nothing but loopback, which is up.
 	NewNet bool
 

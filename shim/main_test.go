@@ -94,6 +94,7 @@ func mustRun(t *testing.T, cfg Config) *Result {
 	if ctx.Err() != nil {
 		t.Fatalf("the run took longer than %v: %s", safety, r.JSON(false))
 	}
+	assertValid(t, r.JSON(false))
 	return r
 }
 

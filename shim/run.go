@@ -97,8 +97,14 @@ func (r *run) spec() *reexec.Spec {
 		Dir:           cfg.Dir,
 		AllowNewPrivs: cfg.AllowNewPrivs,
 		Rlimits:       append(r.fallback.rlimits(), cfg.Rlimits...),
-		Affinity:      affinity(cfg.Limits.CPUSetCPUs),
 		NewNet:        cfg.NoNetwork && !r.fallback.hostNet,
+	}
+	if cfg.Limits.CPUSetCPUs != "" {
+		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
+		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
+		spec.Affinity, spec.AffinityOptional = mask(cpus), cfg.BestEffort
+	} else {
+		spec.Affinity, spec.AffinityOptional = ownAffinity(), true
 	}
 	if cfg.User != nil {
 		spec.Credential = &reexec.Credential{UID: cfg.User.UID, GID: cfg.User.GID, Groups: cfg.User.Groups}
@@ -106,18 +112,27 @@ func (r *run) spec() *reexec.Spec {
 	return spec
 }
 
-// affinity is the CPU mask of a list that Validate has accepted. Without one, a program that is started
-// under taskset(1) would keep the narrower mask: a cpuset does not widen it.
-func affinity(list string) []uint64 {
-	cpus, err := cgroup.ParseCPUList(list)
-	if err != nil || len(cpus) == 0 {
+// ownAffinity is this thread's, if it is not all CPUs: before Linux 6.2 a task that joins a group with the
+// cpuset controller loses it. Nil is all.
+func ownAffinity() []uint64 {
+	var set unix.CPUSet
+	online, err := cgroup.OnlineCPUs()
+	if err != nil || unix.SchedGetaffinity(0, &set) != nil || set.Count() >= len(online) {
 		return nil
 	}
-	mask := make([]uint64, cpus[len(cpus)-1]/64+1)
-	for _, cpu := range cpus {
-		mask[cpu/64] |= 1 << (cpu % 64)
+	return mask(slices.DeleteFunc(online, func(cpu int) bool { return !set.IsSet(cpu) }))
+}
+
+// mask is the affinity mask of sorted CPU numbers.
+func mask(cpus []int) []uint64 {
+	if len(cpus) == 0 {
+		return nil
 	}
-	return mask
+	words := make([]uint64, cpus[len(cpus)-1]/64+1)
+	for _, cpu := range cpus {
+		words[cpu/64] |= 1 << (cpu % 64)
+	}
+	return words
 }
 
 // launch has the prepared stage start the program, in its group and with its descriptors.

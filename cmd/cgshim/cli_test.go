@@ -83,7 +83,7 @@ func TestProgramsNamedLikeSubcommands(t *testing.T) {
 	parent := newParent(t)
 	path := "PATH=" + t.TempDir() // has no such program, on no machine
 	for _, args := range []string{
-		"-- version", "-- help", "-- run", "run version", "run -- help", "run run",
+		"-- version", "-- help", "-- run", "-- schema", "run completion", "--pretty=false schema", "run version", "run -- help", "run run",
 		"--mem 64M version", "--mem 64M -- --version", "--pretty=false help",
 	} {
 		list := strings.Fields(args)

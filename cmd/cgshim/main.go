@@ -10,6 +10,8 @@ import (
 
 	// First, so that a re-execution as a stage is over before anything else is initialised.
 	_ "github.com/cgshim/cgshim/reexec"
+
+	"github.com/cgshim/cgshim/shim"
 )
 
 // version is set by the Makefile with -ldflags.
@@ -25,7 +27,11 @@ func dispatch(args []string) int {
 		case "help", "--help", "-h":
 			return runCommand([]string{"--help"})
 		case "version", "--version":
-			return printVersion()
+			return printOut("cgshim " + version + "\n")
+		case "schema":
+			return printOut(shim.Schema)
+		case "completion":
+			return printCompletion(args[1:])
 		case "run":
 			args = args[1:]
 		}
@@ -33,9 +39,10 @@ func dispatch(args []string) int {
 	return runCommand(args)
 }
 
-func printVersion() int {
-	if _, err := os.Stdout.WriteString("cgshim " + version + "\n"); err != nil {
-		return 1
+func printOut(text string) int {
+	if _, err := os.Stdout.WriteString(text); err != nil {
+		complain(&shim.ErrorInfo{Message: err.Error()})
+		return shim.ExitFailed
 	}
 	return 0
 }

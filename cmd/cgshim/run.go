@@ -16,7 +16,7 @@ import (
 )
 
 const runHelp = `Usage: cgshim [flags] [--] PROG [ARG...]
-       cgshim help | version
+       cgshim help | version | schema | completion SHELL
 
 Runs PROG inside a cgroup that it joins before its first instruction, waits for
 it and everything it started, and writes one JSON object with the exit status,
