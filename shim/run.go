@@ -256,13 +256,14 @@ func (r *run) neededControllers() []cgroup.Controller {
 	return needed
 }
 
-// wantedControllers adds those that only tell figures.
+// wantedControllers adds those that only tell figures, and those of limits that there is another way for.
 func (r *run) wantedControllers(needed []cgroup.Controller) []cgroup.Controller {
 	wanted := slices.Clone(needed)
-	for _, c := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.IO} {
-		if c == cgroup.IO && r.host.Version() == cgroup.V1 {
-			continue // wait4 tells more: see addUsage
-		}
+	figures := []cgroup.Controller{cgroup.Memory, cgroup.PIDs}
+	if r.host.Version() == cgroup.V2 {
+		figures = append(figures, cgroup.IO) // on v1 wait4 tells more: see addUsage
+	}
+	for _, c := range append(r.cfg.Limits.Controllers(), figures...) {
 		if r.host.Has(c) && !slices.Contains(wanted, c) {
 			wanted = append(wanted, c)
 		}
