@@ -19,7 +19,7 @@ GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') 
 SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/stage2
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm install-deps clean help
+.PHONY: all build run test lint test-go test-bats test-vm install-deps fuzz clean help
 
 all: build
 
@@ -28,6 +28,7 @@ help:
 	@echo 'make run     build it, and run a small program under limits'
 	@echo 'make test    everything: linters, Go tests, bats on this machine and on cgroup v2 in a VM'
 	@echo 'make lint | test-go | test-bats | test-vm   one part of it'
+	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
 
 build: build/cgshim
 
@@ -80,6 +81,13 @@ test-vm: build build/validate $(PROGRAMS)
 	for package in cgroup reexec shim cmd/cgshim; do \
 		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done
 	tests/vm/run tests/suite vm
+
+# Longer than go test does, which only runs what was found before. What it finds goes to testdata/fuzz.
+FUZZTIME ?= 30s
+fuzz:
+	for package in ./cgroup ./reexec ./cmd/cgshim; do \
+		for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
 
 clean:
 	rm -rf build

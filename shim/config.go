@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -121,8 +122,6 @@ func (c *Config) Validate() error {
 		return configError("negative output limit %d", c.OutputLimit)
 	case c.Sample != 0 && c.Sample < MinSample:
 		return configError("sampling every %v: the least is %v", c.Sample, MinSample)
-	case c.Parent != "" && !strings.HasPrefix(c.Parent, "/"):
-		return configError("parent cgroup %q is not an absolute path", c.Parent)
 	}
 	for _, s := range append(append([]string{c.Dir, c.Parent}, c.Args...), c.Env...) {
 		if strings.ContainsRune(s, 0) {
@@ -134,8 +133,11 @@ func (c *Config) Validate() error {
 			return configError("environment entry %.40q is not KEY=VALUE", kv)
 		}
 	}
-	if err := checkName(c.Name); err != nil {
-		return err
+	if err := CheckName(c.Name); c.Name != "" && err != nil {
+		return configError("name %.40q: %w", c.Name, err)
+	}
+	if err := CheckParent(c.Parent); c.Parent != "" && err != nil {
+		return configError("parent %.40q: %w", c.Parent, err)
 	}
 	if err := c.Limits.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
@@ -169,19 +171,26 @@ func (c *Config) checkDescriptors() error {
 }
 
 func configError(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
 }
 
-// checkName keeps a run's name inside one directory, and printable.
-func checkName(name string) error {
-	if len(name) > maxName {
-		return configError("name is longer than %d bytes: %.40q", maxName, name)
-	}
+// CheckName says what is wrong with a Config.Name: it has to stay inside one directory, and printable.
+func CheckName(name string) error {
+	ok := name != "" && len(name) <= maxName
 	for i, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || !strings.ContainsRune("-_.:@+", rune(c))) {
-			return configError("name %.40q: want letters, digits and -_.:@+, beginning with a letter or digit", name)
-		}
+		ok = ok && (letter || i > 0 && strings.ContainsRune("-_.:@+", rune(c)))
+	}
+	if !ok {
+		return fmt.Errorf("want at most %d letters, digits and -_.:@+, beginning with a letter or digit", maxName)
+	}
+	return nil
+}
+
+// CheckParent says what is wrong with a Config.Parent.
+func CheckParent(parent string) error {
+	if !strings.HasPrefix(parent, "/") || parent != "/" && path.Clean(parent) != parent {
+		return errors.New("want an absolute path below the cgroup mount points, without . and ..")
 	}
 	return nil
 }

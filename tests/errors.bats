@@ -100,9 +100,71 @@ usage() {
 	done
 	usage '--env "novalue"' --env novalue -- true
 	for value in '' a/b .. . -x "$(printf 'x%.0s' $(seq 300))" $'a\nb'; do
-		usage name --name="$value" -- true
+		usage "--name \"${value//$'\n'/\\n}\"" --name="$value" -- true
 	done
-	usage 'parent' --parent relative -- true
+	for value in '' relative /a/../b /a// /.; do
+		usage "--parent \"$value\"" --parent="$value" -- true
+	done
+}
+
+@test "bad values of limits" {
+	local value flag file=$BATS_TEST_TMPDIR/file
+	for value in '' x 0- -1 1-0 0,,1 ' 0' 0x1 999999 8191; do
+		usage "--cpuset-cpus \"$value\"" --cpuset-cpus="$value" -- true
+		usage "--cpuset-mems \"$value\"" --cpuset-mems="$value" -- true
+	done
+	: >"$file"
+	for flag in device-read-bps device-write-bps device-read-iops device-write-iops; do
+		for value in '' x :1 /dev/null:1 "$file:1" /nonexistent:1 /dev/null: /dev/null:0 /dev/null:-1 /dev/null:NaN; do
+			usage "--$flag \"$value\"" "--$flag=$value" -- true
+		done
+	done
+	usage 'is not a block device' --device-read-bps "$file:1M" -- true
+	for value in '' nofile nofile= nofile=x nofile=-2 nofile=2:1 nofile=unlimited:1 NOFILE=1 bogus=1 stack=8X nofile=1:2:3 nofile=99999999999999999999; do
+		usage "--ulimit \"$value\"" --ulimit="$value" -- true
+	done
+	for value in 0 -1 x 1e3; do usage "--output-limit \"$value\"" --output-limit="$value" -- true; done
+	for value in -1s x NaN; do usage "--grace \"$value\"" --wall-time 1 --grace="$value" -- true; done
+	usage '--grace needs' --grace 1s -- true
+	for value in '' bridge None; do usage "--net \"$value\"" --net="$value" -- true; done
+}
+
+@test "a partition is refused, and the disk named" {
+	local part
+	part=$(lsblk -nrpo NAME,TYPE 2>/dev/null | awk '$2 == "part" { print $1; exit }')
+	[ -n "$part" ] || skip "requires a partition"
+	usage 'is a partition; use /dev/' --device-read-bps "$part:1M" -- true
+}
+
+@test "bad values of what the program is given" {
+	local value
+	for value in '' : :daemon nobody: no-such-user nobody:no-such-group 4294967296 -1 1:-1 54321; do
+		usage "--user \"$value\"" --user="$value" -- true
+	done
+	usage 'give a group' --user 54321 -- true
+	for value in '' x -1 0 2 99999 4294967299 3.5; do usage "--keep-fd \"$value\"" --keep-fd="$value" -- true; done
+	usage '--keep-fd "3": the result goes there' --keep-fd 3 -- true
+	usage '--stdin "/nonexistent": no such file' --stdin /nonexistent -- true
+	usage '--stdout "/nonexistent/x": no such file' --stdout /nonexistent/x -- true
+	usage '--stderr "/": is a directory' --stderr / -- true
+	usage '--stdin ""' --stdin= -- true
+	for value in 0 999us -1s x NaN; do usage "--sample \"$value\"" --sample="$value" -- true; done
+	usage '--events and --pretty' --events --pretty -- true
+	run --separate-stderr "$CGSHIM" --events --output "$BATS_TEST_TMPDIR/r" -- true
+	[ "$status" = 125 ]
+	# Nothing is made before everything is checked.
+	usage '--user' --stdout "$BATS_TEST_TMPDIR/made" --user no-such-user -- true
+	[ ! -e "$BATS_TEST_TMPDIR/made" ]
+}
+
+@test "100,000 arguments are a run like any other, with one result" {
+	local many
+	mapfile -t many < <(seq 100000)
+	shim -- sh -c 'echo $#' "${many[@]}"
+	exits 0
+	is verdict ok
+	[ "$output" = 99999 ]
+	holds '.argv | length == 100003'
 }
 
 @test "the result finds its descriptor even if a flag before it is bad" {

@@ -88,8 +88,6 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 		Args:          c.Args().Slice(),
 		Dir:           c.String("chdir"),
 		AllowNewPrivs: c.Bool("allow-new-privs"),
-		Name:          c.String("name"),
-		Parent:        c.String("parent"),
 		Env:           baseEnv(c.Bool("clear-env")),
 		BestEffort:    c.Bool("best-effort"),
 		Subreaper:     true, // this process has no other children
@@ -114,6 +112,8 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 	cfg.NoNetwork = parseFlag(&p, "net", parseNet)
 	cfg.User = parseFlag(&p, "user", parseUser)
 	cfg.KeepFDs = parseEach(&p, "keep-fd", parseKeepFD)
+	cfg.Name = parseFlag(&p, "name", checked(shim.CheckName))
+	cfg.Parent = parseFlag(&p, "parent", checked(shim.CheckParent))
 	cfg.StopTimeout = p.durationOrZero("stop-timeout")
 	cfg.Sample = parseFlag(&p, "sample", parseSampleInterval)
 	if p.err != nil {
@@ -143,7 +143,7 @@ func checkCombination(c *cli.Context) error {
 	case c.Bool("events") && c.Bool("pretty"):
 		return errors.New("--events and --pretty: events are one line each")
 	}
-	for _, name := range []string{"name", "parent", "chdir", "stdin", "stdout", "stderr", "user", "cpuset-cpus", "cpuset-mems"} {
+	for _, name := range []string{"chdir", "stdin", "stdout", "stderr", "user", "cpuset-cpus", "cpuset-mems"} {
 		if c.IsSet(name) && c.String(name) == "" {
 			return fmt.Errorf("--%s %q: must not be empty", name, "")
 		}

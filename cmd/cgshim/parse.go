@@ -240,6 +240,11 @@ func parseUser(value string) (*shim.User, error) {
 	return u, nil
 }
 
+// checked makes a parser of a check.
+func checked(check func(string) error) func(string) (string, error) {
+	return func(value string) (string, error) { return value, check(value) }
+}
+
 // parseNet is true for a network of the program's own.
 func parseNet(value string) (bool, error) {
 	switch value {
