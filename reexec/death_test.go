@@ -181,7 +181,7 @@ func TestSignalBeforeExec(t *testing.T) {
 		} else {
 			join.Tasks = []int{int(write.Fd())}
 		}
-		stage := start(t, nil)
+		stage := start(t)
 		if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
 			t.Fatal(err)
 		}

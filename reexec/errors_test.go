@@ -14,7 +14,7 @@ import (
 // launchError launches a program that must not start, and checks that nothing is left of it.
 func launchError(t *testing.T, spec *Spec, join Join) *Error {
 	t.Helper()
-	stage := start(t, nil)
+	stage := start(t)
 	// Whatever Prepare finds, Launch has to say again, and better.
 	prepareErr := stage.Prepare(spec)
 	program, err := stage.Launch(join, Descriptors{})
@@ -108,7 +108,7 @@ func TestNUL(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lock(t)
 			// Prepare may say it already, or Launch.
-			program, err := launchOn(start(t, nil), &spec, Join{})
+			program, err := launchOn(start(t), &spec, Join{})
 			var e *Error
 			if !errors.As(err, &e) || e.Errno != unix.EINVAL {
 				t.Errorf("got %+v, %v, want EINVAL", program, err)

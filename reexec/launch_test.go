@@ -61,7 +61,7 @@ func TestExitStatus(t *testing.T) {
 // Launch returns only after the stage was reaped, while the program lives.
 func TestStageIsReaped(t *testing.T) {
 	lock(t)
-	stage := start(t, nil)
+	stage := start(t)
 	stagePID := stage.pid
 	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
 		t.Fatal(err)

@@ -24,9 +24,10 @@ const helperEnv = "REEXEC_TEST_HELPER"
 
 // helpers are the programs that the test binary turns into when helperEnv names one.
 var helpers = map[string]func(){
-	"count-args": countArgs,
-	"launch":     launchAndExit,
-	"leave":      launchAndLinger,
+	"count-args":   countArgs,
+	"launch":       launchAndExit,
+	"leave":        launchAndLinger,
+	"unprivileged": launchUnprivileged,
 }
 
 // usedHelpers has those that a test asked for: a helper that nobody uses any more is a mistake.
@@ -90,13 +91,9 @@ func lock(t *testing.T) {
 	t.Cleanup(runtime.UnlockOSThread)
 }
 
-// start starts a stage whose program will write to stdout, or to the test's own if that is nil. A stage
-// that hangs is killed, so that the test fails instead of hanging too.
-func start(t *testing.T, stdout *os.File) *Stage {
+// start starts a stage. One that hangs is killed, so that the test fails instead of hanging too.
+func start(t *testing.T) *Stage {
 	t.Helper()
-	if stdout != nil {
-		defer redirectStdout(t, stdout)()
-	}
 	stage, err := Start()
 	if err != nil {
 		t.Fatalf("Start: %v", err)
@@ -120,25 +117,6 @@ func start(t *testing.T, stdout *os.File) *Stage {
 	return stage
 }
 
-// redirectStdout makes file descriptor 1 until the returned function is called. A Spec has no
-// redirection: the program gets this process's 0, 1 and 2.
-func redirectStdout(t *testing.T, file *os.File) (restore func()) {
-	t.Helper()
-	saved, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Dup3(int(file.Fd()), 1, 0); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := unix.Dup3(saved, 1, 0); err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(saved)
-	}
-}
-
 // outcome is what became of a program.
 type outcome struct {
 	Program
@@ -150,18 +128,24 @@ type outcome struct {
 // run launches a program, waits for it, and fails if anything of it is left.
 func run(t *testing.T, spec *Spec, join Join) outcome {
 	t.Helper()
+	return runKeeping(t, spec, join, nil)
+}
+
+// runKeeping is run with descriptors to keep.
+func runKeeping(t *testing.T, spec *Spec, join Join, keep []int) outcome {
+	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	stage := start(t, file)
+	stage := start(t)
 	if err := stage.Prepare(spec); err != nil {
 		stage.Abort()
 		t.Fatalf("Prepare: %v", err)
 	}
 	var o outcome
-	if o.Program, err = stage.Launch(join, Descriptors{}); err != nil {
+	if o.Program, err = stage.Launch(join, Descriptors{Stdio: &[3]int{0, int(file.Fd()), 2}, Keep: keep}); err != nil {
 		t.Fatalf("Launch: %v", err)
 	}
 	o.status, o.usage = wait(t, o.PID)

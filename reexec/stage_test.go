@@ -52,7 +52,7 @@ func TestStageKilled(t *testing.T) {
 	spec := &Spec{Args: []string{"/bin/true"}}
 	t.Run("before Prepare", func(t *testing.T) {
 		lock(t)
-		stage := start(t, nil)
+		stage := start(t)
 		killStage(t, stage)
 		checkStageError(t, stage.Prepare(spec))
 		_, err := stage.Launch(Join{}, Descriptors{})
@@ -61,7 +61,7 @@ func TestStageKilled(t *testing.T) {
 	})
 	t.Run("before Prepare, then Abort", func(t *testing.T) {
 		lock(t)
-		stage := start(t, nil)
+		stage := start(t)
 		killStage(t, stage)
 		checkStageError(t, stage.Prepare(spec))
 		stage.Abort()
@@ -69,7 +69,7 @@ func TestStageKilled(t *testing.T) {
 	})
 	t.Run("before Launch", func(t *testing.T) {
 		lock(t)
-		stage := start(t, nil)
+		stage := start(t)
 		if err := stage.Prepare(spec); err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func checkStageError(t *testing.T, err error) {
 // Ctrl-C, for one, is delivered to its other threads. The test stops it right there, with ptrace.
 func TestStageKilledAfterClone(t *testing.T) {
 	lock(t)
-	stage := start(t, nil)
+	stage := start(t)
 	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
 		t.Fatal(err)
 	}
