@@ -27,6 +27,7 @@ const safety = 60 * time.Second
 
 var helpers = map[string]func(args []string){
 	"eat":            eat,
+	"hold":           func([]string) { eat(nil); time.Sleep(300 * time.Millisecond) },
 	"leave":          leave,
 	"sleep":          func([]string) { time.Sleep(time.Hour) },
 	"closed-signals": closedSignals,

@@ -1,0 +1,219 @@
+package shim
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputOf runs a shell script with an output limit, its stdout and stderr in a file that is opened with
+// the flags.
+func outputOf(t *testing.T, parent string, flags int, limit int64, script string) (*Result, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "out")
+	file, err := os.OpenFile(path, flags|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cfg := shell(parent, script)
+	cfg.Stdout, cfg.Stderr, cfg.OutputLimit = file, file, limit
+	res := mustRun(t, cfg)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(content)
+}
+
+// Byte for byte, also where splice is refused (O_APPEND).
+func TestOutputLimit(t *testing.T) {
+	parent := newParent(t)
+	for _, flags := range []int{os.O_WRONLY, os.O_WRONLY | os.O_APPEND} {
+		for _, limit := range []int64{1, 4095, 4096, 4097, 100000, 299999, 300000, 300001} {
+			res, content := outputOf(t, parent, flags, limit, "head -c 300000 /dev/zero | tr '\\0' x")
+			want, verdict := strings.Repeat("x", int(min(limit, 300000))), OK
+			if limit < 300000 {
+				verdict = OutputLimit
+			}
+			if content != want || res.Verdict != verdict || deref(res.OutputBytes) != uint64(len(want)) {
+				t.Errorf("limit %d, flags %#x: %d bytes, %s", limit, flags, len(content), res.JSON(false))
+			}
+		}
+	}
+}
+
+func TestOutputKeepsOrder(t *testing.T) {
+	res, content := outputOf(t, newParent(t), os.O_WRONLY, 1000, "for i in 1 2 3 4 5; do echo out$i; echo err$i >&2; done")
+	if want := "out1\nerr1\nout2\nerr2\nout3\nerr3\nout4\nerr4\nout5\nerr5\n"; content != want || res.Verdict != OK {
+		t.Errorf("%q, %s", content, res.JSON(false))
+	}
+}
+
+// Two files have one limit.
+func TestOutputOfTwoFiles(t *testing.T) {
+	dir := t.TempDir()
+	out, err := os.Create(dir + "/out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	errs, err := os.Create(dir + "/err")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer errs.Close()
+	cfg := shell(newParent(t), "while :; do echo 1234567; echo 1234567 >&2; done")
+	cfg.Stdout, cfg.Stderr, cfg.OutputLimit = out, errs, 100001
+	res := mustRun(t, cfg)
+	first, _ := os.ReadFile(out.Name())
+	second, _ := os.ReadFile(errs.Name())
+	if len(first)+len(second) != 100001 || len(first) < 8 || len(second) < 8 || res.Verdict != OutputLimit {
+		t.Errorf("%d and %d bytes, %s", len(first), len(second), res.JSON(false))
+	}
+}
+
+// A pipe whose reader is slow gets everything.
+func TestOutputToSlowReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan []byte)
+	go func() {
+		var all []byte
+		buf := make([]byte, 8192)
+		for {
+			n, err := r.Read(buf)
+			if err != nil {
+				received <- all
+				return
+			}
+			all = append(all, buf[:n]...)
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	cfg := shell(newParent(t), "head -c 1000000 /dev/zero")
+	cfg.Stdout, cfg.OutputLimit = w, 1<<30
+	res := mustRun(t, cfg)
+	w.Close()
+	if got := <-received; len(got) != 1000000 || res.Verdict != OK {
+		t.Errorf("%d bytes, %s", len(got), res.JSON(false))
+	}
+	r.Close()
+}
+
+// A receiver that somebody has made non-blocking, and that is full for a while.
+func TestOutputToNonblockingPipe(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetNonblock(pipe[1], true); err != nil {
+		t.Fatal(err)
+	}
+	r, w := os.NewFile(uintptr(pipe[0]), "r"), os.NewFile(uintptr(pipe[1]), "w")
+	received := make(chan int)
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		all, _ := io.ReadAll(r)
+		received <- len(all)
+	}()
+	cfg := shell(newParent(t), "head -c 1000000 /dev/zero")
+	cfg.Stdout, cfg.OutputLimit = w, 1<<30
+	res := mustRun(t, cfg)
+	w.Close()
+	if got := <-received; got != 1000000 || res.Verdict != OK {
+		t.Errorf("%d bytes, %s", got, res.JSON(false))
+	}
+	r.Close()
+}
+
+// A reader that is gone: the program sees it as it would without us, and it is no error.
+func TestOutputToDeadReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	cfg := shell(newParent(t), "while :; do echo x; done")
+	cfg.Stdout, cfg.OutputLimit = w, 1<<20
+	if res := mustRun(t, cfg); res.Error != nil || deref(res.OutputBytes) != uint64(0) || res.Verdict == OutputLimit {
+		t.Errorf("%s", res.JSON(false))
+	}
+}
+
+func TestOutputToFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	cfg := shell(newParent(t), "while :; do echo x; done")
+	cfg.Stdout, cfg.OutputLimit = full, 1<<20
+	if res := mustRun(t, cfg); res.Error == nil || res.Error.Step != "output" || deref(res.Error.Errno) != "ENOSPC" {
+		t.Errorf("%s", res.JSON(false))
+	}
+}
+
+// What is written by who outlives the program is passed on until it is killed, and no descriptor stays open.
+func TestOutputOfLeftover(t *testing.T) {
+	parent := newParent(t)
+	before := openFiles(t)
+	for range 3 {
+		res, content := outputOf(t, parent, os.O_WRONLY, 1000, "(echo child; exec sleep 1000) & sleep 0.2; echo main")
+		if res.Verdict != OK || content != "child\nmain\n" || deref(res.LeftoverKilled) != uint64(1) {
+			t.Errorf("%q, %s", content, res.JSON(false))
+		}
+	}
+	if after := openFiles(t); len(after) > len(before) {
+		t.Errorf("open before: %q, and after: %q", before, after)
+	}
+}
+
+// A run that never starts leaves no pipe.
+func TestOutputNotStarted(t *testing.T) {
+	parent := newParent(t)
+	before := openFiles(t)
+	cfg := Config{Args: []string{"/nonexistent"}, Parent: parent, OutputLimit: 1}
+	if res := mustRun(t, cfg); res.ExitStatus() != ExitNotFound || res.OutputBytes != nil {
+		t.Errorf("%s", res.JSON(false))
+	}
+	if after := openFiles(t); len(after) > len(before) {
+		t.Errorf("open before: %q, and after: %q", before, after)
+	}
+}
+
+// The program's own files are not inherited by anybody else, and Config's stay open.
+func TestStdio(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/in", []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.Open(dir + "/in")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(dir + "/out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := shell(newParent(t), "cat; echo err >&2")
+	cfg.Stdin, cfg.Stdout, cfg.Stderr = in, out, out
+	res := Run(context.Background(), cfg)
+	if err := out.Close(); err != nil {
+		t.Error(err)
+	}
+	if content, _ := os.ReadFile(dir + "/out"); !bytes.Equal(content, []byte("texterr\n")) || res.Verdict != OK {
+		t.Errorf("%q, %s", content, res.JSON(false))
+	}
+}
