@@ -174,8 +174,11 @@ func TestRlimits(t *testing.T) {
 		lock(t)
 		unlimited := ^uint64(0)
 		spec := Spec{Rlimits: []Rlimit{
-			{unix.RLIMIT_NOFILE, 64, 128}, {unix.RLIMIT_CORE, 0, 0}, {unix.RLIMIT_STACK, 1 << 20, unlimited},
-			{unix.RLIMIT_NPROC, 1, 1}, {unix.RLIMIT_NOFILE, 33, 44},
+			{unix.RLIMIT_NOFILE, 64, 128},
+			{unix.RLIMIT_CORE, 0, 0},
+			{unix.RLIMIT_STACK, 1 << 20, unlimited},
+			{unix.RLIMIT_NPROC, 1, 1},
+			{unix.RLIMIT_NOFILE, 33, 44},
 		}}
 		for name, want := range map[string]string{
 			"Max open files": "33 44", "Max core file size": "0 0", "Max stack size": "1048576 unlimited", "Max processes": "1 1",

@@ -190,7 +190,7 @@ func CheckName(name string) error {
 // CheckParent says what is wrong with a Config.Parent.
 func CheckParent(parent string) error {
 	if !strings.HasPrefix(parent, "/") || parent != "/" && path.Clean(parent) != parent {
-		return errors.New("want an absolute path below the cgroup mount points, without . and ..")
+		return errors.New("want an absolute path below the cgroup mount points, in its shortest form")
 	}
 	return nil
 }

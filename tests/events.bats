@@ -11,6 +11,7 @@ events() {
 	status=0
 	"$CGSHIM" --events --fd 3 "$@" 3>"$lines_file" >/dev/null 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
 	[ -z "${CGSHIM_RESULTS:-}" ] || cat "$lines_file" >>"$CGSHIM_RESULTS"
+	# shellcheck disable=SC2034 # for is and holds
 	result=$(tail -n 1 "$lines_file")
 }
 
@@ -64,7 +65,7 @@ seen() { jq -es "$1" "$lines_file" >/dev/null || { echo "false: $1 in" >&2; cut 
 	run bash -c '"$CGSHIM" --events --sample 5ms --fd 4 -- sh -c "sleep 0.5; echo done" 4>&1 >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" | head -n 1; echo "${PIPESTATUS[0]}"'
 	[[ ${lines[0]} == '{"type":"started"'* ]]
 	[ "${lines[-1]}" = 125 ] # the result could not be delivered
-	[ "$(cat "$BATS_TEST_TMPDIR/out")" = done ]
+	[ "$(cat "$BATS_TEST_TMPDIR/out")" = "done" ]
 	grep -q '"verdict":"ok"' "$BATS_TEST_TMPDIR/err"
 }
 

@@ -24,21 +24,20 @@ close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 @test "CPU time is what the program's own clock says" {
 	shim -- "$PROG" usage spin 1 0.5
 	is verdict ok
-	# "user system voluntary involuntary", by getrusage at its end.
-	set -- $output
+	local user system
+	read -r user system _ <<<"$output" # by getrusage at its end
 	holds '(.cpu_user_seconds + .cpu_system_seconds - .cpu_seconds) | fabs < 0.00001'
-	close "$(field cpu_seconds)" "$(awk -v a="$1" -v b="$2" 'BEGIN { print a + b }')"
+	close "$(field cpu_seconds)" "$(awk -v a="$user" -v b="$system" 'BEGIN { print a + b }')"
 }
 
 @test "context switches are those that the program counts itself" {
-	local mine
+	local voluntary involuntary
 	shim -- "$PROG" usage sleeps 500
 	is verdict ok sources.voluntary_context_switches wait4
-	set -- $output
-	mine=$3
-	[ "$mine" -ge 500 ]
-	holds ".voluntary_context_switches >= $mine and .voluntary_context_switches <= $mine * 1.02 + 3"
-	holds ".involuntary_context_switches >= $4 and .involuntary_context_switches <= $4 * 1.02 + 3"
+	read -r _ _ voluntary involuntary <<<"$output"
+	[ "$voluntary" -ge 500 ]
+	holds ".voluntary_context_switches >= $voluntary and .voluntary_context_switches <= $voluntary * 1.02 + 3"
+	holds ".involuntary_context_switches >= $involuntary and .involuntary_context_switches <= $involuntary * 1.02 + 3"
 	shim -- "$NOOP"
 	holds '.voluntary_context_switches <= 20'
 }
@@ -67,7 +66,7 @@ close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 
 @test "a throttled device is slower, in bytes and in operations" {
 	disk 64M
-	local free flag
+	local free
 	read_disk() { shim "$@" -- dd if="$disk" of=/dev/null bs=64K count=32 iflag=direct; is verdict ok; }
 	write_disk() { shim "$@" -- dd if=/dev/zero of="$disk" bs=64K count=32 oflag=direct; is verdict ok; }
 	read_disk

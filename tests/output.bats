@@ -8,13 +8,13 @@ setup() { requires root; }
 @test "output without end: exactly the limit, whatever takes it" {
 	local size
 	shim --output-limit 1M -- yes
-	is verdict output-limit signal 9 output_bytes $MIB enforced.output relay limits.output_bytes $MIB
+	is verdict output-limit signal 9 output_bytes "$MIB" enforced.output relay limits.output_bytes "$MIB"
 	holds '.limits_hit == ["output"]'
-	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = $MIB ]
-	cmp -n $MIB "$BATS_TEST_TMPDIR/stdout" <(yes)
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = "$MIB" ]
+	cmp -n "$MIB" "$BATS_TEST_TMPDIR/stdout" <(yes)
 
 	size=$("$CGSHIM" --output-limit 1M --output "$BATS_TEST_TMPDIR/r" -- yes | wc -c) # a pipe
-	[ "$size" = $MIB ]
+	[ "$size" = "$MIB" ]
 	: >"$BATS_TEST_TMPDIR/appended"
 	"$CGSHIM" --output-limit 100001 --output "$BATS_TEST_TMPDIR/r" -- yes >>"$BATS_TEST_TMPDIR/appended" || true # no splice
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/appended")" = 100001 ]
@@ -54,9 +54,9 @@ setup() { requires root; }
 
 @test "it is over quickly" {
 	shim --output-limit 1M -- sh -c 'yes | head -c 2G'
-	is verdict output-limit output_bytes $MIB
+	is verdict output-limit output_bytes "$MIB"
 	has real_cpu && holds '.wall_seconds < 0.1'
-	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = $MIB ]
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = "$MIB" ]
 }
 
 @test "exactly the limit is within it, one more is not" {
