@@ -203,12 +203,45 @@ func fishCompletion() string {
 		"device": " -r -F", "net": " -x -a '" + words("net") + "'", "ulimit": " -x -a '" + words("ulimit") + "'", "": " -x",
 	}
 	var b strings.Builder
-	b.WriteString("# fish completion for cgshim: cgshim completion fish | source\n")
-	b.WriteString("complete -c cgshim -n __fish_is_first_token -f -a '" + strings.Join(subcommands, " ") + "'\n")
-	b.WriteString("complete -c cgshim -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'\n")
-	b.WriteString("complete -c cgshim -x -a '(__fish_complete_subcommand)'\n")
+	b.WriteString(strings.NewReplacer(
+		"@VALUED@", selected(" ", func(f flagHelp) bool { return f.takesValue }),
+		"@SUBCOMMANDS@", strings.Join(subcommands, " "),
+	).Replace(`# fish completion for cgshim: cgshim completion fish | source
+# The words from PROG on: the first that is neither a flag nor a flag's value.
+function __cgshim_program
+    set -l words (commandline -opc)
+    set -e words[1]
+    test "$words[1]" = run; and set -e words[1]
+    while set -q words[1]
+        switch $words[1]
+            case --
+                set -e words[1]
+                break
+            case '-*=*'
+            case '-*'
+                contains -- $words[1] @VALUED@; and set -e words[1]
+            case '*'
+                break
+        end
+        set -e words[1]
+    end
+    string escape -- $words
+    set -q words[1]; or contains -- -- (commandline -opc)
+end
+function __cgshim_in_program
+    __cgshim_program >/dev/null
+end
+function __cgshim_in_completion
+    test (commandline -opc)[2] = completion 2>/dev/null
+end
+complete -c cgshim -f
+complete -c cgshim -n __fish_is_first_token -a '@SUBCOMMANDS@'
+complete -c cgshim -n __cgshim_in_completion -a 'bash zsh fish'
+complete -c cgshim -n '__cgshim_in_program; and not __cgshim_in_completion' -a '(complete -C (string join " " -- (__cgshim_program) (commandline -ct)))'
+complete -c cgshim -n 'not __cgshim_in_program' -a '(__fish_complete_command)'
+`))
 	for _, f := range flagHelps() {
-		b.WriteString("complete -c cgshim")
+		b.WriteString("complete -c cgshim -n 'not __cgshim_in_program'")
 		for _, name := range f.names {
 			option := " -l "
 			if !strings.HasPrefix(name, "--") {
