@@ -35,7 +35,7 @@ func TestKeep(t *testing.T) {
 		dir := t.TempDir()
 		want := []string{}
 		var keep []int
-		for _, number := range []int{3, 4, 5, 6, 7, 8, 9, 10, 60, 100} {
+		for number := 3; number < 40; number++ {
 			if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err == nil {
 				continue // the test's own, or the Go runtime's
 			}
@@ -50,9 +50,6 @@ func TestKeep(t *testing.T) {
 			t.Cleanup(func() { unix.Close(number) })
 			keep = append(keep, number)
 			want = append(want, fmt.Sprint(number, " ", path))
-		}
-		if len(keep) < 3 {
-			t.Skip("requires free descriptors")
 		}
 		out := runKeeping(t, &Spec{Args: listFDs}, join, keep).out
 		var got []string
