@@ -10,13 +10,15 @@
 //	Start: fork+exec self ─────▶ runtime starts; init takes over
 //	Prepare: spec ─────────────▶ read spec, chdir, look PROG up
 //	(make groups meanwhile)
-//	Launch: fds (SCM_RIGHTS) ──▶ build argv, envp: no allocation
-//	                             from here on
+//	Launch: fds (SCM_RIGHTS) ──▶ put descriptors in their places,
+//	                             unshare the network, write down
+//	                             the system calls that are left
 //	                             clone3(CLONE_PARENT) ──────────────▶ born in the v2 group, or
 //	                               │                                  write 0 to each tasks file
 //	                 {pid, time} ◀─── exit ─────────────────────────── │
-//	                                                                  rlimits, no_new_privs,
-//	                                                                  parent-death signal, mask
+//	                                                                  affinity, rlimits, user,
+//	                                                                  no_new_privs, parent-death
+//	                                                                  signal, signal mask
 //	                 {step, errno} ◀── only if one of them failed ─── │
 //	                 EOF ◀─────────────────────────────────────────── execve closes the socket
 //	reap the stage
@@ -24,7 +26,7 @@
 // The program is the shim's own child (CLONE_PARENT), single-threaded from its first moment, with a
 // fresh CPU clock and rusage (a new process, not an exec'd stage), and copies the stage's address space
 // instead of sharing it, so that nothing it does can hurt the stage's runtime. Between clone3 and execve
-// it makes raw system calls only: see child.go for the rules.
+// it makes raw system calls only, one after the other from a list: see child.go for the rules.
 //
 // One socket pair carries everything. It is close-on-exec on both sides, so that its end of file says
 // that execve happened; 24-byte records on it say which step failed with which errno before that.
@@ -32,8 +34,9 @@
 // Start returns at once; the stage's start-up (about a millisecond) and the reading of the spec run in
 // parallel with whatever the caller does until Launch.
 //
-// Privileges: the stage and the program have the caller's. Inherited descriptors from 3 up are marked
-// close-on-exec in the stage, so that the program gets 0, 1 and 2 only.
+// Privileges: the stage has the caller's, and does with them whatever looks at the file system; the program
+// drops what Spec.Credential says last of all. Inherited descriptors from 3 up are marked close-on-exec in
+// the stage, so that the program gets 0, 1 and 2, and those that the caller names.
 //
 // Any binary that imports this package can be a stage: its init checks one environment variable. The
 // package imports only syscall (and packages that syscall itself imports), so that the stage runs before

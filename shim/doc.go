@@ -9,12 +9,13 @@
 //	cgroup: detect, create, limit                  (in parallel)
 //	reexec.Launch                  ─────────────▶  program born in its cgroups, execve
 //	supervise: one select over
-//	  exit, signals, cancellation, wall timer,
-//	  CPU timer, OOM events        ── first limit ▶ everything in the group is killed
+//	  exit, signals, cancellation,
+//	  timers, OOM events, output   ── first limit ▶ everything in the group is killed
 //	teardown:
 //	  kill what outlived the program
 //	  reap, read the statistics    ◀─────────────  final: nobody is left to change them
 //	  remove the cgroups
+//	  deliver the rest of the output               bounded: nobody need read it
 //	classify                                       facts → verdict
 //
 // Every arrow may fail; then the line continues at teardown, so that a run that fails leaves as little
@@ -22,6 +23,10 @@
 //
 // Nothing of the shim or the stage is in the run's cgroups, so nothing of them is in its figures, and its
 // limits do not limit them.
+//
+// Config.OutputLimit puts a relay between the program and the caller's descriptors (output.go), a goroutine
+// per pipe. Config.BestEffort makes the group first, and goes on without what can't be had
+// (besteffort.go); a run without a group has the program's process tree instead. Events are told from the one goroutine that supervises.
 //
 // The program dies with the thread that started it (parent-death signal), and with it with the process.
 //

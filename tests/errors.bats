@@ -130,10 +130,18 @@ usage() {
 }
 
 @test "a partition is refused, and the disk named" {
-	local part
-	part=$(lsblk -nrpo NAME,TYPE 2>/dev/null | awk '$2 == "part" { print $1; exit }')
-	[ -n "$part" ] || skip "requires a partition"
-	usage 'is a partition; use /dev/' --device-read-bps "$part:1M" -- true
+	requires loop
+	local disk name
+	truncate -s 4M "$BATS_TEST_TMPDIR/disk"
+	echo 'start=2048' | sfdisk --quiet "$BATS_TEST_TMPDIR/disk"
+	disk=$(losetup --find --show --partscan "$BATS_TEST_TMPDIR/disk")
+	name=${disk##*/}
+	# Its device file is udev's, or nobody's, to make.
+	# shellcheck disable=SC2046 # two numbers
+	mknod "$BATS_TEST_TMPDIR/part" b $(tr : ' ' <"/sys/block/$name/${name}p1/dev")
+	usage "is a partition; use $disk" --device-read-bps "$BATS_TEST_TMPDIR/part:1M" -- true || status=failed
+	losetup -d "$disk"
+	[ "$status" = 125 ]
 }
 
 @test "bad values of what the program is given" {

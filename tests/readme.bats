@@ -41,21 +41,48 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 	[[ $stderr == *sudo* ]]
 }
 
-@test "README and man page name every flag and every key" {
-	local flag key page=$TOP/docs/cgshim.1
-	local flags
+@test "README and man page name every flag, and no other" {
+	local flag page=$TOP/docs/cgshim.1 flags
 	flags=$("$CGSHIM" --help | grep -oE '^ +--[a-z-]+' | tr -d ' ')
-	[ "$(wc -l <<<"$flags")" -ge 19 ]
+	[ "$(wc -l <<<"$flags")" -ge 38 ]
 	for flag in $flags; do
 		[ "$flag" = --help ] || grep -q -e "\`$flag\b" "$TOP/README.md" || { echo "README: no $flag" >&2; return 1; }
 		grep -q -e "^\.It Fl -${flag#--}\b" "$page" || { echo "cgshim.1: no $flag" >&2; return 1; }
 	done
-	# … and no flag that is not there.
 	while read -r flag; do
 		grep -qx -e "--$flag" <<<"$flags" || { echo "cgshim.1: --$flag is no flag" >&2; return 1; }
 	done < <(grep -oE '^\.It Fl -[a-z-]+' "$page" | sed 's/.* -//')
+}
+
+@test "README and cgshim-result(5) name every key, and the page no other" {
+	local key page=$TOP/docs/cgshim-result.5 keys
+	keys=$("$CGSHIM" schema | jq -r '."$defs" | .result, .started, .sample, .limit, .limits, .ulimit, .error | .properties | keys[]')
+	[ "$(wc -l <<<"$keys")" -ge 80 ]
+	for key in $keys; do
+		grep -qE "^\.(It )?Cm .*\b$key\b" "$page" || { echo "cgshim-result.5: no $key" >&2; return 1; }
+	done
 	for key in "${KEYS[@]}"; do
 		grep -q "\`$key\`" "$TOP/README.md" || { echo "README: no $key" >&2; return 1; }
-		grep -qE "^\.It Cm .*\b$key\b" "$page" || { echo "cgshim.1: no $key" >&2; return 1; }
+		grep -qx "$key" <<<"$keys" || { echo "the schema has no $key" >&2; return 1; }
 	done
+	# What the page has as a key, or with an underscore, is one.
+	while read -r key; do
+		grep -qx "$key" <<<"$keys" || [[ $key == cpu_time || $key == wall_time ]] || { echo "cgshim-result.5: $key is no key" >&2; return 1; }
+	done < <(grep -E '^\.(It )?Cm ' "$page" | grep -oE '\b[a-z]+_[a-z_]+\b')
+}
+
+@test "the man pages are well-formed" {
+	requires mandoc
+	run mandoc -T lint -W warning "$TOP"/docs/*.[15]
+	[ "$output" = "" ]
+}
+
+@test "subcommands that print" {
+	run "$CGSHIM" schema
+	[ "$status" = 0 ]
+	[ "$(jq -r '."$schema"' <<<"$output")" = https://json-schema.org/draft/2020-12/schema ]
+	run bash -c '"$CGSHIM" completion bash | bash -n'
+	[ "$status" = 0 ]
+	run bash -c '"$CGSHIM" schema >/dev/full'
+	[ "$status" = 125 ]
 }
