@@ -133,7 +133,9 @@ usage() {
 	requires loop
 	local disk name
 	truncate -s 4M "$BATS_TEST_TMPDIR/disk"
-	echo 'start=2048' | sfdisk --quiet "$BATS_TEST_TMPDIR/disk"
+	# A partition table by hand: Linux (83), 2048 sectors from sector 2048 on.
+	printf '\0\0\0\0\x83\0\0\0\0\x08\0\0\0\x08\0\0' | dd of="$BATS_TEST_TMPDIR/disk" bs=1 seek=446 conv=notrunc status=none
+	printf '\x55\xaa' | dd of="$BATS_TEST_TMPDIR/disk" bs=1 seek=510 conv=notrunc status=none
 	disk=$(losetup --find --show --partscan "$BATS_TEST_TMPDIR/disk")
 	name=${disk##*/}
 	# Its device file is udev's, or nobody's, to make.
