@@ -55,19 +55,19 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 }
 
 @test "README and cgshim-result(5) name every key, and the page no other" {
-	local key page=$TOP/docs/cgshim-result.5 keys
-	keys=$("$CGSHIM" schema | jq -r '."$defs" | .result, .started, .sample, .limit, .limits, .ulimit, .error | .properties | keys[]')
-	[ "$(wc -l <<<"$keys")" -ge 80 ]
-	for key in $keys; do
+	local key page=$TOP/docs/cgshim-result.5 schema
+	schema=$("$CGSHIM" schema | jq -r '."$defs" | .result, .started, .sample, .limit, .limits, .ulimit, .error | .properties | keys[]')
+	[ "$(wc -l <<<"$schema")" -ge 80 ]
+	for key in $schema; do
 		grep -qE "^\.(It )?Cm .*\b$key\b" "$page" || { echo "cgshim-result.5: no $key" >&2; return 1; }
 	done
 	for key in "${KEYS[@]}"; do
 		grep -q "\`$key\`" "$TOP/README.md" || { echo "README: no $key" >&2; return 1; }
-		grep -qx "$key" <<<"$keys" || { echo "the schema has no $key" >&2; return 1; }
+		grep -qx "$key" <<<"$schema" || { echo "the schema has no $key" >&2; return 1; }
 	done
 	# What the page has as a key, or with an underscore, is one.
 	while read -r key; do
-		grep -qx "$key" <<<"$keys" || [[ $key == cpu_time || $key == wall_time ]] || { echo "cgshim-result.5: $key is no key" >&2; return 1; }
+		grep -qx "$key" <<<"$schema" || [[ $key == cpu_time || $key == wall_time ]] || { echo "cgshim-result.5: $key is no key" >&2; return 1; }
 	done < <(grep -E '^\.(It )?Cm ' "$page" | grep -oE '\b[a-z]+_[a-z_]+\b')
 }
 
