@@ -113,12 +113,14 @@ func hint(step string, err error) string {
 		return "cgroup v2 does not limit children of a group that has processes itself: move those into a child of it (in a container, also those of its root group), or choose another --parent"
 	case errors.Is(err, cgroup.ErrNoController):
 		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit, or with --best-effort"
-	case errors.Is(err, cgroup.ErrNotEnforced):
+	case errors.Is(err, cgroup.ErrNotEnforced), step == "limit" && strings.Contains(err.Error(), "/cpuset."):
 		return "the parent cgroup does not have all of these CPUs or memory nodes: see its cpuset.cpus.effective and cpuset.mems.effective"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "boot with swapaccount=1, or turn swap off, or go on without this limit: --best-effort"
 	case step == "join" && errors.Is(err, unix.EOPNOTSUPP):
 		return "the parent cgroup is threaded: choose a --parent of type domain"
+	case step == "limit" && errors.Is(err, unix.ENODEV):
+		return "the kernel can't throttle this device: it has no request queue, or is no whole disk"
 	case errors.Is(err, cgroup.ErrNotEmpty):
 		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer"
 	case errors.Is(err, fs.ErrExist):

@@ -46,6 +46,8 @@ func TestHints(t *testing.T) {
 		"populated":       {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrPopulated, unix.EBUSY)}},
 		"no controller":   {"cgroup", &cgroup.Error{Op: "create", Value: "memory", Err: cgroup.ErrNoController}},
 		"swap accounting": {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrSwapAccounting}},
+		"not enforced":    {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrNotEnforced}},
+		"no queue":        {"limit", &cgroup.Error{Op: "write", Err: unix.ENODEV}},
 		"not empty":       {"kill", &cgroup.Error{Op: "kill", Err: cgroup.ErrNotEmpty}},
 		"EEXIST":          {"cgroup", &cgroup.Error{Op: "create", Err: unix.EEXIST}},
 		"EROFS":           {"cgroup", &cgroup.Error{Op: "create", Err: unix.EROFS}},
@@ -54,6 +56,12 @@ func TestHints(t *testing.T) {
 		"lookup EACCES":   {"exec", &reexec.Error{Step: reexec.StepLookup, Errno: unix.EACCES}},
 		"exec ENOENT":     {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT}},
 		"exec ENOEXEC":    {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOEXEC}},
+		"exec EAGAIN":     {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EAGAIN}},
+		"user":            {"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EPERM}},
+		"net":             {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EPERM}},
+		"net ENOSPC":      {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.ENOSPC}},
+		"rlimit":          {"rlimit", &reexec.Error{Step: reexec.StepRlimit, Errno: unix.EPERM}},
+		"keep-fd":         {"keep-fd", &reexec.Error{Step: reexec.StepFD, Errno: unix.EMFILE}},
 		"exec E2BIG":      {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.E2BIG}},
 		"stage":           {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}},
 	} {
@@ -73,12 +81,36 @@ func TestHints(t *testing.T) {
 			}
 		}
 	}
+	if got, want := hint("limit", &cgroup.Error{Op: "write", Path: "/sys/cpuset.cpus", Err: unix.EACCES}), hint("limit", cgroup.ErrNotEnforced); got != want {
+		t.Errorf("CPUs that the parent does not have: %q", got)
+	}
 	// A hint that is beside the point is worse than none.
 	if got := hint("chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}); got != "" {
 		t.Errorf("chdir: %q", got)
 	}
 	if got := hint("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}); got == "" {
 		t.Error("exec EACCES: no hint")
+	}
+}
+
+// What a step was about is named: the resource, the user, the descriptor.
+func TestLaunchErrorNames(t *testing.T) {
+	cfg := &Config{
+		KeepFDs: []int{5, 9}, User: &User{UID: 1, GID: 2}, Limits: cgroup.Limits{CPUSetCPUs: "0-1"},
+		Rlimits: []reexec.Rlimit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_NICE}},
+	}
+	for name, e := range map[string]*reexec.Error{
+		`rlimit "nice"`: {Step: reexec.StepRlimit, Errno: unix.EPERM, Index: 1},
+		`user "1:2"`:    {Step: reexec.StepUser, Errno: unix.EPERM},
+		`cpuset "0-1"`:  {Step: reexec.StepAffinity, Errno: unix.EINVAL},
+		`keep-fd "9"`:   {Step: reexec.StepFD, Errno: unix.EBADF, Index: 1},
+		`keep-fd: `:     {Step: reexec.StepFD, Errno: unix.EMFILE, Index: -1},
+		`rlimit: `:      {Step: reexec.StepRlimit, Errno: unix.EPERM, Index: -1},
+	} {
+		r := &run{cfg: cfg}
+		if _, err := r.launchError(e, nil, nil); !strings.HasPrefix(err.Error(), name) {
+			t.Errorf("%v, want %s", err, name)
+		}
 	}
 }
 
