@@ -44,8 +44,8 @@ func (r *run) teardown() {
 	}
 }
 
-// killLeftover kills the processes that outlived the program, and counts them, unless it was us who
-// ended the run: then they did not outlive it by their own doing.
+// killLeftover kills the processes that outlived the program, and counts them, unless a limit ended the
+// run: then they did not outlive it by their own doing, and may be dying of memory.oom.group already.
 func (r *run) killLeftover() {
 	populated, err := r.populated()
 	if err != nil {
@@ -54,7 +54,7 @@ func (r *run) killLeftover() {
 	}
 	var left uint64
 	if populated && !r.immortal {
-		if r.killedFor == "" && r.program.PID != 0 {
+		if r.killedFor == "" && r.program.PID != 0 && !r.oomKilled() {
 			pids, err := r.pids()
 			if err != nil {
 				r.noteError("kill", err)

@@ -208,8 +208,13 @@ many() {
 	is verdict ok
 }
 
-@test "kill -9 of cgshim kills the program" {
-	"$CGSHIM" --name killed9 --fd 2 -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 2>/dev/null 3>&- &
+@test "kill -9 of cgshim kills the program" { killed_with_cgshim; }
+
+# setresuid(2) clears the parent-death signal.
+@test "… also one of another user" { killed_with_cgshim --user 65534:65534; }
+
+killed_with_cgshim() {
+	"$CGSHIM" --name killed9 --fd 2 "$@" -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 2>/dev/null 3>&- &
 	local shim=$! group
 	eventually grep -q deaf "$BATS_TEST_TMPDIR/ready"
 	group=$(cgroup_file memory cgroup.procs cgroup.procs /cgshim/killed9)
