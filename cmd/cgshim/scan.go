@@ -56,7 +56,7 @@ func scanFlags(args []string) flagReader {
 func lookupFlag(name string) (known, takesValue bool) {
 	for _, f := range flags() {
 		if slices.Contains(f.Names(), name) {
-			_, isBool := f.(*cli.BoolFlag)
+			_, isBool := f.(onFlag)
 			return true, !isBool
 		}
 	}
