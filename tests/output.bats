@@ -106,6 +106,21 @@ setup() { requires root; }
 	is error.step output error.errno ENOSPC signal_name SIGPIPE output_bytes 65536
 }
 
+@test "… and so is a file size limit of the caller's" {
+	run bash -c 'ulimit -f 4; "$CGSHIM" --output-limit 1M --fd 3 -- yes 3>&1 >"$BATS_TEST_TMPDIR/out" 2>/dev/null | cat'
+	result=$output
+	is error.step output error.errno EFBIG signal_name SIGPIPE output_bytes 4096
+	[ "$(stat -c %s "$BATS_TEST_TMPDIR/out")" = 4096 ]
+	# And without the relay it is the program's.
+	run bash -c 'ulimit -f 4; "$CGSHIM" --fd 3 -- yes 3>&1 >"$BATS_TEST_TMPDIR/out" 2>/dev/null | cat'
+	# shellcheck disable=SC2034 # for is
+	result=$output
+	is verdict signaled signal_name SIGXFSZ
+	run bash -c 'ulimit -f 0; "$CGSHIM" --output "$BATS_TEST_TMPDIR/r" -- true'
+	[ "$status" = 125 ]
+	[[ $output == *"file too large"* ]]
+}
+
 @test "a reader that never reads holds nothing up" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	exec 8<>"$BATS_TEST_TMPDIR/fifo"
