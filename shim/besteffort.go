@@ -63,7 +63,7 @@ func (r *run) makeGroupBestEffort() {
 	}
 	if r.cfg.CPUTime > 0 {
 		r.result.Enforced["cpu_time"] = ByTimer
-		if r.group == nil {
+		if r.group == nil || !r.host.Has(cgroup.CPUAcct) {
 			r.withoutGroup("cpu_time")
 		}
 	}

@@ -150,9 +150,9 @@ func (r *run) cpuRest() (time.Duration, error) {
 	return r.cfg.CPUTime - used, err
 }
 
-// cpuUsage is the CPU time of the run so far; without a group, of the program's threads.
+// cpuUsage is the CPU time of the run so far; without a group that tells it, of the program's threads.
 func (r *run) cpuUsage() (time.Duration, error) {
-	if r.group == nil {
+	if r.group == nil || !r.host.Has(cgroup.CPUAcct) {
 		const schedClock = 2 // CPUCLOCK_SCHED: see clock_getcpuclockid(3)
 		var ts unix.Timespec
 		err := unix.ClockGettime(int32(^r.program.PID<<3|schedClock), &ts)

@@ -77,9 +77,6 @@ type delivery struct {
 
 // run opens the place for the result before anything is created, runs, and writes it.
 func (d *delivery) run(cfg shim.Config, usageErr error) int {
-	// A write beyond the caller's RLIMIT_FSIZE is to fail with EFBIG, and not to end cgshim. Caught, not
-	// ignored: that the program would inherit.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGXFSZ)
 	out, err := openSink(d.flag)
 	if usageErr == nil {
 		usageErr = err
