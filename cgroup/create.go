@@ -90,20 +90,29 @@ func (m *maker) undo() {
 // attributes take CAP_SYS_ADMIN; user ones work on cgroup file systems since Linux 5.7.
 var marks = []string{"trusted.cgshim", "user.cgshim"}
 
-func mark(dir string) {
-	for _, name := range marks {
-		if unix.Setxattr(dir, name, []byte("made"), 0) == nil {
+const madeMark = "made"
+
+// setMark sets the first of several attributes that the file system takes.
+func setMark(dir string, names []string, value string) {
+	for _, name := range names {
+		if unix.Setxattr(dir, name, []byte(value), 0) == nil {
 			return
 		}
 	}
 }
 
-func marked(dir string) bool {
-	return slices.ContainsFunc(marks, func(name string) bool {
-		_, err := unix.Getxattr(dir, name, nil)
-		return err == nil
-	})
+// readMark is "" for a directory without.
+func readMark(dir string, names []string) string {
+	var buf [256]byte
+	for _, name := range names {
+		if n, err := unix.Getxattr(dir, name, buf[:]); err == nil {
+			return string(buf[:n])
+		}
+	}
+	return ""
 }
+
+func marked(dir string) bool { return readMark(dir, marks) != "" }
 
 // removeMade removes the directories above dir that Create made, by whoever's call, up to the first that
 // it did not make, or that somebody else is in: who is removes it later. made are those of one's own, for
@@ -146,7 +155,7 @@ func (m *maker) mkdirParents(mount, path string) error {
 		}
 		switch err := unix.Mkdir(mount+path[:i], 0o755); err {
 		case nil:
-			mark(mount + path[:i])
+			setMark(mount+path[:i], marks, madeMark)
 			m.parents = append(m.parents, mount+path[:i])
 		case unix.EEXIST, unix.ENOENT:
 		default:

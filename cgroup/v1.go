@@ -71,6 +71,7 @@ func (g *v1) addUnified(m *maker, mount, path string) error {
 	return nil
 }
 
+// openV1 is whatever there is of a group, in the cgroup2 hierarchy of a hybrid host too.
 func openV1(h *Host, path string) (*v1, []string, error) {
 	g := &v1{of: map[Controller]string{}, noKill: slices.Contains(h.hidden, killFile)}
 	if h.unified != "" && isGroup(h.unified+path) {
@@ -87,7 +88,7 @@ func openV1(h *Host, path string) (*v1, []string, error) {
 			g.all = append(g.all, dir)
 		}
 	}
-	if len(g.of) == 0 {
+	if len(g.all) == 0 {
 		return nil, nil, &Error{Op: "open", Path: path, Err: unix.ENOENT}
 	}
 	return g, g.all, nil

@@ -28,7 +28,7 @@ func launchAndExit() {
 }
 
 func launch(spec *Spec, join Join) (Program, error) {
-	stage, err := Start()
+	stage, err := Start(false)
 	if err != nil {
 		return Program{}, err
 	}

@@ -94,7 +94,7 @@ func lock(t *testing.T) {
 // start starts a stage. One that hangs is killed, so that the test fails instead of hanging too.
 func start(t *testing.T) *Stage {
 	t.Helper()
-	stage, err := Start()
+	stage, err := Start(false)
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}

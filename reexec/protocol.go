@@ -10,6 +10,8 @@ import (
 //
 //	shim → stage   uint64 length, then that many bytes: the encoded Spec
 //	shim → stage   launchOrder, with the descriptors as SCM_RIGHTS: to join, stdio, to keep
+//	guardian → shim record{stepGuardian}: it exists, with its pid
+//	stage → shim   the same once more
 //	stage → shim   record{any step}: it failed; nothing runs
 //	program → shim record{stepStarted}: it exists, with its pid
 //	stage → shim   the same once more, so that neither's sudden death can hide the program
@@ -54,6 +56,8 @@ type Step uint32
 // The steps, in the order in which they happen; StepStage can happen at any time.
 const (
 	stepStarted    Step = iota
+	stepGuardian        // the guardian's pid
+	StepGuardian        // creating the guardian
 	StepStage           // starting the stage, or talking to it
 	StepChdir           // changing to Spec.Dir
 	StepLookup          // finding Spec.Args[0]; named "exec" too, since to a caller both are execve failing
@@ -70,7 +74,7 @@ const (
 )
 
 var stepNames = [...]string{
-	"started", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
+	"started", "guardian", "guardian", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
 	"no-new-privs", "pdeathsig", "exec",
 }
 

@@ -102,30 +102,52 @@ type Stage struct {
 	pid  int
 	sock int
 	spec *Spec
+
+	guardian int // its pid
+	alive    int // our end of its pipe
 }
 
 // Start starts a stage. The caller's goroutine must be locked to its thread (runtime.LockOSThread), and
 // the thread must live as long as the program: the parent-death signal of both follows that thread.
-// Every Stage has to end in Launch or Abort.
-func Start() (*Stage, error) {
+// Every Stage has to end in Launch or Abort, and in Dismiss.
+//
+// With a guardian, this binary is executed once more when the caller dies before Dismiss, for cleaning up
+// what Bequeath has told: see Will.
+func Start(guarded bool) (*Stage, error) {
+	s := &Stage{}
 	socks, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, stageError(err)
 	}
 	defer closeFD(socks[1])
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"cgshim-stage"}, &syscall.ProcAttr{
+	s.sock = socks[0]
+	attr := &syscall.ProcAttr{
 		// A stage lives for a millisecond: it never needs the garbage collector, whose threads would
 		// only delay it. Without disablethp its heap may be huge pages, and the program's ru_maxrss,
 		// which remembers the copy of the stage that it was before execve, 4 MiB.
 		Env:   []string{stageEnv + "=" + stageEnvFD, "GOGC=off", "GODEBUG=disablethp=1"},
 		Files: []uintptr{0, 1, 2, uintptr(socks[1])},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
-	})
-	if err != nil {
-		closeFD(socks[0])
+		Sys:   &syscall.SysProcAttr{},
+	}
+	if guarded {
+		var pipe [2]int
+		if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
+			closeFD(s.sock)
+			return nil, stageError(err)
+		}
+		defer closeFD(pipe[0])
+		s.alive = pipe[1]
+		attr.Files = append(attr.Files, uintptr(pipe[0]))
+		attr.Env = append(attr.Env, guardianVar)
+	} else {
+		attr.Sys.Pdeathsig = syscall.SIGKILL // there is nothing for it to do without us
+	}
+	if s.pid, err = syscall.ForkExec(exeFile, []string{guardianName}, attr); err != nil {
+		closeFD(s.sock)
+		s.closeAlive()
 		return nil, stageError(err)
 	}
-	return &Stage{pid: pid, sock: socks[0]}, nil
+	return s, nil
 }
 
 // Prepare hands the spec over, so that the stage can do everything that needs no cgroup. What fails
@@ -269,11 +291,14 @@ func (s *Stage) readRecords(program *Program) error {
 		if n < int(recordSize) {
 			return failed
 		}
-		if r.step == stepStarted {
+		switch r.step {
+		case stepStarted:
 			program.PID, program.StartedNanos = int(r.pid), r.nanos
-			continue
+		case stepGuardian:
+			s.guardian = int(r.pid)
+		default:
+			failed = s.failure(r)
 		}
-		failed = s.failure(r)
 	}
 }
 
@@ -290,17 +315,50 @@ func (s *Stage) failure(r record) error {
 	return e
 }
 
+// Bequeath leaves a message for the guardian's successor, for Will: before whatever it is about is done. All
+// messages together must fit into a pipe, 64 KiB.
+func (s *Stage) Bequeath(message []byte) error {
+	for len(message) > 0 && s.alive != 0 {
+		n, err := syscall.Write(s.alive, message)
+		if err != nil && err != syscall.EINTR {
+			return stageError(err)
+		}
+		message = message[max(n, 0):]
+	}
+	return nil
+}
+
 // Abort ends a stage that was not launched and waits for it. After Launch it does nothing.
 func (s *Stage) Abort() {
 	if s.pid == 0 {
 		return
 	}
-	closeFD(s.sock)
-	// After Launch it has exited, or is about to. Before, it may hang, in a chdir to a dead network file
-	// system for example. It is our unreaped child, so that the pid is its own.
-	_ = syscall.Kill(s.pid, syscall.SIGKILL)
-	reap(s.pid)
+	if s.guardian != s.pid {
+		// After Launch it has exited, or is about to. Before, it may hang, in a chdir to a dead network file
+		// system for example. It is our unreaped child, so that the pid is its own.
+		_ = syscall.Kill(s.pid, syscall.SIGKILL)
+		reap(s.pid)
+	}
 	s.pid = 0
+	closeFD(s.sock) // not before: for a stage that waits, it is our death
+}
+
+// Dismiss ends the guardian, after Abort: there is nothing to clean up any more.
+func (s *Stage) Dismiss() {
+	s.Abort()
+	if s.guardian != 0 {
+		_ = syscall.Kill(s.guardian, syscall.SIGKILL) // our unreaped child
+		reap(s.guardian)
+		s.guardian = 0
+	}
+	s.closeAlive()
+}
+
+func (s *Stage) closeAlive() {
+	if s.alive != 0 {
+		closeFD(s.alive)
+		s.alive = 0
+	}
 }
 
 func reap(pid int) {

@@ -11,16 +11,32 @@ import (
 
 func init() {
 	if v, ok := syscall.Getenv(stageEnv); ok && v == stageEnvFD {
+		_, guarded = syscall.Getenv(guardianEnv)
 		runStage()
-		exit(125) // nobody looks, unless somebody set the variable by hand
+		end()
 	}
+}
+
+// guarded says that the shim wants a guardian.
+var guarded bool
+
+// end is the end of a stage that is not needed any more. There may be something to clean up: the shim has
+// called the run off by dying, or is about to undo what it has made.
+func end() {
+	if guarded {
+		guardAsStage()
+	}
+	exit(125) // nobody looks, unless somebody set the variable by hand
 }
 
 // socket is the stage's end of the socket pair: stageFD, until the program needs that number.
 var socket = stageFD
 
-// runStage is the stage from its first line of Go to its end. It returns when the program is started, and
-// early when the shim closes the socket: the run was called off.
+// lifeline is the guardian's end of its pipe: guardianFD, until the program needs that number.
+var lifeline = guardianFD
+
+// runStage is the stage from its first line of Go to its end. It returns when the shim closes the socket: the
+// run was called off.
 func runStage() {
 	runtime.LockOSThread() // the signal mask and the clone are this thread's
 	if errno := closeOnExecFrom(stageFD); errno != 0 {
@@ -58,7 +74,10 @@ func runStage() {
 	}
 	c.started.pid = int64(pid)
 	send(&c.started) // the program has said so itself, if it has lived long enough
-	runtime.KeepAlive(c)
+	if guarded {
+		guard()
+	}
+	exit(0)
 }
 
 func receiveSpec() (*Spec, bool) {
@@ -112,6 +131,12 @@ func placeDescriptors(order *launchOrder, fds []int) {
 	if socket, err = outOfTheWay(socket, keep); err != nil {
 		socket = stageFD
 		failIndex(StepFD, errnoOf(err), -1)
+	}
+	if guarded {
+		if lifeline, err = outOfTheWay(lifeline, keep); err != nil {
+			lifeline = guardianFD
+			failIndex(StepFD, errnoOf(err), -1)
+		}
 	}
 	for i := range fds {
 		if fds[i], err = outOfTheWay(fds[i], keep); err != nil {
@@ -233,7 +258,7 @@ func cutColon(s string) (before, after string, found bool) {
 // closeOnExecFrom marks every descriptor from first up close-on-exec, whoever opened it: what the
 // shim's caller leaked must not reach the program.
 func closeOnExecFrom(first uintptr) syscall.Errno {
-	const sysCloseRange, closeRangeCloexec = 436, 1 << 2
+	const closeRangeCloexec = 1 << 2
 	_, _, errno := syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>32, closeRangeCloexec)
 	if errno == 0 {
 		return 0
@@ -279,7 +304,7 @@ func fail(step Step, errno syscall.Errno) { failIndex(step, errno, 0) }
 
 func failIndex(step Step, errno syscall.Errno, index int) {
 	send(&record{step: step, errno: uint32(errno), pid: int64(index)})
-	exit(1)
+	end()
 }
 
 func send(r *record) {

@@ -17,7 +17,7 @@ func TestAbort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lock(t)
 			before := countFDs(t)
-			stage, err := Start() // without start's watchdog, which has a descriptor too
+			stage, err := Start(false) // without start's watchdog, which has a descriptor too
 			if err != nil {
 				t.Fatal(err)
 			}

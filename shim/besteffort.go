@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,18 +30,34 @@ func (f *fallback) rlimits() []reexec.Rlimit { return slices.Clone(f.limits) }
 // can do, and a launch that fails for a limit is tried again without it.
 func (r *run) setupBestEffort() (step string, err error) {
 	r.noteEnforced()
+	if r.stage, err = reexec.Start(true); err != nil {
+		return "stage", err
+	}
 	r.makeGroupBestEffort()
 	for {
-		stage, err := reexec.Start()
-		if err != nil {
-			return "stage", err
-		}
-		step, err := r.launch(stage, stage.Prepare(r.spec()))
-		stage.Abort()
+		step, err := r.launch(r.stage.Prepare(r.spec()))
 		if err == nil || !r.concede(err) {
 			return step, err
 		}
+		if err := r.restart(); err != nil {
+			return "stage", err
+		}
 	}
+}
+
+// restart replaces the stage by a fresh one. If there is a group, it has a guardian all the time.
+func (r *run) restart() error {
+	old := r.stage
+	defer old.Dismiss()
+	stage, err := reexec.Start(r.group != nil)
+	if err != nil {
+		return err
+	}
+	r.stage = stage
+	if r.group == nil {
+		return nil
+	}
+	return r.bequeath(r.group.Path())
 }
 
 // makeGroupBestEffort makes a group if that is possible, sets every limit that it can enforce, and finds
@@ -198,47 +213,32 @@ func (r *run) becomeSubreaper() {
 	r.warn("processes that outlive the program are not found without a cgroup")
 }
 
-// A procStat is what is needed of /proc/PID/stat, see proc(5).
-type procStat struct {
-	pid, parent int
-	zombie      bool
-	threads     uint64
-}
-
 // processes reads all of /proc. What is gone while it does so is left out.
-func processes() []procStat {
-	var list []procStat
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range files {
-		content, err := os.ReadFile(file)
+func processes() []process {
+	var list []process
+	names, _ := filepath.Glob("/proc/[0-9]*")
+	for _, name := range names {
+		pid, err := strconv.Atoi(filepath.Base(name))
 		if err != nil {
 			continue
 		}
-		// The name, in parentheses, may hold anything.
-		end := strings.LastIndexByte(string(content), ')')
-		fields := strings.Fields(string(content[end+1:]))
-		if end < 0 || len(fields) < 18 {
-			continue
+		if p, err := readProcess(pid); err == nil {
+			list = append(list, p)
 		}
-		p := procStat{zombie: fields[0] == "Z" || fields[0] == "X"}
-		p.pid, _ = strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		p.parent, _ = strconv.Atoi(fields[1])
-		p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
-		list = append(list, p)
 	}
 	return list
 }
 
 // strays lists the processes of a run without a group: what is below the program, or, for a subreaper,
 // below this process.
-func (r *run) strays() []procStat {
+func (r *run) strays() []process {
 	all := processes()
 	root := r.program.PID
 	if r.fallback.subreaper {
 		root = os.Getpid()
 	}
 	ours := map[int]bool{root: true}
-	var list []procStat
+	var list []process
 	for grown := true; grown; {
 		grown = false
 		for _, p := range all {
@@ -248,7 +248,7 @@ func (r *run) strays() []procStat {
 			}
 		}
 	}
-	return slices.DeleteFunc(list, func(p procStat) bool {
+	return slices.DeleteFunc(list, func(p process) bool {
 		if p.zombie && p.parent == os.Getpid() && p.pid != r.program.PID {
 			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil) // an orphan that we reap, as init would
 		}

@@ -122,7 +122,7 @@ func TestFallbackRlimits(t *testing.T) {
 func TestProcesses(t *testing.T) {
 	self := os.Getpid()
 	list := processes()
-	i := slices.IndexFunc(list, func(p procStat) bool { return p.pid == self })
+	i := slices.IndexFunc(list, func(p process) bool { return p.pid == self })
 	if i < 0 {
 		t.Fatal("this process is not there")
 	}

@@ -31,6 +31,8 @@ type run struct {
 	result *Result
 	began  time.Time
 
+	stage    *reexec.Stage
+	owner    string // this process, as the group's owner
 	host     *cgroup.Host
 	group    *cgroup.Group // nil without one, which only BestEffort bears
 	oom      *os.File      // OOM events; nil without a memory limit
@@ -38,11 +40,12 @@ type run struct {
 	output   *output       // nil without an output limit
 	samples  samples
 
-	program reexec.Program
-	started time.Time       // the program's creation
-	exited  <-chan struct{} // closed when the run is over; the program is a zombie until teardown reaps it
-	ended   time.Time       // when that was seen
-	leave   context.CancelFunc
+	program   reexec.Program
+	started   time.Time       // the program's creation
+	exited    <-chan struct{} // closed when the run is over; the program is a zombie until teardown reaps it
+	ended     time.Time       // when that was seen
+	leave     context.CancelFunc
+	stopSweep func()
 
 	killedFor Verdict // the limit that ended the run; "" if none did
 	cancelled bool
@@ -76,17 +79,15 @@ func (r *run) setup() (step string, err error) {
 	if r.cfg.BestEffort {
 		return r.setupBestEffort()
 	}
-	stage, err := reexec.Start()
-	if err != nil {
+	if r.stage, err = reexec.Start(true); err != nil {
 		return "stage", err
 	}
-	defer stage.Abort() // nothing after Launch
 	// While the stage boots and reads this, the groups are made.
-	prepareErr := stage.Prepare(r.spec())
+	prepareErr := r.stage.Prepare(r.spec())
 	if step, err := r.makeGroup(); err != nil {
 		return step, err
 	}
-	return r.launch(stage, prepareErr)
+	return r.launch(prepareErr)
 }
 
 func (r *run) spec() *reexec.Spec {
@@ -136,7 +137,7 @@ func mask(cpus []int) []uint64 {
 }
 
 // launch has the prepared stage start the program, in its group and with its descriptors.
-func (r *run) launch(stage *reexec.Stage, prepareErr error) (step string, err error) {
+func (r *run) launch(prepareErr error) (step string, err error) {
 	join := new(cgroup.Join)
 	if r.group != nil {
 		if join, err = r.group.Join(); err != nil {
@@ -150,7 +151,7 @@ func (r *run) launch(stage *reexec.Stage, prepareErr error) (step string, err er
 			return "output", err
 		}
 	}
-	r.program, err = stage.Launch(
+	r.program, err = r.stage.Launch(
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
 		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
 	if err != nil {
@@ -214,6 +215,16 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 		needed = append(needed, cgroup.CPUAcct) // on v2 every group has it
 	}
 	wanted := r.wantedControllers(needed)
+	if r.owner = thisOwner(); !r.host.Exists(where) { // else Create refuses it, and it is not ours to clean up
+		if err := r.bequeath(where); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.bequeath(""))
+		}
+	}()
 	for {
 		r.group, err = r.host.Create(where, wanted...)
 		var e *cgroup.Error
@@ -229,6 +240,7 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 		case err != nil:
 			return err
 		default:
+			r.group.SetOwner(r.owner)
 			r.result.Cgroup = &where
 			return nil
 		}
@@ -351,6 +363,9 @@ func (r *run) programStarted() {
 		r.output.start()
 	}
 	r.awaitEnd()
+	if r.group != nil {
+		r.stopSweep = r.sweep()
+	}
 }
 
 // awaitEnd waits for the end of the run in the background.

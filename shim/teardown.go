@@ -34,6 +34,12 @@ func (r *run) teardown() {
 	if r.group != nil {
 		r.remove()
 	}
+	if r.stopSweep != nil {
+		r.stopSweep()
+	}
+	if r.stage != nil {
+		r.stage.Dismiss() // now there is nothing left to guard
+	}
 	tooMuch := r.finishOutput()
 	if r.program.PID != 0 {
 		r.noteHits(tooMuch)

@@ -30,6 +30,8 @@ func dispatch(args []string) int {
 			return printOut("cgshim " + version + "\n")
 		case "schema":
 			return printOut(shim.Schema)
+		case "gc":
+			return collectGarbage(args[1:])
 		case "completion":
 			return printCompletion(args[1:])
 		case "run":

@@ -1,0 +1,117 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownerMarks hold Group.SetOwner's value; of each other as in marks.
+var ownerMarks = []string{"trusted.cgshim.owner", "user.cgshim.owner"}
+
+// SetOwner notes down whose the group is, for Host.Groups and Host.Clean: in an extended attribute of the
+// directory that is removed last. Where cgroup file systems have no such attributes it does nothing.
+func (g *Group) SetOwner(owner string) {
+	setMark(g.dirs[len(g.dirs)-1], ownerMarks, owner)
+}
+
+// An Entry is a group that Host.Groups has found.
+type Entry struct {
+	Path  string
+	Owner string // see Group.SetOwner; empty without
+}
+
+// Groups lists the groups right below a path, in whichever hierarchy they are. No such path is no error.
+func (h *Host) Groups(path string) ([]Entry, error) {
+	var list []Entry
+	for _, root := range h.roots() {
+		children, err := os.ReadDir(root + path)
+		if err != nil && !missing(err) {
+			return nil, &Error{Op: "read", Path: root + path, Err: err}
+		}
+		for _, child := range children {
+			if !child.IsDir() {
+				continue
+			}
+			entry := Entry{Path: strings.TrimSuffix(path, "/") + "/" + child.Name(), Owner: readMark(root+path+"/"+child.Name(), ownerMarks)}
+			i := slices.IndexFunc(list, func(e Entry) bool { return e.Path == entry.Path })
+			switch {
+			case i < 0:
+				list = append(list, entry)
+			case list[i].Owner == "":
+				list[i].Owner = entry.Owner
+			}
+		}
+	}
+	return list, nil
+}
+
+// MissingParents lists the directories above path that are not there, and that Create would have to make.
+func (h *Host) MissingParents(path string) []string {
+	var list []string
+	for _, root := range h.roots() {
+		for i := 1; i < len(path); i++ {
+			if path[i] == '/' && unix.Access(root+path[:i], unix.F_OK) != nil {
+				list = append(list, root+path[:i])
+			}
+		}
+	}
+	return list
+}
+
+// Exists says whether there is a group at path in any hierarchy.
+func (h *Host) Exists(path string) bool {
+	return slices.ContainsFunc(h.roots(), func(root string) bool { return unix.Access(root+path, unix.F_OK) == nil })
+}
+
+// Clean kills and removes whatever there is of an owner's group, in each hierarchy, also if its Create or
+// Remove was interrupted half-way; and its parents as Remove does. A group that is another owner's by
+// SetOwner stays. missing is what MissingParents said before Create. Nothing there is no error.
+func (h *Host) Clean(ctx context.Context, path, owner string, missing []string) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	for _, dir := range missing {
+		setMark(dir, marks, madeMark) // Create may have come no further than mkdir
+	}
+	g, err := h.Open(path)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+	case err != nil:
+		return err
+	case slices.ContainsFunc(g.dirs, func(dir string) bool {
+		mark := readMark(dir, ownerMarks)
+		return mark != "" && mark != owner
+	}):
+		return nil
+	default:
+		if err := g.Kill(ctx); err != nil {
+			return err
+		}
+		if err := g.Remove(); err != nil {
+			return err
+		}
+	}
+	for _, root := range h.roots() {
+		removeMade(root+path, nil)
+	}
+	return nil
+}
+
+// roots are the mount points in which a group may have a directory.
+func (h *Host) roots() []string {
+	var list []string
+	if h.unified != "" {
+		list = append(list, h.unified)
+	}
+	for _, c := range h.controllers {
+		if mount := h.mounts[c]; mount != "" && !slices.Contains(list, mount) {
+			list = append(list, mount)
+		}
+	}
+	return list
+}

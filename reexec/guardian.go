@@ -1,0 +1,171 @@
+package reexec
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"github.com/cgshim/cgshim/reexec/internal/nofile"
+)
+
+// A guardian outlives the shim. The parent-death signal ends the program when the shim is killed, but not
+// what the program has started, and nobody would remove the groups. So the stage, as its last act, clones a
+// child for the shim that does nothing but wait for the end of a pipe, of which the shim alone has the other
+// end. That is the shim's death, however it came: then the guardian executes this binary once more, which
+// reads from the pipe what the shim has left there (Bequeath), and cleans up. Before there is a guardian, and
+// when the launch has failed, the stage does the same itself.
+//
+// It is no second Go runtime until then, but a copy of the stage's memory, of which it gives back what it
+// can, that sits in one system call. The rules of child.go apply to it. It is in a session of its own, so that
+// a signal to the caller's process group or a terminal's end spares it; it has no descriptor but the pipe,
+// so that nobody waits for its end of theirs; and all signals are blocked.
+type guardian struct {
+	self     record // what the shim hears first
+	watch    pollfd
+	path     *byte
+	argv     [2]*byte
+	envv     [2]*byte
+	spare    uintptr // see spareMemory
+	root     *byte
+	socket   uintptr
+	lifeline uintptr // our end of the pipe
+	fds      uintptr // where to stop to close descriptors, for kernels without close_range
+}
+
+// pollfd is struct pollfd, see poll(2).
+type pollfd struct {
+	fd              int32
+	events, revents int16
+}
+
+const (
+	// guardianFD is the guardian's end of the pipe, as the stage and the guardian's successor get it.
+	guardianFD = stageFD + 1
+	// guardianName is what ps(1) shows of it. The binary's own name is not in it, so that who kills all of
+	// that name does not kill this one.
+	guardianName = "cg-guardian"
+
+	sysCloseRange = 436 // since Linux 5.9; the same number on every architecture
+	prSetName     = 15
+
+	addressSpaceEnd = 1<<47 - 4096 // amd64's; where there is less, munmap fails, and nothing is lost but that
+	exeFile         = "/proc/self/exe"
+
+	guardianEnv = "CGSHIM_GUARDIAN"
+	guardianVar = guardianEnv + "=4" // guardianFD
+)
+
+// Will is for the process that a guardian has become: what Bequeath has written. In every other process it
+// is false. Whoever calls Start with a guardian has to call it in an init, and to end the process after it
+// has cleaned up.
+func Will() (will []byte, ok bool) {
+	if v, set := syscall.Getenv(guardianEnv); !set || v != guardianVar[len(guardianEnv)+1:] {
+		return nil, false
+	}
+	buf := make([]byte, 64<<10) // the most that a pipe takes
+	n, err := readFull(guardianFD, buf)
+	return buf[:n], err == nil
+}
+
+// guard clones the guardian, and tells the shim its pid; so does the guardian, as with the program. Signals
+// are blocked by now. If there is no room for one more process, the stage stays.
+func guard() {
+	g := newGuardian()
+	pid, errno := g.clone()
+	if errno != 0 {
+		guardAsStage()
+	}
+	g.self.pid = int64(pid)
+	send(&g.self)
+	runtime.KeepAlive(g)
+}
+
+// guardAsStage makes the stage the guardian, with all that a Go process needs. It does not return.
+func guardAsStage() {
+	g := newGuardian()
+	g.run()
+}
+
+func newGuardian() *guardian {
+	g := &guardian{socket: uintptr(socket), lifeline: uintptr(lifeline), fds: uintptr(lifeline) + 1}
+	if nofile.Known {
+		g.fds = uintptr(min(nofile.Original[0], 1<<16))
+	}
+	g.path, _ = syscall.BytePtrFromString(exeFile)
+	g.root, _ = syscall.BytePtrFromString("/")
+	g.argv[0], _ = syscall.BytePtrFromString(guardianName)
+	g.envv[0], _ = syscall.BytePtrFromString(guardianVar)
+	g.self.step = stepGuardian
+	g.spare = spareMemory(g)
+	g.watch.fd = int32(lifeline)
+	return g
+}
+
+// clone is launch's little brother: see there.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (g *guardian) clone() (pid uintptr, errno syscall.Errno) {
+	pid, errno = call(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0, 0)
+	if errno == 0 && pid == 0 {
+		g.run()
+	}
+	return pid, errno
+}
+
+// run waits for the shim's death, and then becomes what cleans up.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (g *guardian) run() {
+	pid, _ := call(syscall.SYS_GETPID, 0, 0, 0, 0)
+	g.self.pid = int64(pid)
+	call(syscall.SYS_WRITE, g.socket, uintptr(unsafe.Pointer(&g.self)), recordSize, 0)
+	// At once: for the shim, the end of the socket is the program's execve.
+	call(syscall.SYS_CLOSE, g.socket, 0, 0, 0)
+	call(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(g.argv[0])), 0, 0)
+	call(syscall.SYS_SETSID, 0, 0, 0, 0)
+	call(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(g.root)), 0, 0, 0)
+	_, errno := call(sysCloseRange, 0, g.lifeline-1, 0, 0)
+	if errno == 0 {
+		_, errno = call(sysCloseRange, g.lifeline+1, ^uintptr(0)>>32, 0, 0)
+	}
+	for fd := uintptr(0); errno != 0 && fd < g.fds; fd++ {
+		if fd != g.lifeline {
+			call(syscall.SYS_CLOSE, fd, 0, 0, 0)
+		}
+	}
+	if g.spare != 0 {
+		call(syscall.SYS_MUNMAP, g.spare, addressSpaceEnd-g.spare, 0, 0)
+	}
+	// The stage has marked it close-on-exec, and perhaps moved it.
+	if g.lifeline == guardianFD {
+		call(syscall.SYS_FCNTL, guardianFD, syscall.F_SETFD, 0, 0)
+	} else {
+		call(syscall.SYS_DUP3, g.lifeline, guardianFD, 0, 0)
+	}
+	const hangUp, failed = 0x10, 0x8 // POLLHUP, POLLERR: reported also with no events asked for
+	for g.watch.revents&(hangUp|failed) == 0 {
+		call(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&g.watch)), 1, 0, 0)
+	}
+	call(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(g.path)), uintptr(unsafe.Pointer(&g.argv)), uintptr(unsafe.Pointer(&g.envv)), 0)
+	for {
+		call(syscall.SYS_EXIT_GROUP, 127, 0, 0, 0)
+	}
+}
+
+// spareMemory is where the memory begins that the guardian can do without: all above the heap arena that it
+// and the stack it runs on are in, if the code is below. It is what the Go runtime has mapped for itself, and
+// makes most of the time that the guardian takes to end, and the shim to wait for that. 0 is nothing.
+func spareMemory(g *guardian) uintptr {
+	const arena = 64 << 20 // runtime.heapArenaBytes
+	var local byte
+	function := spareMemory
+	code, heap, stack := **(**uintptr)(unsafe.Pointer(&function)), uintptr(unsafe.Pointer(g)), uintptr(unsafe.Pointer(&local))
+	if heap/arena != stack/arena || code > heap {
+		return 0
+	}
+	return (heap/arena + 1) * arena
+}

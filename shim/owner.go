@@ -1,0 +1,198 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// An owner is the process that a group belongs to. A pid alone would be anybody's some day; together with
+// the start time it is one process's until the machine boots, which no group survives.
+type owner struct {
+	pid     int
+	started uint64 // in clock ticks since boot, see proc(5)
+	pidns   uint64 // the pid namespace in which all of that is so
+}
+
+// thisOwner is this process as an owner; "" if /proc does not tell.
+func thisOwner() string {
+	pid := os.Getpid()
+	self, err := readProcess(pid)
+	pidns, nsErr := thisPIDNamespace()
+	if err != nil || nsErr != nil {
+		return ""
+	}
+	return owner{pid, self.started, pidns}.String()
+}
+
+func thisPIDNamespace() (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/self/ns/pid", &st)
+	return st.Ino, err
+}
+
+func (o owner) String() string { return fmt.Sprintf("%d %d %d", o.pid, o.started, o.pidns) }
+
+func parseOwner(s string) (o owner, ok bool) {
+	n, err := fmt.Sscanf(s, "%d %d %d", &o.pid, &o.started, &o.pidns)
+	return o, n == 3 && err == nil
+}
+
+// dead says whether an owner is certainly not alive any more. One in another pid namespace can't be seen.
+func (o owner) dead() bool {
+	if pidns, err := thisPIDNamespace(); err != nil || pidns != o.pidns {
+		return false
+	}
+	p, err := readProcess(o.pid)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+		return true
+	}
+	return err == nil && (p.started != o.started || p.zombie)
+}
+
+// Swept is what Sweep has done about one group.
+type Swept struct {
+	Cgroup string
+	Err    error // why it could not be removed
+}
+
+// unmarkedAge is how long Sweep watches a group that says nothing of its owner. Between a group's creation
+// and its mark are microseconds.
+const unmarkedAge = time.Second
+
+// Sweep kills and removes the groups below parent that a run has left whose process is dead: of both a run
+// and its guardian that were killed with SIGKILL. Groups whose owner lives, or can't be seen because it is in
+// another pid namespace, and groups that are no runs, stay. An empty parent is DefaultParent.
+func Sweep(ctx context.Context, parent string) ([]Swept, error) {
+	host, err := detect()
+	if err != nil {
+		return nil, err
+	}
+	if parent == "" {
+		parent = DefaultParent
+	}
+	stale, unmarked, err := findStale(host, parent)
+	if err != nil {
+		return nil, err
+	}
+	if len(unmarked) > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(unmarkedAge):
+		}
+		_, still, err := findStale(host, parent)
+		if err != nil {
+			return nil, err
+		}
+		for _, group := range unmarked {
+			if slices.Contains(still, group) {
+				stale = append(stale, group)
+			}
+		}
+	}
+	return cleanAll(ctx, host, stale), nil
+}
+
+func cleanAll(ctx context.Context, host *cgroup.Host, groups []cgroup.Entry) (list []Swept) {
+	for _, group := range groups {
+		if ctx.Err() != nil {
+			break
+		}
+		list = append(list, Swept{group.Path, clean(ctx, host, group.Path, group.Owner, nil)})
+	}
+	return list
+}
+
+// sweepMost is how many groups a run looks at, of those beside its own: about a millisecond's worth.
+const sweepMost = 64
+
+// sweep cleans up, while the program runs, after earlier runs whose owner is certainly dead. It returns what
+// ends it.
+func (r *run) sweep() (stop func()) {
+	parent := path.Dir(r.group.Path())
+	if parent == "/" { // which is everybody's
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// What could not be removed is tried again by the next run, or by Sweep, which says why.
+		groups, _ := r.host.Groups(parent)
+		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
+		stale, _ := sift(groups[:min(len(groups), sweepMost)])
+		cleanAll(ctx, r.host, stale)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// automaticName is what path makes.
+var automaticName = regexp.MustCompile(`/[0-9]+-[0-9a-f]{8}$`)
+
+// findStale lists the groups whose owner is dead, and those that have none although they are named like runs.
+func findStale(host *cgroup.Host, parent string) (stale, unmarked []cgroup.Entry, err error) {
+	groups, err := host.Groups(parent)
+	stale, unmarked = sift(groups)
+	return stale, unmarked, err
+}
+
+func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {
+	for _, group := range groups {
+		o, ok := parseOwner(group.Owner)
+		switch {
+		case ok && o.dead():
+			stale = append(stale, group)
+		case group.Owner == "" && automaticName.MatchString(group.Path):
+			unmarked = append(unmarked, group)
+		}
+	}
+	return stale, unmarked
+}
+
+func clean(ctx context.Context, host *cgroup.Host, path, owner string, missing []string) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	return host.Clean(ctx, path, owner, missing)
+}
+
+// A process is what is needed of /proc/PID/stat, see proc(5).
+type process struct {
+	pid, parent int
+	zombie      bool
+	threads     uint64
+	started     uint64 // clock ticks since boot
+}
+
+func readProcess(pid int) (process, error) {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, err
+	}
+	// The name, in parentheses, may hold anything.
+	end := strings.LastIndexByte(string(content), ')')
+	fields := strings.Fields(string(content[end+1:]))
+	if end < 0 || len(fields) < 20 {
+		return process{}, unix.ESRCH // it has gone meanwhile
+	}
+	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X"}
+	p.parent, _ = strconv.Atoi(fields[1])
+	p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
+	p.started, _ = strconv.ParseUint(fields[19], 10, 64)
+	return p, nil
+}
