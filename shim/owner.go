@@ -175,6 +175,7 @@ func clean(ctx context.Context, host *cgroup.Host, path, owner string, missing [
 type process struct {
 	pid, parent int
 	zombie      bool
+	stopped     bool
 	threads     uint64
 	started     uint64 // clock ticks since boot
 }
@@ -190,7 +191,7 @@ func readProcess(pid int) (process, error) {
 	if end < 0 || len(fields) < 20 {
 		return process{}, unix.ESRCH // it has gone meanwhile
 	}
-	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X"}
+	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T"}
 	p.parent, _ = strconv.Atoi(fields[1])
 	p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
 	p.started, _ = strconv.ParseUint(fields[19], 10, 64)

@@ -47,11 +47,12 @@ type run struct {
 	leave     context.CancelFunc
 	stopSweep func()
 
-	killedFor Verdict // the limit that ended the run; "" if none did
-	cancelled bool
-	broken    bool     // a limit could not be enforced any more
-	immortal  bool     // something did not die of SIGKILL in time
-	told      []string // the limits that OnEvent knows of
+	killedFor    Verdict // the limit that ended the run; "" if none did
+	cancelled    bool
+	suspendUntil time.Time // how long to wait for the program to stop
+	broken       bool      // a limit could not be enforced any more
+	immortal     bool      // something did not die of SIGKILL in time
+	told         []string  // the limits that OnEvent knows of
 }
 
 // Run runs a program and returns when it, everything it started, and its cgroups are gone. The end of

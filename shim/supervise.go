@@ -14,7 +14,10 @@ import (
 )
 
 // signalPolicy is what a signal to cgshim does, besides being forwarded to the program.
-var signalPolicy = map[os.Signal]struct{ cancels bool }{
+var signalPolicy = map[unix.Signal]struct {
+	cancels bool // the program may take the stop timeout, then everything is killed
+	stops   bool // cgshim stops, too, once the program has
+}{
 	unix.SIGTERM:  {cancels: true},
 	unix.SIGINT:   {cancels: true},
 	unix.SIGHUP:   {cancels: true},
@@ -23,7 +26,21 @@ var signalPolicy = map[os.Signal]struct{ cancels bool }{
 	unix.SIGUSR2:  {},
 	unix.SIGWINCH: {},
 	unix.SIGCONT:  {},
+	unix.SIGTSTP:  {stops: true},
 }
+
+// A TerminalSignal is one that the terminal has sent to its foreground process group. The program is in that
+// group, too, and has it already: it is not forwarded. A second one that cancels kills everything at once.
+//
+// SIGTTIN and SIGTTOU, by which a terminal stops background processes that use it, stop cgshim as they stop
+// the program.
+type TerminalSignal unix.Signal
+
+// String is the name of the signal.
+func (s TerminalSignal) String() string { return unix.Signal(s).String() }
+
+// Signal is for os.Signal.
+func (s TerminalSignal) Signal() {}
 
 // ForwardedSignals lists the signals to install a handler for, before Run.
 func ForwardedSignals() []os.Signal {
@@ -42,9 +59,10 @@ func (r *run) supervise(ctx context.Context) {
 	budget := cpuBudget{cpus: r.cpuCount()}
 	cpu := newTimer(r.cfg.CPUTime > 0, budget.wait(r.cfg.CPUTime))
 	defer cpu.Stop()
-	stop, grace := newTimer(false, 0), newTimer(false, 0)
+	stop, grace, suspend := newTimer(false, 0), newTimer(false, 0), newTimer(false, 0)
 	defer stop.Stop()
 	defer grace.Stop()
+	defer suspend.Stop()
 	sample, samplePeak := r.sampleTimers()
 	defer sample.Stop()
 	defer samplePeak.Stop()
@@ -65,10 +83,12 @@ func (r *run) supervise(ctx context.Context) {
 				signals = nil
 				continue
 			}
-			r.forward(sig, stop)
+			r.forward(sig, stop, suspend)
+		case <-suspend.C:
+			r.suspend(suspend)
 		case <-done:
 			done = nil
-			r.forward(unix.SIGTERM, stop)
+			r.forward(unix.SIGTERM, stop, suspend)
 		case <-wall.C:
 			r.timeIsUp(WallTimeLimit, grace)
 		case <-cpu.C:
@@ -178,17 +198,46 @@ func (r *run) cpuCount() int {
 	return runtime.NumCPU()
 }
 
-// forward passes a signal on. A cancelling one gives the program until the stop timeout.
-func (r *run) forward(sig os.Signal, stop *time.Timer) {
+// forward passes a signal on. A cancelling one gives the program until the stop timeout, and one from the
+// terminal no more than until the next.
+func (r *run) forward(sig os.Signal, stop, suspend *time.Timer) {
+	terminal, fromTerminal := sig.(TerminalSignal)
 	number, ok := sig.(unix.Signal)
-	if !ok {
+	switch {
+	case fromTerminal:
+		number = unix.Signal(terminal)
+	case !ok:
 		return
+	default:
+		// Our unreaped child: the pid is the program's or a zombie's.
+		_ = unix.Kill(r.program.PID, number)
 	}
-	// Our unreaped child: the pid is the program's or a zombie's.
-	_ = unix.Kill(r.program.PID, number)
-	if signalPolicy[sig].cancels && !r.cancelled {
+	policy := signalPolicy[number]
+	switch {
+	case policy.stops:
+		r.suspendUntil = time.Now().Add(suspendPatience)
+		suspend.Reset(0)
+	case policy.cancels && !r.cancelled:
 		r.cancelled = true
 		stop.Reset(r.cfg.stopTimeout())
+	case policy.cancels && fromTerminal:
+		stop.Reset(0)
+	}
+}
+
+// suspendPatience is how long a program may take to stop, after it has been asked to. One that does not
+// stop would not without cgshim either; and nobody would enforce its limits while cgshim is stopped.
+const suspendPatience = 5 * time.Second
+
+// suspend stops this process, as the program's Ctrl-Z does without it, so that the shell notices. It goes on with
+// SIGCONT, which the program gets as well. The limits of time go on, too: they are seen to afterwards.
+func (r *run) suspend(again *time.Timer) {
+	p, err := readProcess(r.program.PID)
+	switch {
+	case err == nil && p.stopped:
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	case err == nil && time.Now().Before(r.suspendUntil):
+		again.Reset(2 * time.Millisecond)
 	}
 }
 
@@ -201,7 +250,11 @@ func (r *run) drainSignals() {
 			if !open {
 				return
 			}
-			r.cancelled = r.cancelled || signalPolicy[sig].cancels
+			if terminal, ok := sig.(TerminalSignal); ok {
+				sig = unix.Signal(terminal)
+			}
+			number, _ := sig.(unix.Signal)
+			r.cancelled = r.cancelled || signalPolicy[number].cancels
 		default:
 			return
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 
@@ -150,9 +149,9 @@ func openFiles(flag flagReader, cfg *shim.Config) error {
 // the program too: that is how nohup and background jobs work. Of the others the Go runtime keeps no
 // memory, and the program gets their default action.
 func supervised(cfg shim.Config) *shim.Result {
-	signals := make(chan os.Signal, 16)
-	if wanted := slices.DeleteFunc(shim.ForwardedSignals(), signal.Ignored); len(wanted) > 0 {
-		signal.Notify(signals, wanted...) // with an empty list it would mean all
+	signals, err := catchSignals()
+	if err != nil {
+		return shim.UsageError(&cfg, err)
 	}
 	cfg.Signals = signals
 	return shim.Run(context.Background(), cfg)

@@ -1,0 +1,5 @@
+package main
+
+func handlerAction() *sigaction {
+	return &sigaction{handler: onSignal, flags: saSigInfo | saOnStack | saRestart}
+}
