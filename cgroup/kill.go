@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,50 @@ func (g *Group) Kill(ctx context.Context) error {
 		if err := g.h.signalAll(ctx); err != nil {
 			return false, err
 		}
-		populated, err := g.Populated()
-		return !populated, err
+		if populated, err := g.Populated(); err != nil || populated {
+			return false, err
+		}
+		return g.killStragglers()
 	})
+}
+
+// killStragglers kills those that have moved out of the directory in which processes are looked up, as root
+// can, and not out of the group's others, of which v1 has several. It says whether there were none.
+func (g *Group) killStragglers() (none bool, err error) {
+	none = true
+	for _, dir := range g.dirs[1:] {
+		pids, err := procs(dir)
+		if err != nil {
+			return false, err
+		}
+		for _, pid := range pids {
+			none = false
+			if err := killMember(dir, pid); err != nil {
+				return false, err
+			}
+		}
+	}
+	return none, nil
+}
+
+// killMember kills a process if it is in the group by the time that there is a descriptor of it, so that its
+// pid can't have become somebody else's.
+func killMember(dir string, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return &Error{Op: "kill", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	if members, err := procs(dir); err != nil || !slices.Contains(members, pid) {
+		return err
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return &Error{Op: "kill", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // killFrozen sends SIGKILL to every process while all are frozen: a frozen process can't exit, so no pid

@@ -3,7 +3,8 @@
 // A program that must be inside a cgroup before its first instruction can't be moved there from
 // outside: between fork and the move it runs unlimited. It has to be born there, or to join by itself
 // before execve. And whatever process does that must not be a Go runtime, whose threads and heap would
-// be charged to the group (it could not even start inside pids.max=1). Hence three processes:
+// be charged to the group (it could not even start inside pids.max=1). Hence three processes, and one
+// for the shim's sudden death:
 //
 //	shim                         stage (this binary again)            program
 //	────                         ─────────────────────────            ───────
@@ -15,18 +16,24 @@
 //	                             the system calls that are left
 //	                             clone3(CLONE_PARENT) ──────────────▶ born in the v2 group, or
 //	                               │                                  write 0 to each tasks file
-//	                 {pid, time} ◀─── exit ─────────────────────────── │
+//	                 {pid, time} ◀──── │ ───────────────────────────── │
 //	                                                                  affinity, rlimits, user,
 //	                                                                  no_new_privs, parent-death
 //	                                                                  signal, signal mask
 //	                 {step, errno} ◀── only if one of them failed ─── │
+//	                             clone ─▶ guardian: close all but a pipe,
+//	                               │      wait for its end
+//	                 {pid} ◀────── exit
 //	                 EOF ◀─────────────────────────────────────────── execve closes the socket
 //	reap the stage
+//	… Dismiss: end the guardian
 //
 // The program is the shim's own child (CLONE_PARENT), single-threaded from its first moment, with a
 // fresh CPU clock and rusage (a new process, not an exec'd stage), and copies the stage's address space
 // instead of sharing it, so that nothing it does can hurt the stage's runtime. Between clone3 and execve
 // it makes raw system calls only, one after the other from a list: see child.go for the rules.
+//
+// The guardian is there for the shim's death: see type guardian.
 //
 // One socket pair carries everything. It is close-on-exec on both sides, so that its end of file says
 // that execve happened; 24-byte records on it say which step failed with which errno before that.

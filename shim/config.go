@@ -71,8 +71,9 @@ type Config struct {
 	// it is created, and removed by the last run that uses it.
 	Parent string
 
-	// Signals are forwarded to the program. SIGTERM, SIGINT, SIGHUP and SIGQUIT also cancel the run. Nil
-	// forwards nothing. Install the handler before Run, so that no signal falls between.
+	// Signals are forwarded to the program, but for those that are a TerminalSignal. SIGTERM, SIGINT, SIGHUP
+	// and SIGQUIT also cancel the run; after SIGTSTP this process stops when the program has. Nil forwards
+	// nothing. Install the handler before Run, so that no signal falls between.
 	Signals <-chan os.Signal
 
 	// OnEvent is called with each Event, from the goroutine of Run: while it has not returned, nobody

@@ -26,9 +26,11 @@
 //
 // Config.OutputLimit puts a relay between the program and the caller's descriptors (output.go), a goroutine
 // per pipe. Config.BestEffort makes the group first, and goes on without what can't be had
-// (besteffort.go); a run without a group has the program's process tree instead. Events are told from the one goroutine that supervises.
+// (besteffort.go); a run without a group has the program's process tree instead, and no guardian. Events are told from the one goroutine that supervises.
 //
-// The program dies with the thread that started it (parent-death signal), and with it with the process.
+// The program dies with the thread that started it (parent-death signal), and so with the process. What else
+// is in the groups then, and the groups, are the guardian's to remove (guardian.go); and if that was killed,
+// too, Sweep's (owner.go).
 //
 // The package needs to be able to re-execute the binary that it is linked into, see package reexec. It
 // does not print, exit, or install signal handlers; the caller passes signals in Config.Signals.

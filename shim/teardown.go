@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -235,8 +236,16 @@ func (r *run) noteHits(tooMuchOutput bool) {
 	}
 }
 
+// remove removes the group. Busy it is when somebody has moved out of the directory in which processes are
+// looked up, but not out of all.
 func (r *run) remove() {
-	if err := r.group.Remove(); err != nil {
+	err := r.group.Remove()
+	if errors.Is(err, unix.EBUSY) && !r.immortal {
+		r.killGroup()
+		r.result.LeftoverKilled = nil // how many those were
+		err = r.group.Remove()
+	}
+	if err != nil {
 		r.noteError("remove", err)
 	}
 }
