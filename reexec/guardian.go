@@ -158,13 +158,13 @@ func (g *guardian) run() {
 
 // spareMemory is where the memory begins that the guardian can do without: all above the heap arena that it
 // and the stack it runs on are in, if the code is below. It is what the Go runtime has mapped for itself, and
-// makes most of the time that the guardian takes to end, and the shim to wait for that. 0 is nothing.
+// makes most of the time that the guardian takes to end, and the shim to wait for that. 0 is nothing: with cgo, thread-local storage is up there.
 func spareMemory(g *guardian) uintptr {
 	const arena = 64 << 20 // runtime.heapArenaBytes
 	var local byte
 	function := spareMemory
 	code, heap, stack := **(**uintptr)(unsafe.Pointer(&function)), uintptr(unsafe.Pointer(g)), uintptr(unsafe.Pointer(&local))
-	if heap/arena != stack/arena || code > heap {
+	if usesCgo || heap/arena != stack/arena || code > heap {
 		return 0
 	}
 	return (heap/arena + 1) * arena

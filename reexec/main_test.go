@@ -25,6 +25,7 @@ const helperEnv = "REEXEC_TEST_HELPER"
 // helpers are the programs that the test binary turns into when helperEnv names one.
 var helpers = map[string]func(){
 	"count-args":   countArgs,
+	"guarded":      launchGuarded,
 	"launch":       launchAndExit,
 	"leave":        launchAndLinger,
 	"unprivileged": launchUnprivileged,
@@ -34,6 +35,10 @@ var helpers = map[string]func(){
 var usedHelpers sync.Map
 
 func TestMain(m *testing.M) {
+	if will, ok := Will(); ok {
+		execute(will)
+		os.Exit(0)
+	}
 	if name := os.Getenv(helperEnv); name != "" {
 		helper, ok := helpers[name]
 		if !ok {

@@ -34,6 +34,11 @@ func (r *run) setupBestEffort() (step string, err error) {
 		return "stage", err
 	}
 	r.makeGroupBestEffort()
+	if r.group == nil { // a guardian would be among the processes that are counted and killed instead
+		if err := r.restart(); err != nil {
+			return "stage", err
+		}
+	}
 	for {
 		step, err := r.launch(r.stage.Prepare(r.spec()))
 		if err == nil || !r.concede(err) {

@@ -1,0 +1,168 @@
+package reexec
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// execute is what the guardian of a test becomes: the will is the name of a file to write "done" to.
+func execute(will []byte) {
+	if err := os.WriteFile(string(will), []byte("done"), 0o644); err != nil {
+		fatalf("%v", err)
+	}
+}
+
+// launchGuarded is a shim that comes to a certain point, says so, and waits to be killed. Its arguments are
+// the point, the will and the program.
+func launchGuarded() {
+	runtime.LockOSThread()
+	point, will := os.Args[1], os.Args[2]
+	keep := []int{4, 5} // where the stage has the pipe
+	for _, fd := range keep {
+		if err := unix.Dup2(2, fd); err != nil {
+			fatalf("dup2: %v", err)
+		}
+	}
+	stage, err := Start(true)
+	if err == nil {
+		err = stage.Bequeath([]byte(will))
+	}
+	spec := &Spec{Args: os.Args[3:]}
+	if point != "bequeathed" && err == nil {
+		err = stage.Prepare(spec)
+	}
+	var program Program
+	switch point {
+	case "launched", "failed":
+		program, err = stage.Launch(Join{}, Descriptors{Keep: keep})
+		if point == "failed" && errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	case "dismissed":
+		program, err = stage.Launch(Join{}, Descriptors{})
+		stage.Dismiss()
+	}
+	if err != nil {
+		fatalf("%v", err)
+	}
+	fmt.Println(program.PID, stage.guardian)
+	time.Sleep(time.Hour)
+}
+
+// killedAt kills a shim at a point, and says whether its will was executed.
+func killedAt(t *testing.T, point string, program ...string) (executed bool) {
+	t.Helper()
+	becomeSubreaper(t)
+	will := t.TempDir() + "/will"
+	cmd := exec.Command(self(t), append([]string{point, will}, program...)...)
+	cmd.Env = append(os.Environ(), helper("guarded"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the shim said nothing: %v", err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	// Orphans come to us: the program, killed by its parent-death signal, and the guardian, in the end.
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(-1, &status, unix.WALL, nil)
+		if errors.Is(err, unix.ECHILD) {
+			break
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
+		}
+	}
+	content, err := os.ReadFile(will)
+	if err == nil && string(content) != "done" {
+		t.Errorf("%s: %q", line, content)
+	}
+	return err == nil
+}
+
+func TestGuardian(t *testing.T) {
+	for point, program := range map[string]string{
+		"bequeathed": "/bin/sleep", "prepared": "/bin/sleep", "launched": "/bin/sleep", "failed": "/no/such/program",
+	} {
+		t.Run(point, func(t *testing.T) {
+			if !killedAt(t, point, program, "1000") {
+				t.Error("nobody executed the will")
+			}
+		})
+	}
+	t.Run("dismissed", func(t *testing.T) {
+		if killedAt(t, "dismissed", "/bin/sleep", "1000") {
+			t.Error("the guardian was dismissed, and executed the will")
+		}
+	})
+}
+
+// A guardian costs next to nothing, and holds nothing that somebody could wait for.
+func TestGuardianHasNothing(t *testing.T) {
+	lock(t)
+	before := countFDs(t)
+	stage, err := Start(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := launchOn(stage, &Spec{Args: []string{"/bin/cat"}, Dir: t.TempDir()}, Join{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := "/proc/" + strconv.Itoa(stage.guardian)
+	// It closes the socket first, and is on its own from then on.
+	var fds []os.DirEntry
+	for end := time.Now().Add(generous); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if fds, err = os.ReadDir(proc + "/fd"); err == nil && len(fds) == 1 {
+			break
+		}
+	}
+	if len(fds) != 1 {
+		t.Errorf("it has descriptors %v, want one", fds)
+	}
+	if dir, err := os.Readlink(proc + "/cwd"); dir != "/" {
+		t.Errorf("it is in %q, %v", dir, err)
+	}
+	if sid, err := unix.Getsid(stage.guardian); sid != stage.guardian {
+		t.Errorf("it is in session %d, %v", sid, err)
+	}
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(status), "Name:\t"+guardianName+"\n") {
+		t.Errorf("it is called %.20q", status)
+	}
+	if _, after, _ := strings.Cut(string(status), "VmRSS:"); !raceEnabled {
+		var kib int
+		if _, err := fmt.Sscan(after, &kib); err != nil || kib > 1024 {
+			t.Errorf("%d KiB resident, %v", kib, err)
+		}
+	}
+	_ = unix.Kill(program.PID, unix.SIGKILL)
+	wait(t, program.PID)
+	stage.Dismiss()
+	stage.Dismiss()
+	noChildren(t)
+	if after := countFDs(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
