@@ -19,7 +19,7 @@ GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') 
 SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/stage2
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm test-flags install-deps fuzz clean help
+.PHONY: all build run test lint test-go test-bats test-vm test-flags install-deps fuzz soak clean help
 
 all: build
 
@@ -28,6 +28,7 @@ help:
 	@echo 'make run     build it, and run a small program under limits'
 	@echo 'make test    everything: linters, Go tests, bats on this machine and on cgroup v2 in a VM'
 	@echo 'make lint | test-go | test-bats | test-vm   one part of it'
+	@echo 'make soak    20000 runs of all kinds, some of them killed: nothing may leak'
 	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
 
 build: build/cgshim
@@ -94,6 +95,10 @@ fuzz:
 	for package in ./cgroup ./reexec ./cmd/cgshim; do \
 		for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
+
+# make test has a shorter form of it.
+soak: build $(PROGRAMS)
+	tests/soak
 
 clean:
 	rm -rf build

@@ -33,19 +33,22 @@ func (r *run) setupBestEffort() (step string, err error) {
 	if r.stage, err = reexec.Start(true); err != nil {
 		return "stage", err
 	}
-	r.makeGroupBestEffort()
-	if r.group == nil { // a guardian would be among the processes that are counted and killed instead
-		if err := r.restart(); err != nil {
-			return "stage", err
-		}
+	if err := r.createGroup(nil); err != nil {
+		r.group = nil
+		r.warn("no cgroup: %v", err)
+		// Without one there is nothing to guard, and cgshim's own processes would be counted with the program's.
+		r.stage.Dismiss()
 	}
-	for {
+	r.enforceBestEffort()
+	for again := r.group == nil; ; again = true {
+		if again {
+			if err := r.restart(); err != nil {
+				return "stage", err
+			}
+		}
 		step, err := r.launch(r.stage.Prepare(r.spec()))
 		if err == nil || !r.concede(err) {
 			return step, err
-		}
-		if err := r.restart(); err != nil {
-			return "stage", err
 		}
 	}
 }
@@ -65,13 +68,9 @@ func (r *run) restart() error {
 	return r.bequeath(r.group.Path())
 }
 
-// makeGroupBestEffort makes a group if that is possible, sets every limit that it can enforce, and finds
-// something else for the others.
-func (r *run) makeGroupBestEffort() {
-	if err := r.createGroup(nil); err != nil {
-		r.group = nil
-		r.warn("no cgroup: %v", err)
-	}
+// enforceBestEffort sets every limit that the group can enforce, if there is one, and finds something else for
+// the others.
+func (r *run) enforceBestEffort() {
 	for _, limit := range limitsByName(&r.cfg.Limits) {
 		r.enforce(limit)
 	}
@@ -186,6 +185,7 @@ func (r *run) leaveGroup(err error) bool {
 		r.noteError("remove", err)
 		return false
 	}
+	r.stage.Dismiss()
 	r.group, r.result.Cgroup = nil, nil
 	r.warn("no cgroup: %v", err)
 	for _, limit := range limitsByName(&r.cfg.Limits) {

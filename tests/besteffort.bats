@@ -40,7 +40,7 @@ as_user() {
 @test "processes: those of the user" {
 	as_user --best-effort --pids 5 -- "$PROG" forks 10
 	is verdict ok enforced.pids rlimit pids_peak null pids_denied null
-	[[ $output == [34]" EAGAIN" ]] # cgshim's own threads are the user's, too, and their number changes
+	[[ $output == [2-6]" EAGAIN" ]] # cgshim's own threads are the user's, too, and their number changes
 	# For root there is no such limit, unless the program runs as somebody else.
 	mask_cgroups --best-effort --pids 5 -- "$PROG" forks 10
 	is verdict ok enforced.pids none cgroup_version null

@@ -1,0 +1,138 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+func TestOwnerDead(t *testing.T) {
+	self, ok := parseOwner(thisOwner())
+	if !ok {
+		t.Fatalf("owner %q", thisOwner())
+	}
+	ended := exec.Command("/bin/true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	zombie := exec.Command("/bin/true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Wait()
+	zombieStart := eventuallyZombie(t, zombie.Process.Pid)
+	for name, test := range map[string]struct {
+		owner owner
+		dead  bool
+	}{
+		"alive":                    {self, false},
+		"pid reused":               {owner{self.pid, self.started - 1, self.pidns}, true},
+		"gone":                     {owner{ended.Process.Pid, self.started, self.pidns}, true},
+		"a zombie":                 {owner{zombie.Process.Pid, zombieStart, self.pidns}, true},
+		"gone, in another pid ns":  {owner{ended.Process.Pid, self.started, self.pidns + 1}, false},
+		"alive, in another pid ns": {owner{self.pid, self.started, self.pidns + 1}, false},
+	} {
+		if got := test.owner.dead(); got != test.dead {
+			t.Errorf("%s: dead() = %v", name, got)
+		}
+	}
+	for _, s := range []string{"", "1", "1 2", "1 2 x", "made"} {
+		if _, ok := parseOwner(s); ok {
+			t.Errorf("parseOwner(%q) is an owner", s)
+		}
+	}
+}
+
+func eventuallyZombie(t *testing.T, pid int) (started uint64) {
+	t.Helper()
+	for range 10000 {
+		if p, err := readProcess(pid); err == nil && p.zombie {
+			return p.started
+		}
+	}
+	t.Fatal("it does not end")
+	return 0
+}
+
+func TestSweep(t *testing.T) {
+	parent := newParent(t)
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, _ := parseOwner(thisOwner())
+	dead := owner{self.pid, self.started - 1, self.pidns}.String()
+	stays := map[string]bool{}
+	for _, g := range []struct {
+		name, owner string
+		stays       bool
+	}{
+		{"1-00000001", dead, false},
+		{"named", dead, false},
+		{"1-00000002", "", false}, // killed between mkdir and mark
+		{"1-00000003", thisOwner(), true},
+		{"1-00000004", owner{self.pid, self.started - 1, self.pidns + 1}.String(), true},
+		{"somebody's", "", true},
+	} {
+		group, err := host.Create(parent+"/"+g.name, cgroup.Memory, cgroup.PIDs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = group.Remove() }()
+		if g.owner != "" {
+			group.SetOwner(g.owner)
+		}
+		stays[group.Path()] = g.stays
+	}
+	// A later run does so, too, for those that it can be sure of.
+	if res := Run(context.Background(), shell(parent, "sleep 0.2")); res.Verdict != OK {
+		t.Fatalf("%s", res.JSON(false))
+	}
+	if host.Exists(parent+"/1-00000001") || host.Exists(parent+"/named") || !host.Exists(parent+"/1-00000002") {
+		t.Error("a run has not swept what is certainly dead, or something else")
+	}
+	swept, err := Sweep(context.Background(), parent)
+	if err != nil || !slices.Equal(swept, []Swept{{parent + "/1-00000002", nil}}) {
+		t.Errorf("Sweep = %v, %v", swept, err)
+	}
+	for path, want := range stays {
+		if host.Exists(path) != want {
+			t.Errorf("%s: there: %v, want %v", path, !want, want)
+		}
+	}
+	if swept, err := Sweep(context.Background(), "/cgshim-test-none"); err != nil || swept != nil {
+		t.Errorf("Sweep of nothing = %v, %v", swept, err)
+	}
+}
+
+func TestWill(t *testing.T) {
+	parent := newParent(t)
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{host: host, owner: thisOwner()}
+	group, err := host.Create(parent+"/run", cgroup.Memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = group.Remove() }()
+	line := fmt.Sprintf(`{"cgroup":%q,"owner":%q}`+"\n", group.Path(), r.owner)
+	for name, message := range map[string]string{
+		"nothing":        "",
+		"cut off":        line[:len(line)-1],
+		"none after all": line + `{"cgroup":""}` + "\n",
+		"no JSON":        "?\n",
+	} {
+		if execute([]byte(message)) != 0 || !host.Exists(group.Path()) {
+			t.Errorf("%s: the group is gone", name)
+		}
+	}
+	if execute([]byte(line+"{")) != 0 || host.Exists(group.Path()) {
+		t.Error("the group is still there")
+	}
+}
