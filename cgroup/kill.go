@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -142,7 +143,11 @@ func settle(ctx context.Context, late Error, attempt func() (done bool, err erro
 		}
 		select {
 		case <-ctx.Done():
-			late.Err = errors.Join(late.Err, ctx.Err())
+			if late.Err != nil {
+				late.Err = fmt.Errorf("%w: %w", late.Err, ctx.Err())
+			} else {
+				late.Err = ctx.Err()
+			}
 			return &late
 		case <-time.After(delay):
 		}

@@ -22,7 +22,7 @@ func (r *run) fail(step string, err error) {
 // noteError records the first error; what fails after it is joined to its message.
 func (r *run) noteError(step string, err error) {
 	if e := r.result.Error; e != nil {
-		e.Message += "; " + step + ": " + err.Error()
+		e.Message += "; " + step + ": " + oneLine(err)
 		return
 	}
 	info := &ErrorInfo{Step: step, Message: message(step, err), Hint: optional(hint(step, err))}
@@ -40,9 +40,12 @@ func errnoName(errno unix.Errno) string {
 	return strconv.Itoa(int(errno))
 }
 
+// oneLine is for errors.Join, which puts each error on a line of its own.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // message puts the step first, unless the error says it itself, or is about the caller's own words.
 func message(step string, err error) string {
-	text := err.Error()
+	text := oneLine(err)
 	if words, ok := strings.CutPrefix(text, ErrConfig.Error()+": "); ok {
 		return words
 	}
@@ -122,7 +125,7 @@ func hint(step string, err error) string {
 	case step == "limit" && errors.Is(err, unix.ENODEV):
 		return "the kernel can't throttle this device: it has no request queue, or is no whole disk"
 	case errors.Is(err, cgroup.ErrNotEmpty):
-		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer"
+		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer; or it is in a frozen cgroup. Its group stays until cgshim gc"
 	case errors.Is(err, fs.ErrExist):
 		return "a cgroup of this name exists: another run uses it, or something was left behind; choose another --name"
 	case errors.Is(err, unix.EROFS):

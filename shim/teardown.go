@@ -32,7 +32,7 @@ func (r *run) teardown() {
 	if r.program.PID != 0 {
 		r.readStats(ran, &usage)
 	}
-	if r.group != nil {
+	if r.group != nil && !r.immortal {
 		r.remove()
 	}
 	if r.stopSweep != nil {
