@@ -119,7 +119,7 @@ func marked(dir string) bool { return readMark(dir, marks) != "" }
 // where marks do not work.
 func removeMade(dir string, made []string) {
 	for dir = filepath.Dir(dir); marked(dir) || slices.Contains(made, dir); dir = filepath.Dir(dir) {
-		if unix.Rmdir(dir) != nil {
+		if unix.Rmdir(dir) != nil && unix.Rmdir(dir) != nil { // an EBUSY may pass, as in Remove
 			return
 		}
 	}

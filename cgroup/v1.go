@@ -59,6 +59,7 @@ func (g *v1) addUnified(m *maker, mount, path string) error {
 	case errors.Is(err, unix.EEXIST):
 		return err
 	case err != nil:
+		removeMade(dir, m.parents)
 		return nil
 	case g.noKill || unix.Access(dir+"/"+killFile, unix.F_OK) != nil:
 		m.leaves = m.leaves[:len(m.leaves)-1]

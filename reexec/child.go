@@ -214,6 +214,10 @@ func (c *child) run(from int) {
 		if s.want != 0 && result != s.want {
 			errno = syscall.ESRCH
 		}
+		if errno == syscall.EINTR { // no signal gets here, but a tracer's
+			i--
+			continue
+		}
 		if errno != 0 && !s.optional {
 			c.failure.step, c.failure.errno, c.failure.pid = s.step, uint32(errno), int64(s.index)
 			break

@@ -348,10 +348,10 @@ func (s *Stage) Dismiss() {
 	s.Abort()
 	if s.guardian != 0 {
 		_ = syscall.Kill(s.guardian, syscall.SIGKILL) // our unreaped child
-		reap(s.guardian)
-		s.guardian = 0
 	}
-	s.closeAlive()
+	s.closeAlive() // which ends it, too
+	reap(s.guardian)
+	s.guardian = 0
 }
 
 func (s *Stage) closeAlive() {

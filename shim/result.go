@@ -281,6 +281,15 @@ func UsageError(cfg *Config, err error) *Result {
 	return r
 }
 
+// SetupError is the result for a caller that could not make its own preparations for a run, such as for
+// signals.
+func SetupError(cfg *Config, step string, err error) *Result {
+	r := &run{cfg: cfg, result: newResult(cfg)}
+	r.result.Verdict = Failed
+	r.fail(step, err)
+	return r.result
+}
+
 func optional(s string) *string {
 	if s == "" {
 		return nil

@@ -151,7 +151,7 @@ func openFiles(flag flagReader, cfg *shim.Config) error {
 func supervised(cfg shim.Config) *shim.Result {
 	signals, err := catchSignals()
 	if err != nil {
-		return shim.UsageError(&cfg, err)
+		return shim.SetupError(&cfg, "signals", err)
 	}
 	cfg.Signals = signals
 	return shim.Run(context.Background(), cfg)

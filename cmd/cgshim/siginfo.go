@@ -2,7 +2,7 @@ package main
 
 import (
 	"encoding/binary"
-	"io"
+	"errors"
 	"os"
 	"unsafe"
 
@@ -18,6 +18,8 @@ import (
 // for these signals.
 
 // signalPipe is the end of the pipe that the handler writes to.
+//
+//lint:ignore U1000 the handler reads it
 var signalPipe int32
 
 // onSignal is the address of the handler: not a func, for Go would call that with its own conventions.
@@ -48,8 +50,11 @@ const (
 // catchSignals catches the signals that shim forwards, but for those that the caller ignores.
 func catchSignals() (<-chan os.Signal, error) {
 	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
+	}
+	if err := unix.SetNonblock(pipe[1], true); err != nil { // a handler must not wait
+		return nil, os.NewSyscallError("fcntl", err)
 	}
 	signalPipe = int32(pipe[1])
 	for _, sig := range shim.ForwardedSignals() {
@@ -58,7 +63,7 @@ func catchSignals() (<-chan os.Signal, error) {
 		}
 	}
 	signals := make(chan os.Signal, 16)
-	go readSignals(os.NewFile(uintptr(pipe[0]), "signals"), signals)
+	go readSignals(pipe[0], signals)
 	return signals, nil
 }
 
@@ -79,10 +84,14 @@ func rtSigaction(sig unix.Signal, action, old *sigaction) error {
 }
 
 // readSignals hands on what the handler has written: whole records, for a pipe does not split such a write.
-func readSignals(pipe io.Reader, signals chan<- os.Signal) {
+func readSignals(pipe int, signals chan<- os.Signal) {
 	var info [siginfoSize]byte
 	for {
-		if _, err := io.ReadFull(pipe, info[:]); err != nil {
+		n, err := unix.Read(pipe, info[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if n < len(info) {
 			return
 		}
 		sig := unix.Signal(binary.NativeEndian.Uint32(info[0:]))
