@@ -57,7 +57,6 @@ type Step uint32
 const (
 	stepStarted    Step = iota
 	stepGuardian        // the guardian's pid
-	StepGuardian        // creating the guardian
 	StepStage           // starting the stage, or talking to it
 	StepChdir           // changing to Spec.Dir
 	StepLookup          // finding Spec.Args[0]; named "exec" too, since to a caller both are execve failing
@@ -74,7 +73,7 @@ const (
 )
 
 var stepNames = [...]string{
-	"started", "guardian", "guardian", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
+	"started", "guardian", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
 	"no-new-privs", "pdeathsig", "exec",
 }
 

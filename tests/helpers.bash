@@ -31,6 +31,7 @@ has() {
 	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
 	loop) [ -c /dev/loop-control ] && losetup --find >/dev/null 2>&1 ;;
 	psi) has cgroups_v1 && [ -e /sys/fs/cgroup/unified/cpu.pressure ] || has cgroups_v2 && [ -e /proc/pressure/cpu ] ;;
+	system_python3) [ -x /usr/bin/python3 ] ;;
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
 	python3 | node | go | make | setpriv | nohup | mount | strace | mandoc) command -v "$1" >/dev/null ;;
 	*) echo "has: no such capability: $1" >&2; exit 1 ;;
