@@ -20,17 +20,17 @@ import (
 // a signal to the caller's process group or a terminal's end spares it; it has no descriptor but the pipe,
 // so that nobody waits for its end of theirs; and all signals are blocked.
 type guardian struct {
-	self     record // what the shim hears first
-	watch    pollfd
-	path     *byte
-	argv     [2]*byte
-	envv     [2]*byte
-	spare    uintptr // see spareMemory
-	root     *byte
-	socket   uintptr
-	lifeline uintptr // our end of the pipe
-	fds      uintptr // where to stop to close descriptors, for kernels without close_range
+	self       record // what the shim hears first
+	watch      pollfd
+	argv, envv [2]*byte
+	socket     uintptr
+	lifeline   uintptr // our end of the pipe
+	fds        uintptr // where to stop to close descriptors, for kernels without close_range
+	spare      [4]memory
 }
+
+// memory is an address and a length.
+type memory struct{ start, size uintptr }
 
 // pollfd is struct pollfd, see poll(2).
 type pollfd struct {
@@ -47,6 +47,7 @@ const (
 
 	sysCloseRange = 436 // since Linux 5.9; the same number on every architecture
 	prSetName     = 15
+	madvDontNeed  = 4
 
 	addressSpaceEnd = 1<<47 - 4096 // amd64's; where there is less, munmap fails, and nothing is lost but that
 	exeFile         = "/proc/self/exe"
@@ -71,6 +72,8 @@ func Will() (will []byte, ok bool) {
 // are blocked by now. If there is no room for one more process, the stage stays.
 func guard() {
 	g := newGuardian()
+	var local byte
+	g.spare = spareMemory(g, uintptr(unsafe.Pointer(&local)))
 	pid, errno := g.clone()
 	if errno != 0 {
 		guardAsStage()
@@ -81,22 +84,24 @@ func guard() {
 }
 
 // guardAsStage makes the stage the guardian, with all that a Go process needs. It does not return.
-func guardAsStage() {
-	g := newGuardian()
-	g.run()
-}
+func guardAsStage() { newGuardian().run() }
+
+// The strings are in the binary: the guardian gives its heap back.
+const (
+	exeFileZ      = exeFile + "\x00"
+	guardianNameZ = guardianName + "\x00"
+	guardianVarZ  = guardianVar + "\x00"
+	rootZ         = "/\x00"
+)
 
 func newGuardian() *guardian {
 	g := &guardian{socket: uintptr(socket), lifeline: uintptr(lifeline), fds: uintptr(lifeline) + 1}
 	if nofile.Known {
 		g.fds = uintptr(min(nofile.Original[0], 1<<16))
 	}
-	g.path, _ = syscall.BytePtrFromString(exeFile)
-	g.root, _ = syscall.BytePtrFromString("/")
-	g.argv[0], _ = syscall.BytePtrFromString(guardianName)
-	g.envv[0], _ = syscall.BytePtrFromString(guardianVar)
+	g.argv[0] = unsafe.StringData(guardianNameZ)
+	g.envv[0] = unsafe.StringData(guardianVarZ)
 	g.self.step = stepGuardian
-	g.spare = spareMemory(g)
 	g.watch.fd = int32(lifeline)
 	return g
 }
@@ -125,9 +130,9 @@ func (g *guardian) run() {
 	call(syscall.SYS_WRITE, g.socket, uintptr(unsafe.Pointer(&g.self)), recordSize, 0)
 	// At once: for the shim, the end of the socket is the program's execve.
 	call(syscall.SYS_CLOSE, g.socket, 0, 0, 0)
-	call(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(g.argv[0])), 0, 0)
+	call(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(unsafe.StringData(guardianNameZ))), 0, 0)
 	call(syscall.SYS_SETSID, 0, 0, 0, 0)
-	call(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(g.root)), 0, 0, 0)
+	call(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(unsafe.StringData(rootZ))), 0, 0, 0)
 	_, errno := call(sysCloseRange, 0, g.lifeline-1, 0, 0)
 	if errno == 0 {
 		_, errno = call(sysCloseRange, g.lifeline+1, ^uintptr(0)>>32, 0, 0)
@@ -137,8 +142,12 @@ func (g *guardian) run() {
 			call(syscall.SYS_CLOSE, fd, 0, 0, 0)
 		}
 	}
-	if g.spare != 0 {
-		call(syscall.SYS_MUNMAP, g.spare, addressSpaceEnd-g.spare, 0, 0)
+	for i := range g.spare {
+		if m := &g.spare[i&3]; i == len(g.spare)-1 {
+			call(syscall.SYS_MUNMAP, m.start, m.size, 0, 0)
+		} else if m.size != 0 {
+			call(syscall.SYS_MADVISE, m.start, m.size, madvDontNeed, 0)
+		}
 	}
 	// The stage has marked it close-on-exec, and perhaps moved it.
 	if g.lifeline == guardianFD {
@@ -150,22 +159,36 @@ func (g *guardian) run() {
 	for g.watch.revents&(hangUp|failed) == 0 {
 		call(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&g.watch)), 1, 0, 0)
 	}
-	call(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(g.path)), uintptr(unsafe.Pointer(&g.argv)), uintptr(unsafe.Pointer(&g.envv)), 0)
+	call(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(unsafe.StringData(exeFileZ))), uintptr(unsafe.Pointer(&g.argv)), uintptr(unsafe.Pointer(&g.envv)), 0)
 	for {
 		call(syscall.SYS_EXIT_GROUP, 127, 0, 0, 0)
 	}
 }
 
-// spareMemory is where the memory begins that the guardian can do without: all above the heap arena that it
-// and the stack it runs on are in, if the code is below. It is what the Go runtime has mapped for itself, and
-// makes most of the time that the guardian takes to end, and the shim to wait for that. 0 is nothing: with cgo, thread-local storage is up there.
-func spareMemory(g *guardian) uintptr {
+// spareMemory is what a guardian can do without of the memory that it is a copy of: first, of the heap arena,
+// what is around the guardian itself and the stack that it runs on; last, all above the arena, if the code is
+// below. That is what the Go runtime has mapped for itself, and takes most of the time in which a guardian
+// ends, and the shim waits for that. With cgo, thread-local storage is up there: nothing then.
+func spareMemory(g *guardian, stack uintptr) (spare [4]memory) {
 	const arena = 64 << 20 // runtime.heapArenaBytes
-	var local byte
+	const page = 64 << 10  // the largest that there are
 	function := spareMemory
-	code, heap, stack := **(**uintptr)(unsafe.Pointer(&function)), uintptr(unsafe.Pointer(g)), uintptr(unsafe.Pointer(&local))
+	code, heap := **(**uintptr)(unsafe.Pointer(&function)), uintptr(unsafe.Pointer(g))
 	if usesCgo || heap/arena != stack/arena || code > heap {
-		return 0
+		return spare
 	}
-	return (heap/arena + 1) * arena
+	low, high := min(heap, stack), max(heap, stack)
+	begin, end := heap/arena*arena, (heap/arena+1)*arena
+	gap := func(from, to uintptr) memory {
+		if from = (from + page - 1) / page * page; from >= to/page*page {
+			return memory{}
+		}
+		return memory{from, to/page*page - from}
+	}
+	const around = page / 2 // of each: more than a guardian, or the frames of functions that may not split the stack
+	spare[0] = gap(begin, low-around)
+	spare[1] = gap(low+around, high-around)
+	spare[2] = gap(high+around, end)
+	spare[3] = memory{end, addressSpaceEnd - end}
+	return spare
 }

@@ -343,13 +343,19 @@ func (s *Stage) Abort() {
 	closeFD(s.sock) // not before: for a stage that waits, it is our death
 }
 
-// Dismiss ends the guardian, after Abort: there is nothing to clean up any more.
-func (s *Stage) Dismiss() {
+// Release tells the guardian that there is nothing to clean up any more, after Abort. It does not wait for its
+// end, as Dismiss does.
+func (s *Stage) Release() {
 	s.Abort()
 	if s.guardian != 0 {
 		_ = syscall.Kill(s.guardian, syscall.SIGKILL) // our unreaped child
 	}
 	s.closeAlive() // which ends it, too
+}
+
+// Dismiss is Release, and waits for the guardian.
+func (s *Stage) Dismiss() {
+	s.Release()
 	reap(s.guardian)
 	s.guardian = 0
 }

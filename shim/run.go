@@ -77,9 +77,6 @@ func (r *run) setup() (step string, err error) {
 	if err := r.cfg.Validate(); err != nil {
 		return "usage", err
 	}
-	if err := checkRoom(); err != nil {
-		return "descriptors", err
-	}
 	if r.cfg.BestEffort {
 		return r.setupBestEffort()
 	}
@@ -92,18 +89,6 @@ func (r *run) setup() (step string, err error) {
 		return step, err
 	}
 	return r.launch(prepareErr)
-}
-
-// leastDescriptors is the least RLIMIT_NOFILE for a run: some twenty are used, and with fewer the Go runtime
-// ends the process.
-const leastDescriptors = 32
-
-func checkRoom() error {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < leastDescriptors {
-		return fmt.Errorf("the caller's resource limit nofile is %d, and a run takes %d: %w", limit.Cur, leastDescriptors, unix.EMFILE)
-	}
-	return nil
 }
 
 func (r *run) spec() *reexec.Spec {

@@ -35,11 +35,12 @@ func (r *run) teardown() {
 	if r.group != nil && !r.immortal {
 		r.remove()
 	}
+	if r.stage != nil {
+		r.stage.Release() // now there is nothing left to guard
+		defer r.stage.Dismiss()
+	}
 	if r.stopSweep != nil {
 		r.stopSweep()
-	}
-	if r.stage != nil {
-		r.stage.Dismiss() // now there is nothing left to guard
 	}
 	tooMuch := r.finishOutput()
 	if r.program.PID != 0 {

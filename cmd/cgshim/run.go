@@ -149,12 +149,27 @@ func openFiles(flag flagReader, cfg *shim.Config) error {
 // the program too: that is how nohup and background jobs work. Of the others the Go runtime keeps no
 // memory, and the program gets their default action.
 func supervised(cfg shim.Config) *shim.Result {
+	if err := checkRoom(); err != nil {
+		return shim.SetupError(&cfg, "descriptors", err)
+	}
 	signals, err := catchSignals()
 	if err != nil {
 		return shim.SetupError(&cfg, "signals", err)
 	}
 	cfg.Signals = signals
 	return shim.Run(context.Background(), cfg)
+}
+
+// leastDescriptors is the least RLIMIT_NOFILE for a run: some twenty are used, and with fewer the Go runtime
+// ends the process.
+const leastDescriptors = 32
+
+func checkRoom() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < leastDescriptors {
+		return fmt.Errorf("the caller's resource limit nofile is %d, and a run takes %d: %w", limit.Cur, leastDescriptors, unix.EMFILE)
+	}
+	return nil
 }
 
 // complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is
