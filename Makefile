@@ -79,7 +79,7 @@ test-bats: build build/validate $(PROGRAMS)
 # The same suites, and the Go tests that need a cgroup, on a kernel with cgroup v2 only.
 test-vm: build build/validate $(PROGRAMS)
 	@mkdir -p build/tests
-	for package in cgroup reexec shim cmd/cgshim; do \
+	for package in cgroup reexec shim; do \
 		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done
 	tests/suite vm
 

@@ -42,6 +42,7 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 }
 
 @test "README and man page name every flag, and no other" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local flag page=$TOP/docs/cgshim.1 flags
 	flags=$("$CGSHIM" --help | grep -oE '^ +--[a-z-]+' | tr -d ' ')
 	[ "$(wc -l <<<"$flags")" -ge 38 ]
@@ -55,6 +56,7 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 }
 
 @test "README and cgshim-result(5) name every key, and the page no other" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local key page=$TOP/docs/cgshim-result.5 schema
 	schema=$("$CGSHIM" schema | jq -r '."$defs" | .result, .started, .sample, .limit, .limits, .ulimit, .error | .properties | keys[]')
 	[ "$(wc -l <<<"$schema")" -ge 80 ]
@@ -72,6 +74,7 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 }
 
 @test "the man pages are well-formed" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires mandoc
 	run mandoc -T lint -W warning "$TOP"/docs/*.[15]
 	[ "$output" = "" ]
