@@ -119,7 +119,11 @@ func marked(dir string) bool { return readMark(dir, marks) != "" }
 // where marks do not work.
 func removeMade(dir string, made []string) {
 	for dir = filepath.Dir(dir); marked(dir) || slices.Contains(made, dir); dir = filepath.Dir(dir) {
-		if unix.Rmdir(dir) != nil && unix.Rmdir(dir) != nil { // an EBUSY may pass, as in Remove
+		err := unix.Rmdir(dir)
+		if err != nil {
+			err = unix.Rmdir(dir) // an EBUSY may pass, as in Remove
+		}
+		if err != nil {
 			return
 		}
 	}
