@@ -10,7 +10,7 @@ setup() { requires root strace python3; }
 	if has real_cpu; then
 		run "$TOP/tests/faults"
 	else
-		run "$TOP/tests/faults" 20 "$RANDOM"
+		run "$TOP/tests/faults" 10 "$RANDOM"
 	fi
 	echo "${output:0:4000}"
 	[ "$status" = 0 ]
