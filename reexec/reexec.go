@@ -2,6 +2,7 @@ package reexec
 
 import (
 	"errors"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -97,11 +98,15 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Errno }
 
 // A Stage is a re-execution of this binary that is waiting for its orders. It is not safe for
-// concurrent use.
+// concurrent use, but for Interrupt.
 type Stage struct {
-	pid  int
-	sock int
-	spec *Spec
+	pid   int // 0 after Abort
+	sock  int
+	spec  *Spec
+	stuck []int // see Stuck
+
+	ending      sync.Mutex // what Interrupt shares: the end of pid and sock, and
+	interrupted bool
 
 	guardian int // its pid
 	alive    int // our end of its pipe
@@ -191,7 +196,7 @@ func (s *Spec) check() error {
 }
 
 // Launch starts the program inside the cgroups of join and returns when it is in execve. On error
-// nothing is running any more, and the error is an *Error.
+// nothing is running any more, but what Stuck says, and the error is an *Error.
 func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
 	if s.pid == 0 || s.spec == nil {
 		s.Abort()
@@ -210,9 +215,15 @@ func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
 	var program Program
 	launchErr := s.readRecords(&program)
 	s.Abort()
+	if s.interrupted {
+		launchErr = stageError(syscall.EINTR)
+		if program.PID != 0 {
+			_ = syscall.Kill(program.PID, syscall.SIGKILL) // our unreaped child
+		}
+	}
 	switch {
 	case launchErr != nil:
-		reap(program.PID)
+		s.reapSoon(program.PID)
 		return Program{}, launchErr
 	case program.PID == 0:
 		if index, closed := descriptors.firstClosed(); closed {
@@ -222,6 +233,21 @@ func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
 	}
 	return program, nil
 }
+
+// Interrupt makes a Launch that is under way in another goroutine fail, with EINTR: without it, a stage or a
+// program that waits for a file system which does not answer is waited for. When the launch is over it does nothing.
+func (s *Stage) Interrupt() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	if s.pid != 0 {
+		s.interrupted = true
+		_ = syscall.Shutdown(s.sock, syscall.SHUT_RDWR) // the end of file that Launch reads until
+	}
+}
+
+// Stuck lists processes of a launch that was given up, which SIGKILL has not ended in time: they are in an
+// uninterruptible sleep. They are waited for in the background.
+func (s *Stage) Stuck() []int { return s.stuck }
 
 // firstClosed finds the descriptor that can't be sent, as an index in Keep or -1.
 func (d *Descriptors) firstClosed() (index int, found bool) {
@@ -337,8 +363,10 @@ func (s *Stage) Abort() {
 		// After Launch it has exited, or is about to. Before, it may hang, in a chdir to a dead network file
 		// system for example. It is our unreaped child, so that the pid is its own.
 		_ = syscall.Kill(s.pid, syscall.SIGKILL)
-		reap(s.pid)
+		s.reapSoon(s.pid)
 	}
+	s.ending.Lock()
+	defer s.ending.Unlock()
 	s.pid = 0
 	closeFD(s.sock) // not before: for a stage that waits, it is our death
 }
@@ -366,6 +394,37 @@ func (s *Stage) closeAlive() {
 		s.alive = 0
 	}
 }
+
+// dyingSeconds is how long reapSoon waits.
+const dyingSeconds = 2
+
+// reapSoon reaps a child that is about to end, or leaves that to the background.
+func (s *Stage) reapSoon(pid int) {
+	if pid == 0 {
+		return
+	}
+	fd, _, errno := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
+	if errno == 0 {
+		end := monotonic() + dyingSeconds*1e9
+		watch := pollfd{fd: int32(fd), events: pollIn}
+		for errno = syscall.EINTR; errno == syscall.EINTR; {
+			timeout := syscall.NsecToTimespec(max(end-monotonic(), 0))
+			_, _, errno = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&watch)), 1, uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+		}
+		closeFD(int(fd))
+		if errno == 0 && watch.revents == 0 {
+			s.stuck = append(s.stuck, pid)
+			go reap(pid)
+			return
+		}
+	}
+	reap(pid)
+}
+
+const (
+	sysPidfdOpen = 434 // since Linux 5.3; the same number on every architecture
+	pollIn       = 1
+)
 
 func reap(pid int) {
 	if pid == 0 {

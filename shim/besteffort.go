@@ -28,7 +28,7 @@ func (f *fallback) rlimits() []reexec.Rlimit { return slices.Clone(f.limits) }
 
 // setupBestEffort is setup one after the other: what the program has to be told depends on what the group
 // can do, and a launch that fails for a limit is tried again without it.
-func (r *run) setupBestEffort() (step string, err error) {
+func (r *run) setupBestEffort(ctx context.Context) (step string, err error) {
 	r.noteEnforced()
 	if r.stage, err = reexec.Start(true); err != nil {
 		return "stage", err
@@ -46,7 +46,7 @@ func (r *run) setupBestEffort() (step string, err error) {
 				return "stage", err
 			}
 		}
-		step, err := r.launch(r.stage.Prepare(r.spec()))
+		step, err := r.launch(ctx, r.stage.Prepare(r.spec()))
 		if err == nil || !r.concede(err) {
 			return step, err
 		}

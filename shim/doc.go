@@ -8,6 +8,7 @@
 //	reexec.Start, Prepare          ─────────────▶  stage boots, chdirs, looks the program up
 //	cgroup: detect, create, limit                  (in parallel)
 //	reexec.Launch                  ─────────────▶  program born in its cgroups, execve
+//	  given up if it hangs (launch.go)
 //	supervise: one select over
 //	  exit, signals, cancellation,
 //	  timers, OOM events, output   ── first limit ▶ everything in the group is killed

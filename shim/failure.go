@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,7 +65,12 @@ func (r *run) launchError(err, prepareErr error, join *cgroup.Join) (string, err
 	}
 	switch e.Step {
 	case reexec.StepStage:
-		if prepareErr != nil {
+		switch {
+		case r.gaveUp != nil:
+			err = r.gaveUp
+		case slices.ContainsFunc(r.early, cancels): // Ctrl-C is for the stage, too
+			err = errToldToStop
+		case prepareErr != nil:
 			err = prepareErr
 		}
 	case reexec.StepJoin:
@@ -110,6 +116,8 @@ func hint(step string, err error) string {
 		return launchHint(e)
 	}
 	switch {
+	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
+		return "if that took long: the file system of the program, its interpreter or --chdir does not answer"
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "mount one: mount -t cgroup2 none /sys/fs/cgroup; in a container, start it with a writable /sys/fs/cgroup"
 	case errors.Is(err, cgroup.ErrPopulated):

@@ -63,7 +63,7 @@ func TestKillOfFinishedRun(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	cfg := shell(newParent(t), "exit 0")
 	r := &run{cfg: &cfg, result: newResult(&cfg), began: time.Now()}
-	if step, err := r.setup(); err != nil {
+	if step, err := r.setup(t.Context()); err != nil {
 		t.Fatal(step, err)
 	}
 	r.supervise(context.Background())
@@ -90,7 +90,7 @@ func TestCPUTimeUnreadable(t *testing.T) {
 	cfg := shell(newParent(t), "exec sleep 10000")
 	cfg.CPUTime = 50 * time.Millisecond
 	r := &run{cfg: &cfg, result: newResult(&cfg), began: time.Now()}
-	if step, err := r.setup(); err != nil {
+	if step, err := r.setup(t.Context()); err != nil {
 		t.Fatal(step, err)
 	}
 	mount := host.MountPoint(cgroup.CPUAcct)

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,8 +25,8 @@ const killTimeout = 10 * time.Second
 // detect is replaced by tests, with kernels that have less.
 var detect = cgroup.Detect
 
-// run is the state of one run. Only the goroutine of Run writes to it; the one that watches for OOM reads
-// what setup wrote.
+// run is the state of one run. Only the goroutine of Run writes to it, but for early and gaveUp, which are
+// superviseLaunch's; the one that watches for OOM reads what setup wrote.
 type run struct {
 	cfg    *Config
 	result *Result
@@ -41,8 +42,11 @@ type run struct {
 	samples  samples
 
 	program   reexec.Program
+	early     []os.Signal     // that have come before there was a program
+	gaveUp    error           // why the launch was not waited for any longer
 	started   time.Time       // the program's creation
 	exited    <-chan struct{} // closed when the run is over; the program is a zombie until teardown reaps it
+	diedOf    unix.Signal     // the signal that has ended the program; set before exited is closed
 	ended     time.Time       // when that was seen
 	leave     context.CancelFunc
 	stopSweep func()
@@ -63,7 +67,7 @@ func Run(ctx context.Context, cfg Config) *Result {
 	defer runtime.UnlockOSThread()
 
 	r := &run{cfg: &cfg, result: newResult(&cfg), began: time.Now()}
-	if step, err := r.setup(); err != nil {
+	if step, err := r.setup(ctx); err != nil {
 		r.fail(step, err)
 	} else {
 		r.supervise(ctx)
@@ -73,12 +77,12 @@ func Run(ctx context.Context, cfg Config) *Result {
 }
 
 // setup brings the program up to its execve. On error it says at which step; teardown cleans up.
-func (r *run) setup() (step string, err error) {
+func (r *run) setup(ctx context.Context) (step string, err error) {
 	if err := r.cfg.Validate(); err != nil {
 		return "usage", err
 	}
 	if r.cfg.BestEffort {
-		return r.setupBestEffort()
+		return r.setupBestEffort(ctx)
 	}
 	if r.stage, err = reexec.Start(true); err != nil {
 		return "stage", err
@@ -88,7 +92,7 @@ func (r *run) setup() (step string, err error) {
 	if step, err := r.makeGroup(); err != nil {
 		return step, err
 	}
-	return r.launch(prepareErr)
+	return r.launch(ctx, prepareErr)
 }
 
 func (r *run) spec() *reexec.Spec {
@@ -138,7 +142,7 @@ func mask(cpus []int) []uint64 {
 }
 
 // launch has the prepared stage start the program, in its group and with its descriptors.
-func (r *run) launch(prepareErr error) (step string, err error) {
+func (r *run) launch(ctx context.Context, prepareErr error) (step string, err error) {
 	join := new(cgroup.Join)
 	if r.group != nil {
 		if join, err = r.group.Join(); err != nil {
@@ -152,9 +156,11 @@ func (r *run) launch(prepareErr error) (step string, err error) {
 			return "output", err
 		}
 	}
+	stop := r.superviseLaunch(ctx)
 	r.program, err = r.stage.Launch(
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
 		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
+	stop()
 	if err != nil {
 		if r.output != nil {
 			r.output.abandon()
@@ -379,16 +385,30 @@ func (r *run) awaitEnd() {
 		for {
 			// WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no
 			// signal of ours can hit a stranger, on kernels without pidfd too.
-			err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if !errors.Is(err, unix.EINTR) {
-				break
+			var info childInfo
+			err := unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, nil)
+			if errors.Is(err, unix.EINTR) {
+				continue
 			}
+			if info.code == cldKilled || info.code == cldDumped {
+				r.diedOf = unix.Signal(info.status)
+			}
+			break
 		}
 		if r.cfg.WaitAll {
 			r.waitEmpty(ctx)
 		}
 	}()
 }
+
+// childInfo is a siginfo_t as waitid(2) fills it in, on 64-bit Linux.
+type childInfo struct {
+	signo, errno, code, _ int32
+	pid, uid, status      int32
+	_                     [100]byte
+}
+
+const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2)
 
 // waitEmpty waits for the last process. What goes wrong there is found by teardown, which looks, too.
 func (r *run) waitEmpty(ctx context.Context) {

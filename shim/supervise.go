@@ -72,6 +72,9 @@ func (r *run) supervise(ctx context.Context) {
 		tooMuch = r.output.exceeded
 	}
 
+	for _, sig := range r.early {
+		r.forward(sig, stop, suspend)
+	}
 	for !r.immortal { // what could not be killed can't be waited for
 		select {
 		case <-r.exited:
@@ -201,14 +204,8 @@ func (r *run) cpuCount() int {
 // forward passes a signal on. A cancelling one gives the program until the stop timeout, and one from the
 // terminal no more than until the next.
 func (r *run) forward(sig os.Signal, stop, suspend *time.Timer) {
-	terminal, fromTerminal := sig.(TerminalSignal)
-	number, ok := sig.(unix.Signal)
-	switch {
-	case fromTerminal:
-		number = unix.Signal(terminal)
-	case !ok:
-		return
-	default:
+	number, fromTerminal := signalNumber(sig)
+	if !fromTerminal && number != 0 {
 		// Our unreaped child: the pid is the program's or a zombie's.
 		_ = unix.Kill(r.program.PID, number)
 	}
@@ -241,23 +238,48 @@ func (r *run) suspend(again *time.Timer) {
 	}
 }
 
+// signalNumber is 0 for what is no signal of this system.
+func signalNumber(sig os.Signal) (number unix.Signal, fromTerminal bool) {
+	if terminal, ok := sig.(TerminalSignal); ok {
+		return unix.Signal(terminal), true
+	}
+	number, _ = sig.(unix.Signal)
+	return number, false
+}
+
+func cancels(sig os.Signal) bool {
+	number, _ := signalNumber(sig)
+	return signalPolicy[number].cancels
+}
+
+// signalLag is how long a signal may be on its way through this process.
+const signalLag = 100 * time.Millisecond
+
 // drainSignals notices a cancelling signal that came to cgshim and program alike, and ended the program
-// before cgshim looked.
+// before cgshim looked. To the members of a process group the kernel sends a signal before any of them can be seen
+// to have ended, so that it has come, if it comes at all; but not all the way: that is waited for if the program
+// died of such a signal.
 func (r *run) drainSignals() {
-	for {
+	lag := newTimer(r.cfg.Signals != nil && signalPolicy[r.diedOf].cancels, signalLag)
+	defer lag.Stop()
+	for !r.cancelled {
+		var sig os.Signal
 		select {
-		case sig, open := <-r.cfg.Signals:
-			if !open {
+		case sig = <-r.cfg.Signals:
+		default:
+			if !signalPolicy[r.diedOf].cancels {
 				return
 			}
-			if terminal, ok := sig.(TerminalSignal); ok {
-				sig = unix.Signal(terminal)
+			select {
+			case sig = <-r.cfg.Signals:
+			case <-lag.C:
+				return
 			}
-			number, _ := sig.(unix.Signal)
-			r.cancelled = r.cancelled || signalPolicy[number].cancels
-		default:
+		}
+		if sig == nil { // closed
 			return
 		}
+		r.cancelled = cancels(sig)
 	}
 }
 

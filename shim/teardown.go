@@ -2,6 +2,7 @@ package shim
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -38,6 +39,9 @@ func (r *run) teardown() {
 	if r.stage != nil {
 		r.stage.Release() // now there is nothing left to guard
 		defer r.stage.Dismiss()
+		if pids := r.stage.Stuck(); len(pids) > 0 {
+			r.noteError("kill", fmt.Errorf("processes %v of the launch: %w", pids, cgroup.ErrNotEmpty))
+		}
 	}
 	if r.stopSweep != nil {
 		r.stopSweep()

@@ -30,6 +30,7 @@ has() {
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
 	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
 	loop) [ -c /dev/loop-control ] && losetup --find >/dev/null 2>&1 ;;
+	fuse) [ -c /dev/fuse ] ;;
 	psi) has cgroups_v1 && [ -e /sys/fs/cgroup/unified/cpu.pressure ] || has cgroups_v2 && [ -e /proc/pressure/cpu ] ;;
 	system_python3) [ -x /usr/bin/python3 ] ;;
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times

@@ -1,0 +1,75 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Why a launch was given up. It takes a millisecond, unless the program's file, interpreter or directory is on
+// a file system that does not answer.
+var (
+	errToldToStop = errors.New("told to stop before the program had started")
+	errNotStarted = errors.New("the program had not started when its wall time was over")
+)
+
+// launchPatience is how long a launch may go on after the run was cancelled, also if there is no stop timeout: the
+// program may have started already, and what it did then is to be told.
+const launchPatience = 2 * time.Second
+
+// superviseLaunch does what supervise does, while there is no program yet: a run that is cancelled has its launch
+// given up after the stop timeout, and one with a wall time limit some time after that. Signals are kept for supervise.
+func (r *run) superviseLaunch(ctx context.Context) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		r.watchLaunch(ctx, quit)
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}) {
+	told, signals := ctx.Done(), r.cfg.Signals
+	// The wall time is counted from the program's start, which a slow machine must not take for a hang.
+	late := newTimer(r.cfg.WallTime > 0, r.cfg.WallTime+killTimeout)
+	defer late.Stop()
+	patience := newTimer(false, 0)
+	defer patience.Stop()
+	timeout := max(r.cfg.stopTimeout(), launchPatience)
+	cancelled := false
+	for {
+		select {
+		case <-quit:
+			return
+		case <-told:
+			told = nil
+			patience.Reset(timeout)
+		case sig, open := <-signals:
+			if !open {
+				signals = nil
+				continue
+			}
+			r.early = append(r.early, sig)
+			_, fromTerminal := signalNumber(sig)
+			switch {
+			case cancels(sig) && !cancelled:
+				cancelled = true
+				patience.Reset(timeout)
+			case cancels(sig) && fromTerminal:
+				patience.Reset(launchPatience)
+			}
+		case <-patience.C:
+			r.gaveUp = fmt.Errorf("%w: %w", errToldToStop, unix.EINTR)
+			r.stage.Interrupt()
+		case <-late.C:
+			r.gaveUp = fmt.Errorf("%w: %w", errNotStarted, unix.ETIMEDOUT)
+			r.stage.Interrupt()
+		}
+	}
+}
