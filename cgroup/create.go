@@ -40,6 +40,11 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 		return nil, err
 	}
 	g.dirs, g.parents = m.leaves, m.parents
+	for _, root := range h.roots() {
+		if dir := root + path; !slices.Contains(g.dirs, dir) {
+			g.elsewhere = append(g.elsewhere, dir)
+		}
+	}
 	return g, nil
 }
 

@@ -20,8 +20,9 @@ type Group struct {
 	h    hierarchy
 	dirs []string // the group's own directories; processes are looked up in the first
 
-	parents []string // directories above the group that its Create made
-	hidden  []string // see Host.Without
+	parents   []string // directories above the group that its Create made
+	elsewhere []string // v1: where it has no directory, but runs inside of it may have made one
+	hidden    []string // see Host.Without
 
 	setting  sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
 	removing sync.Mutex
@@ -171,6 +172,9 @@ func (g *Group) OOMKills() (Figure, error) {
 	return s.OOMKills, err
 }
 
+// OOM reads of the Stats no more than OOMKills and OwnOOMKills.
+func (g *Group) OOM() (Stats, error) { return g.read(oomPart) }
+
 // CPUUsage reads the CPU time, in nanoseconds, that the group has used so far.
 func (g *Group) CPUUsage() (Figure, error) {
 	s, err := g.read(cpuUsagePart)
@@ -202,7 +206,8 @@ func (g *Group) Remove() error {
 	g.removing.Lock()
 	defer g.removing.Unlock()
 	var errs []error
-	for _, dir := range g.dirs {
+	dirs := append(slices.DeleteFunc(slices.Clone(g.elsewhere), func(dir string) bool { return !isGroup(dir) }), g.dirs...)
+	for _, dir := range dirs {
 		remove := cgroups.RemovePath // waits a second for processes that are about to be gone
 		if len(errs) > 0 {
 			remove = unix.Rmdir // once is enough
@@ -214,7 +219,7 @@ func (g *Group) Remove() error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	for _, dir := range g.dirs {
+	for _, dir := range dirs {
 		removeMade(dir, g.parents)
 	}
 	g.parents = nil // from now on they may be somebody else's

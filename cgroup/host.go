@@ -48,8 +48,10 @@ type Host struct {
 	version     Version
 	mounts      map[Controller]string // v1: the hierarchy of each controller
 	unified     string                // the cgroup2 mount point; "" if there is none
+	mountRoot   string                // which group is mounted, of the hierarchy that Own is about
 	controllers []Controller
 	hidden      []string // see Without
+	base        string   // see Within
 }
 
 // Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
@@ -64,10 +66,11 @@ func Detect() (*Host, error) {
 
 func newHost(mounts []*mountinfo.Info) (*Host, error) {
 	h := &Host{version: V1, mounts: map[Controller]string{}}
+	var unifiedRoot string
 	for _, m := range mounts {
 		if m.FSType == "cgroup2" {
 			if h.unified == "" {
-				h.unified = m.Mountpoint
+				h.unified, unifiedRoot = m.Mountpoint, m.Root
 			}
 			continue
 		}
@@ -75,7 +78,9 @@ func newHost(mounts []*mountinfo.Info) (*Host, error) {
 		for _, c := range allControllers {
 			if _, seen := h.mounts[c]; !seen && slices.Contains(options, c.v1Name()) {
 				h.mounts[c] = m.Mountpoint
-				h.controllers = append(h.controllers, c)
+				if h.controllers = append(h.controllers, c); len(h.controllers) == 1 || c == Memory {
+					h.mountRoot = m.Root
+				}
 			}
 		}
 	}
@@ -96,7 +101,7 @@ func newHost(mounts []*mountinfo.Info) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.version, h.mounts, h.controllers = V2, nil, nil
+	h.version, h.mounts, h.controllers, h.mountRoot = V2, nil, nil, unifiedRoot
 	for _, c := range allControllers {
 		if c.builtIn() || slices.Contains(listed, string(c)) {
 			h.controllers = append(h.controllers, c)

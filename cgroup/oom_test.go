@@ -126,3 +126,72 @@ func TestOOMEventsErrors(t *testing.T) {
 		}
 	}
 }
+
+// What happened at limits of groups below is not this group's.
+func TestOwnOOM(t *testing.T) {
+	const events = "max 30\noom 20\noom_kill 10\n"
+	for name, test := range map[string]struct {
+		local string
+		own   uint64
+		hits  uint64
+	}{
+		"at a limit below":                         {"max 0\noom 0\noom_kill 0\noom_group_kill 0\n", 0, 0},
+		"here":                                     {"max 3\noom 1\noom_kill 1\noom_group_kill 1\n", 2, 3},
+		"the victim was below":                     {"max 3\noom 1\noom_kill 0\noom_group_kill 1\n", 1, 3},
+		"at a limit above":                         {"max 0\noom 0\noom_kill 1\noom_group_kill 0\n", 1, 0},
+		"below, before Linux 5.17":                 {"max 0\noom 0\noom_kill 0\n", 0, 0},
+		"the victim was below, before 5.17":        {"max 3\noom 1\noom_kill 0\n", 10, 3},
+		"killed by a limit above, before 5.17":     {"max 0\noom 0\noom_kill 1\n", 1, 0},
+		"reached, and killed nobody":               {"max 3\noom 1\noom_kill 0\noom_group_kill 0\n", 0, 3},
+		"before Linux 5.2, which has no such file": {"", 10, 30},
+	} {
+		files := map[string]string{"memory.events": events}
+		if test.local != "" {
+			files["memory.events.local"] = test.local
+		}
+		g := &Group{h: &v2{dir: fakeDir(t, files)}}
+		s, err := g.OOM()
+		if err != nil || s.OOMKills.Value != 10 || !s.OwnOOMKills.Known() || s.OwnOOMKills.Value != test.own || s.MemoryHits.Value != test.hits {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+}
+
+// The limit of a group holds for the groups below it, and a limit of theirs is not its own.
+func TestOOMBelow(t *testing.T) {
+	h := testHost(t)
+	for name, test := range map[string]struct{ above, below int64 }{"of the group": {16 << 20, Unlimited}, "below it": {1 << 30, 16 << 20}} {
+		t.Run(name, func(t *testing.T) {
+			g := create(t, h, testPath(t), Memory)
+			set(t, g, Limits{Memory: test.above, OOMGroup: true})
+			events, err := g.OOMEvents()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer events.Close()
+			child := create(t, h, g.Path()+"/a", Memory)
+			set(t, child, Limits{Memory: test.below})
+			p := startIn(t, child, "eat")
+			p.goOn()
+			p.mustBeKilled()
+			var s Stats
+			eventually(t, "an OOM kill", func() bool {
+				if s, err = g.OOM(); err != nil {
+					t.Fatal(err)
+				}
+				return s.OOMKills.Value > 0
+			})
+			if err := events.SetReadDeadline(time.Now().Add(patience / 100)); err != nil {
+				t.Fatal(err)
+			}
+			n, _ := events.Read(make([]byte, 4096))
+			own := s.OwnOOMKills.Value > 0
+			if h.Version() == V1 {
+				own = n > 0 // the event is what tells
+			}
+			if want := test.above < test.below || test.below == Unlimited; own != want {
+				t.Errorf("%+v, event %d: its own is %v, want %v", s, n, own, want)
+			}
+		})
+	}
+}

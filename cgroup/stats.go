@@ -24,14 +24,15 @@ func (f Figure) Known() bool { return f.Source != "" }
 type Stats struct {
 	MemoryCurrent Figure // bytes charged now
 	MemoryPeak    Figure // bytes, the most ever charged; charges come in batches of 64 pages per CPU
-	MemoryHits    Figure // how often the memory limit was reached, reclaim that succeeded included; never 0 on v1
+	MemoryHits    Figure // how often the group's own memory limit was reached, reclaim that succeeded included; never 0 on v1
 	MemoryAnon    Figure // bytes charged now for anonymous memory
 	MemoryFile    Figure // bytes charged now for page cache and shared memory
 	MemoryKernel  Figure // bytes charged now for the kernel's own structures; v2 since Linux 5.18
 	SwapCurrent   Figure // bytes
 	SwapPeak      Figure // bytes; on v1 known only where the host has no swap
 	SwapHits      Figure // how often the swap limit was reached; never 0 on v1, where it is RAM and swap together
-	OOMKills      Figure // processes that the kernel killed for lack of memory
+	OOMKills      Figure // processes that the kernel killed for lack of memory, here and below; on v1 only where the group below is still there
+	OwnOOMKills   Figure // more than 0 if the limit of this group, or one above, was why, and not that of a group below; on v1 only for victims that were in this very group
 	CPUUsage      Figure // nanoseconds, user and system, all processes, those that are gone included
 	CPUUser       Figure // nanoseconds
 	CPUSystem     Figure // nanoseconds

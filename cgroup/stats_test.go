@@ -36,6 +36,7 @@ func TestStatsV1(t *testing.T) {
 			MemoryPeak:    Figure{67108864, "memory.max_usage_in_bytes"},
 			MemoryHits:    Figure{31, "memory.failcnt"},
 			OOMKills:      Figure{2, "memory.oom_control"},
+			OwnOOMKills:   Figure{2, "memory.oom_control"},
 		}},
 		// before Linux 4.13: neither of the other keys may be taken for it
 		{"no oom_kill", map[string]string{"memory.oom_control": "oom_kill_disable 1\nunder_oom 1\n"}, Stats{}},
@@ -134,6 +135,7 @@ func TestStatsV2(t *testing.T) {
 			SwapPeak:      Figure{0, "memory.swap.peak"},
 			MemoryHits:    Figure{3, "memory.events"},
 			OOMKills:      Figure{5, "memory.events"},
+			OwnOOMKills:   Figure{5, "memory.events"}, // before Linux 5.2
 		}},
 		{"swap peak before Linux 6.5, no swap allowed", map[string]string{"memory.current": "1\n", "memory.swap.max": "0\n"}, Stats{
 			MemoryCurrent: Figure{1, "memory.current"}, SwapPeak: Figure{0, "memory.swap.max"},

@@ -27,7 +27,9 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 	}
 	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|oomPart) != 0 {
 		// since Linux 4.13; not in memory.stat
-		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OOMKills})
+		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OwnOOMKills})
+		s.OOMKills = s.OwnOOMKills
+		s.OOMKills.Value += r.oomKillsBelow(dir)
 	}
 	if dir, ok := g.of[CPUAcct]; ok && parts&(cpuPart|cpuUsagePart) != 0 {
 		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
@@ -81,6 +83,23 @@ func scaleCPU(s *Stats) {
 	share := float64(system) / (float64(user) + float64(system))
 	s.CPUSystem.Value = min(uint64(float64(s.CPUUsage.Value)*share), s.CPUUsage.Value) // a float rounds up, too
 	s.CPUUser.Value = s.CPUUsage.Value - s.CPUSystem.Value
+}
+
+// oomKillsBelow adds up what v1 counts in each group for itself.
+func (r *reader) oomKillsBelow(dir string) (sum uint64) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || st.Nlink <= 2 { // no directory in it
+		return 0
+	}
+	children, _ := os.ReadDir(dir)
+	for _, child := range children {
+		if child.IsDir() {
+			var kills Figure
+			r.keys(dir+"/"+child.Name()+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &kills})
+			sum += kills.Value + r.oomKillsBelow(dir+"/"+child.Name())
+		}
+	}
+	return sum
 }
 
 // watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").

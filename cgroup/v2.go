@@ -24,7 +24,7 @@ func createV2(h *Host, m *maker, path string, controllers []Controller) (*v2, er
 		if err := m.mkdir(h.unified, path); err != nil {
 			return nil, err
 		}
-		err := enable(h.unified, path, controllers)
+		err := enable(h.unified, h.base, path, controllers)
 		if err == nil {
 			return &v2{dir: dir, noKill: slices.Contains(h.hidden, killFile)}, nil
 		}
@@ -47,18 +47,18 @@ func openV2(h *Host, path string) (*v2, []string, error) {
 }
 
 // enable makes the controllers available in the group at path, by enabling them in subtree_control from
-// the root down to its parent. In the common case they are, and it costs a look at each one's files.
+// base down to its parent. In the common case they are, and it costs a look at each one's files.
 //
 // The files are what counts: cgroup.controllers and cgroup.subtree_control are read without the lock
 // under which the kernel enables, and may list a controller whose files another process's write is still
 // making. The parent's write takes that lock, so after it the files are there.
-func enable(mount, path string, controllers []Controller) error {
+func enable(mount, base, path string, controllers []Controller) error {
 	dir := mount + path
 	if len(withoutFiles(dir, controllers)) == 0 {
 		return nil
 	}
 	for i := range len(path) {
-		if path[i] != '/' {
+		if path[i] != '/' || i < len(base) {
 			continue
 		}
 		if err := enableIn(mount+path[:i], controllers); err != nil {

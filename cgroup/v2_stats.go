@@ -25,6 +25,7 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 	}
 	if parts&(memoryPart|oomPart) != 0 {
 		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom_kill": &s.OOMKills})
+		g.ownOOM(s, r)
 	}
 	if parts&(cpuPart|cpuUsagePart) != 0 {
 		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
@@ -43,6 +44,26 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 	if parts&pressurePart != 0 {
 		r.pressures(g.dir, s)
 	}
+}
+
+// ownOOM reads what happened at the limits of this group and those above (memory.events.local, since Linux 5.2), for
+// memory.events has that of the groups below added.
+func (g *v2) ownOOM(s *Stats, r *reader) {
+	var reached, ooms, kills, groupKills Figure
+	r.keys(g.dir+"/memory.events.local", 1, map[string]*Figure{
+		"max": &reached, "oom": &ooms, "oom_kill": &kills, "oom_group_kill": &groupKills, // the last since 5.17
+	})
+	switch {
+	case !kills.Known():
+		s.OwnOOMKills = s.OOMKills
+		return
+	case !groupKills.Known() && ooms.Value > 0:
+		s.OwnOOMKills = s.OOMKills
+	default:
+		s.OwnOOMKills = kills
+		s.OwnOOMKills.Value += groupKills.Value
+	}
+	s.MemoryHits = reached
 }
 
 // watchOOM watches memory.events with inotify.

@@ -234,6 +234,9 @@ func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
 	return program, nil
 }
 
+// PID is the stage's until Launch or Abort, then 0.
+func (s *Stage) PID() int { return s.pid }
+
 // Interrupt makes a Launch that is under way in another goroutine fail, with EINTR: without it, a stage or a
 // program that waits for a file system which does not answer is waited for. When the launch is over it does nothing.
 func (s *Stage) Interrupt() {

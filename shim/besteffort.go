@@ -65,6 +65,11 @@ func (r *run) restart() error {
 	if r.group == nil {
 		return nil
 	}
+	if r.place.unit != nil {
+		if err := r.place.unit.adopt(stage.PID()); err != nil {
+			return err
+		}
+	}
 	return r.bequeath(r.group.Path())
 }
 

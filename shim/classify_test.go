@@ -58,8 +58,8 @@ func TestClassify(t *testing.T) {
 		now := time.Now()
 		r := run{cfg: cfg, result: newResult(cfg), killedFor: test.killedFor, cancelled: test.cancelled, started: now, ended: now.Add(time.Second)}
 		if test.oomKills != unknown {
-			kills := uint64(test.oomKills)
-			r.result.OOMKills = &kills
+			kills := cgroup.Figure{Value: uint64(test.oomKills), Source: "file"}
+			r.samples.final = cgroup.Stats{OOMKills: kills, OwnOOMKills: kills}
 		}
 		r.classify(true, test.status, test.tooMuch)
 		res := r.result
@@ -107,7 +107,7 @@ func TestNoteHits(t *testing.T) {
 	}{
 		"none":               {all, "", cgroup.Stats{}, false, []string{}},
 		"memory, reclaimed":  {all, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{"memory"}},
-		"memory, killed":     {all, "", cgroup.Stats{OOMKills: known(1)}, false, []string{"memory"}},
+		"memory, killed":     {all, "", cgroup.Stats{OOMKills: known(1), OwnOOMKills: known(1)}, false, []string{"memory"}},
 		"memory, no limit":   {cgroup.Limits{}, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{}},
 		"pids":               {all, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids"}},
 		"pids of a parent":   {cgroup.Limits{}, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{}},

@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path"
 	"strings"
@@ -67,9 +68,14 @@ type Config struct {
 
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string
-	// Parent is the cgroup path above it, such as "/judge". Empty is DefaultParent. What is missing of
-	// it is created, and removed by the last run that uses it.
+	// Parent is the cgroup path above it, such as "/judge". Empty is what Locate finds. What is missing of
+	// it is created, and removed by the last run that uses it. With ManagerSystemd it is a slice.
 	Parent string
+	// Manager says who makes Parent: ManagerAuto, ManagerCgroupfs or ManagerSystemd. Empty is ManagerAuto.
+	Manager string
+	// Nest moves processes of others, too, to a group of their own below the one that they and this process are
+	// in, if that is the place for the run. They stay there. False is to refuse that.
+	Nest bool
 
 	// Signals are forwarded to the program, but for those that are a TerminalSignal. SIGTERM, SIGINT, SIGHUP
 	// and SIGQUIT also cancel the run; after SIGTSTP this process stops when the program has. Nil forwards
@@ -93,7 +99,7 @@ type User struct {
 const (
 	// DefaultStopTimeout is what a zero Config.StopTimeout means.
 	DefaultStopTimeout = 5 * time.Second
-	// DefaultParent is what an empty Config.Parent means. It exists while there are runs.
+	// DefaultParent is where runs are if nothing speaks for another place, see Locate. It exists while there are runs.
 	DefaultParent = "/cgshim"
 	// MinSample is the least Config.Sample.
 	MinSample = time.Millisecond
@@ -121,6 +127,8 @@ func (c *Config) Validate() error {
 		return configError("negative grace %v", c.Grace)
 	case c.OutputLimit < 0:
 		return configError("negative output limit %d", c.OutputLimit)
+	case c.Manager != "" && CheckManager(c.Manager) != nil:
+		return configError("manager %q: %w", c.Manager, CheckManager(c.Manager))
 	case c.Sample != 0 && c.Sample < MinSample:
 		return configError("sampling every %v: the least is %v", c.Sample, MinSample)
 	}
@@ -194,6 +202,24 @@ func CheckParent(parent string) error {
 		return errors.New("want an absolute path below the cgroup mount points, in its shortest form")
 	}
 	return nil
+}
+
+// CheckManager says what is wrong with a Config.Manager.
+func CheckManager(manager string) error {
+	switch manager {
+	case ManagerAuto, ManagerCgroupfs, ManagerSystemd:
+		return nil
+	}
+	return errors.New("want auto, cgroupfs or systemd")
+}
+
+// runName is the name of a run's group.
+func (c *Config) runName() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	// The pid is for people; containers that share a hierarchy may have the same one.
+	return fmt.Sprintf("%d-%08x", os.Getpid(), rand.Uint32())
 }
 
 // environment is the program's environment: no duplicates, so that every libc sees the same value.

@@ -107,19 +107,12 @@ func TestStopTimeout(t *testing.T) {
 	}
 }
 
-func TestPath(t *testing.T) {
-	for _, test := range []struct{ parent, name, want string }{
-		{"", "x", "/cgshim/x"},
-		{"/", "x", "/x"},
-		{"/a/b", "x", "/a/b/x"},
-	} {
-		r := run{cfg: &Config{Parent: test.parent, Name: test.name}}
-		if got := r.path(); got != test.want {
-			t.Errorf("%q, %q: %q, want %q", test.parent, test.name, got, test.want)
-		}
+func TestNameMade(t *testing.T) {
+	if got := (&Config{Name: "x"}).runName(); got != "x" {
+		t.Errorf("%q, want x", got)
 	}
-	r := run{cfg: &Config{}}
-	if a, b := r.path(), r.path(); a == b {
-		t.Errorf("the same name twice: %q", a)
+	cfg := &Config{}
+	if a, b := cfg.runName(), cfg.runName(); a == b || CheckName(a) != nil || !automaticName.MatchString("/"+a) {
+		t.Errorf("the names made are %q and %q", a, b)
 	}
 }

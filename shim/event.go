@@ -15,6 +15,8 @@ type Started struct {
 	SchemaVersion int     `json:"schema_version"`
 	PID           int     `json:"pid"`
 	Cgroup        *string `json:"cgroup"`
+	Manager       *string `json:"manager"`    // who made the group's parent, see Place
+	Placement     *string `json:"placement"`  // why the group is where it is, for people
 	StartedAt     string  `json:"started_at"` // as in Result
 }
 
@@ -63,6 +65,14 @@ func (r *run) emit(e Event) {
 	if r.cfg.OnEvent != nil {
 		r.cfg.OnEvent(e)
 	}
+}
+
+func (r *run) emitStarted(at string) {
+	e := &Started{Type: "started", SchemaVersion: SchemaVersion, PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at}
+	if r.group != nil {
+		e.Manager, e.Placement = optional(r.place.Manager), optional(r.place.Reason)
+	}
+	r.emit(e)
 }
 
 // sinceStart is the run's wall time so far.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,6 +121,14 @@ func hint(step string, err error) string {
 		return "if that took long: the file system of the program, its interpreter or --chdir does not answer"
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "mount one: mount -t cgroup2 none /sys/fs/cgroup; in a container, start it with a writable /sys/fs/cgroup"
+	case errors.Is(err, ErrOthers):
+		return "--nest moves them into a group of their own below it, where they stay; or choose another place: --parent, or --manager systemd"
+	case errors.Is(err, ErrNoSystemd) && os.Geteuid() == 0:
+		return "systemd runs this host, and is asked for a scope: is /run/systemd/private there? --manager cgroupfs does without it"
+	case errors.Is(err, ErrNoSystemd):
+		return "there is no service manager for this user: log in (ssh, a terminal), or loginctl enable-linger USER; or run as root (sudo), or go on without a cgroup: --best-effort"
+	case errors.Is(err, errNotDelegated):
+		return delegation + "; or go on without the limit: --best-effort"
 	case errors.Is(err, cgroup.ErrPopulated):
 		return "cgroup v2 does not limit children of a group that has processes itself: move those into a child of it (in a container, also those of its root group), or choose another --parent"
 	case errors.Is(err, cgroup.ErrNoController):
@@ -143,6 +152,11 @@ func hint(step string, err error) string {
 	}
 	return ""
 }
+
+// delegation is what a user on a systemd host needs for every controller, see systemd.resource-control(5).
+const delegation = "as root: mkdir -p /etc/systemd/system/user@.service.d && " +
+	`printf '[Service]\nDelegate=cpu cpuset io memory pids\n' >/etc/systemd/system/user@.service.d/delegate.conf && ` +
+	"systemctl daemon-reload; and log in again"
 
 func launchHint(e *reexec.Error) string {
 	switch {

@@ -22,6 +22,7 @@ func init() {
 // A will says which group to kill and remove. Of several the last one counts.
 type will struct {
 	Cgroup  string   `json:"cgroup"` // "" is none
+	Nested  string   `json:"nested"` // the group that this process was moved out of, see Place; "" is none
 	Owner   string   `json:"owner"`
 	Missing []string `json:"missing"` // see cgroup.Host.MissingParents
 }
@@ -29,6 +30,9 @@ type will struct {
 // bequeath is called before the group at a path is made, and with "" when there is none after all.
 func (r *run) bequeath(path string) error {
 	w := will{Cgroup: path, Owner: r.owner}
+	if len(r.place.nest) > 0 {
+		w.Nested = r.place.base
+	}
 	if path != "" {
 		w.Missing = r.host.MissingParents(path)
 	}
@@ -46,14 +50,17 @@ func execute(message []byte) int {
 		return 0 // nothing was created yet
 	}
 	var w will
-	if err := json.Unmarshal(lines[len(lines)-2], &w); err != nil || w.Cgroup == "" {
+	if err := json.Unmarshal(lines[len(lines)-2], &w); err != nil || w.Cgroup == "" && w.Nested == "" {
 		return 0
 	}
 	host, err := cgroup.Detect()
-	if err != nil {
-		return ExitFailed
+	if err == nil && w.Cgroup != "" {
+		err = clean(context.Background(), host, w.Cgroup, w.Owner, w.Missing)
 	}
-	if err := clean(context.Background(), host, w.Cgroup, w.Owner, w.Missing); err != nil {
+	if err == nil && w.Nested != "" {
+		err = unnest(host, w.Nested)
+	}
+	if err != nil {
 		return ExitFailed
 	}
 	return 0

@@ -72,18 +72,18 @@ type Swept struct {
 // and its mark are microseconds.
 const unmarkedAge = time.Second
 
-// Sweep kills and removes the groups below parent that a run has left whose process is dead: of both a run
+// Sweep kills and removes the groups below some parents that a run has left whose process is dead: of both a run
 // and its guardian that were killed with SIGKILL. Groups whose owner lives, or can't be seen because it is in
-// another pid namespace, and groups that are no runs, stay. An empty parent is DefaultParent.
-func Sweep(ctx context.Context, parent string) ([]Swept, error) {
+// another pid namespace, and groups that are no runs, stay. No parents is all that Parents finds.
+func Sweep(ctx context.Context, parents ...string) ([]Swept, error) {
 	host, err := detect()
 	if err != nil {
 		return nil, err
 	}
-	if parent == "" {
-		parent = DefaultParent
+	if len(parents) == 0 {
+		parents = Parents(host)
 	}
-	stale, unmarked, err := findStale(host, parent)
+	stale, unmarked, err := findStale(host, parents)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func Sweep(ctx context.Context, parent string) ([]Swept, error) {
 			return nil, ctx.Err()
 		case <-time.After(unmarkedAge):
 		}
-		_, still, err := findStale(host, parent)
+		_, still, err := findStale(host, parents)
 		if err != nil {
 			return nil, err
 		}
@@ -119,11 +119,27 @@ func cleanAll(ctx context.Context, host *cgroup.Host, groups []cgroup.Entry) (li
 // sweepMost is how many groups a run looks at, of those beside its own: about a millisecond's worth.
 const sweepMost = 64
 
+// Parents lists the groups below which there may be runs of this caller's: DefaultParent, where Locate would put
+// one, and the scopes that systemd has made for them.
+func Parents(host *cgroup.Host) []string {
+	parents := []string{DefaultParent}
+	if place, err := Locate(host, &Config{Nest: true}); err == nil && place.Manager == ManagerCgroupfs && place.Parent != DefaultParent {
+		parents = append(parents, place.Parent)
+	}
+	for _, pattern := range scopes {
+		parents = append(parents, host.Match(pattern)...)
+	}
+	return parents
+}
+
 // sweep cleans up, while the program runs, after earlier runs whose owner is certainly dead. It returns what
 // ends it.
 func (r *run) sweep() (stop func()) {
-	parent := path.Dir(r.group.Path())
-	if parent == "/" { // which is everybody's
+	parents := []string{path.Dir(r.group.Path())}
+	switch {
+	case r.place.unit != nil:
+		parents = r.host.Match(path.Dir(r.place.base) + "/cgshim-*.scope")
+	case parents[0] == "/": // which is everybody's
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -131,7 +147,11 @@ func (r *run) sweep() (stop func()) {
 	go func() {
 		defer close(done)
 		// What could not be removed is tried again by the next run, or by Sweep, which says why.
-		groups, _ := r.host.Groups(parent)
+		var groups []cgroup.Entry
+		for _, parent := range parents[:min(len(parents), sweepMost)] {
+			below, _ := r.host.Groups(parent)
+			groups = append(groups, below...)
+		}
 		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
 		stale, _ := sift(groups[:min(len(groups), sweepMost)])
 		cleanAll(ctx, r.host, stale)
@@ -146,10 +166,17 @@ func (r *run) sweep() (stop func()) {
 var automaticName = regexp.MustCompile(`/[0-9]+-[0-9a-f]{8}$`)
 
 // findStale lists the groups whose owner is dead, and those that have none although they are named like runs.
-func findStale(host *cgroup.Host, parent string) (stale, unmarked []cgroup.Entry, err error) {
-	groups, err := host.Groups(parent)
+func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.Entry, err error) {
+	var groups []cgroup.Entry
+	for _, parent := range parents {
+		below, err := host.Groups(parent)
+		if err != nil {
+			return nil, nil, err
+		}
+		groups = append(groups, below...)
+	}
 	stale, unmarked = sift(groups)
-	return stale, unmarked, err
+	return stale, unmarked, nil
 }
 
 func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -32,14 +32,17 @@ type run struct {
 	result *Result
 	began  time.Time
 
-	stage    *reexec.Stage
-	owner    string // this process, as the group's owner
-	host     *cgroup.Host
-	group    *cgroup.Group // nil without one, which only BestEffort bears
-	oom      *os.File      // OOM events; nil without a memory limit
-	fallback fallback      // what enforces instead of the group
-	output   *output       // nil without an output limit
-	samples  samples
+	stage      *reexec.Stage
+	owner      string // this process, as the group's owner
+	host       *cgroup.Host
+	name       string // the last element of the group's path
+	place      Place
+	group      *cgroup.Group // nil without one, which only BestEffort bears
+	oom        *os.File      // OOM events; nil without a memory limit
+	oomNoticed atomic.Bool   // there was one
+	fallback   fallback      // what enforces instead of the group
+	output     *output       // nil without an output limit
+	samples    samples
 
 	program   reexec.Program
 	early     []os.Signal     // that have come before there was a program
@@ -217,12 +220,15 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 	}
 	version := int(r.host.Version())
 	r.result.CgroupVersion = &version
-	where := r.path()
+	where, err := r.settle()
+	if err != nil {
+		return err
+	}
 	if r.host.Has(cgroup.CPUAcct) && !slices.Contains(needed, cgroup.CPUAcct) {
 		needed = append(needed, cgroup.CPUAcct) // on v2 every group has it
 	}
 	wanted := r.wantedControllers(needed)
-	if r.owner = thisOwner(); !r.host.Exists(where) { // else Create refuses it, and it is not ours to clean up
+	if !r.host.Exists(where) { // else Create refuses it, and it is not ours to clean up
 		if err := r.bequeath(where); err != nil {
 			return err
 		}
@@ -239,6 +245,9 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
 			lacking := cgroup.Controller(e.Value)
 			if slices.Contains(needed, lacking) || !slices.Contains(wanted, lacking) {
+				if r.place.unit != nil && r.place.unit.user {
+					err = fmt.Errorf("%w: %w", errNotDelegated, err)
+				}
 				return err
 			}
 			wanted = slices.DeleteFunc(wanted, func(c cgroup.Controller) bool { return c == lacking })
@@ -254,16 +263,14 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 	}
 }
 
-func (r *run) path() string {
-	parent, name := r.cfg.Parent, r.cfg.Name
-	if parent == "" {
-		parent = DefaultParent
+// settle finds the place for the group, makes it fit, and returns the group's path.
+func (r *run) settle() (where string, err error) {
+	r.owner, r.name = thisOwner(), r.cfg.runName()
+	if r.place, err = Locate(r.host, r.cfg, os.Getpid(), r.stage.PID()); err != nil {
+		return "", err
 	}
-	if name == "" {
-		// The pid is for people; containers that share a hierarchy may have the same one.
-		name = fmt.Sprintf("%d-%08x", os.Getpid(), rand.Uint32())
-	}
-	return path.Join(parent, name)
+	parent, err := r.enterPlace()
+	return path.Join(parent, r.name), err
 }
 
 // neededControllers are those without which a limit could not be enforced.
@@ -362,10 +369,7 @@ func (r *run) programStarted() {
 	r.result.PID = &r.program.PID
 	r.result.SetupSeconds = seconds(r.started.Sub(r.began))
 
-	r.emit(&Started{
-		Type: "started", SchemaVersion: SchemaVersion,
-		PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at,
-	})
+	r.emitStarted(at)
 	if r.output != nil {
 		r.output.start()
 	}

@@ -358,12 +358,19 @@ func (r *run) oomKilled() bool {
 	if r.cfg.Limits.Memory == 0 || r.group == nil {
 		return false
 	}
-	kills, err := r.group.OOMKills()
-	return err == nil && kills.Value > 0
+	s, err := r.group.OOM()
+	return err == nil && r.ownOOM(&s)
 }
 
-// watchOOM sends when the kernel has killed a process of the run for lack of memory. On v2
-// memory.oom.group has then killed the others too, unless the limit was one of a sub-cgroup.
+// ownOOM says whether OOM kills were for the run's own limit, or for one above it: not for one that the program has
+// set below, as a cgshim that is the program may. v1 counts a victim where it was, and has announced the OOM where the
+// limit is.
+func (r *run) ownOOM(s *cgroup.Stats) bool {
+	return s.OwnOOMKills.Value > 0 || s.OOMKills.Value > 0 && r.host.Version() == cgroup.V1 && r.oomNoticed.Load()
+}
+
+// watchOOM sends when the kernel has killed a process of the run for its lack of memory. On v2
+// memory.oom.group has then killed the others too.
 func (r *run) watchOOM() <-chan struct{} {
 	if r.oom == nil {
 		return nil
@@ -379,6 +386,7 @@ func (r *run) watchOOM() <-chan struct{} {
 			if _, err := r.oom.Read(buf); err != nil {
 				return // closed by teardown
 			}
+			r.oomNoticed.Store(true)
 			for i := range looks {
 				if i > 0 {
 					time.Sleep(time.Millisecond)

@@ -51,6 +51,7 @@ func (r *run) teardown() {
 		r.noteHits(tooMuch)
 	}
 	r.classify(ran, status, tooMuch)
+	r.leavePlace()
 	if r.program.PID != 0 {
 		r.result.TeardownSeconds = seconds(time.Since(begun))
 	}
@@ -213,7 +214,7 @@ func (r *run) hits(s *cgroup.Stats) []string {
 		name string
 		yes  bool
 	}{
-		{"memory", s.OOMKills.Value > 0 || l.Memory != 0 && s.MemoryHits.Value > 0},
+		{"memory", r.ownOOM(s) || l.Memory != 0 && s.MemoryHits.Value > 0},
 		{"swap", l.Swap > 0 && s.SwapHits.Value > 0},
 		{"pids", l.PIDs != 0 && s.PIDsDenied.Value > 0},
 		{"cpus", l.CPUs != 0 && s.CPUThrottled.Value > 0},
@@ -230,7 +231,7 @@ func (r *run) noteHits(tooMuchOutput bool) {
 	final := &r.samples.final
 	for _, name := range r.hits(final) {
 		r.result.LimitsHit = append(r.result.LimitsHit, name)
-		r.tell(name, name == "memory" && final.OOMKills.Value > 0 && r.killedFor == "")
+		r.tell(name, name == "memory" && r.ownOOM(final) && r.killedFor == "")
 	}
 	if name := limitOf[r.killedFor]; name != "" && !slices.Contains(r.result.LimitsHit, name) {
 		r.result.LimitsHit = append(r.result.LimitsHit, name)
@@ -276,7 +277,7 @@ func (r *run) classify(ran bool, status unix.WaitStatus, tooMuchOutput bool) {
 	case r.broken:
 	case r.killedFor != "":
 		res.Verdict = r.killedFor
-	case res.OOMKills != nil && *res.OOMKills > 0:
+	case r.ownOOM(&r.samples.final):
 		res.Verdict = MemoryLimit
 	case tooMuchOutput: // the program had ended before that was seen
 		res.Verdict = OutputLimit

@@ -101,7 +101,9 @@ func flags() []cli.Flag {
 		text(categoryResult, "sample", "DUR", "read the counters every VALUE (at least 1ms)"),
 
 		text(categoryPlacement, "name", "NAME", "VALUE of the run's cgroup (default: a unique one)"),
-		text(categoryPlacement, "parent", "CGROUP", "create it below VALUE (default "+shim.DefaultParent+")"),
+		text(categoryPlacement, "parent", "CGROUP", "create it below VALUE (default: what is ours, or "+shim.DefaultParent+")"),
+		text(categoryPlacement, "manager", "WHO", "VALUE makes that parent: cgroupfs, systemd (a scope), or auto (default)"),
+		on(categoryPlacement, "nest", "move whoever shares our cgroup into one below it, if the kernel wants that"),
 		on(categoryPlacement, "best-effort", "go on where a limit can't be enforced, and say so in the result"),
 		text(categoryPlacement, "stop-timeout", "DUR", "after a stopping signal, kill after VALUE (default 5s)"),
 		on(categoryPlacement, "wait-all", "the run ends when its last process ends, not when PROG does"),
@@ -120,6 +122,7 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 		BestEffort:    c.Bool("best-effort"),
 		Subreaper:     true, // this process has no other children
 		WaitAll:       c.Bool("wait-all"),
+		Nest:          c.Bool("nest"),
 	}
 	p := flagParser{c: c}
 	cfg.Env = append(cfg.Env, parseEach(&p, "env", parseVariable)...)
@@ -142,6 +145,7 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 	cfg.KeepFDs = parseEach(&p, "keep-fd", parseKeepFD)
 	cfg.Name = parseFlag(&p, "name", checked(shim.CheckName))
 	cfg.Parent = parseFlag(&p, "parent", checked(shim.CheckParent))
+	cfg.Manager = parseFlag(&p, "manager", checked(shim.CheckManager))
 	cfg.StopTimeout = p.durationOrZero("stop-timeout")
 	cfg.Sample = parseFlag(&p, "sample", parseSampleInterval)
 	if p.err != nil {

@@ -17,21 +17,19 @@ func collectGarbage(args []string) int {
 		return shim.ExitFailed
 	}
 	status := 0
-	for _, parent := range parents {
-		swept, err := shim.Sweep(context.Background(), parent)
-		if err != nil {
-			complain(&shim.ErrorInfo{Message: err.Error()})
+	swept, err := shim.Sweep(context.Background(), parents...)
+	if err != nil {
+		complain(&shim.ErrorInfo{Message: err.Error()})
+		status = shim.ExitFailed
+	}
+	for _, group := range swept {
+		if group.Err != nil {
+			complain(&shim.ErrorInfo{Message: fmt.Sprintf("%s: %v", group.Cgroup, group.Err)})
 			status = shim.ExitFailed
+			continue
 		}
-		for _, group := range swept {
-			if group.Err != nil {
-				complain(&shim.ErrorInfo{Message: fmt.Sprintf("%s: %v", group.Cgroup, group.Err)})
-				status = shim.ExitFailed
-				continue
-			}
-			if printed := printOut(group.Cgroup + "\n"); printed != 0 {
-				status = printed
-			}
+		if printed := printOut(group.Cgroup + "\n"); printed != 0 {
+			status = printed
 		}
 	}
 	return status
@@ -54,9 +52,6 @@ func parentsOf(args []string) ([]string, error) {
 			return nil, fmt.Errorf("gc --parent %q: %w", parent, err)
 		}
 		parents = append(parents, parent)
-	}
-	if parents == nil {
-		parents = []string{shim.DefaultParent}
 	}
 	return parents, nil
 }

@@ -1,0 +1,235 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// Who makes the group that a run's own is in: see Config.Manager.
+const (
+	ManagerAuto     = "auto"
+	ManagerCgroupfs = "cgroupfs"
+	ManagerSystemd  = "systemd"
+)
+
+// A Place is where a run's group is made, see Locate.
+type Place struct {
+	Manager string `json:"manager"` // ManagerCgroupfs or ManagerSystemd
+	// Parent is the group in which the run's is made; with ManagerSystemd it is the slice of the scope that it
+	// gets, "" for the manager's default.
+	Parent string `json:"parent"`
+	// Reason is why, for people.
+	Reason string `json:"reason"`
+
+	base string // the group that Parent is made in, or the scope; "" with a Parent that was asked for
+	top  string // the highest group for whose children controllers may be enabled; "" is all
+	// nest are processes to move out of base, which limits nobody while it has some of its own; all if nestAll.
+	nest    []int
+	nestAll bool
+	undo    func() error // see leavePlace; nil is nothing
+	unit    *unit        // the scope, with ManagerSystemd
+}
+
+// ErrOthers is for a group that would do, but for processes of others in it.
+var ErrOthers = errors.New("the cgroup that we are in has processes of others, too")
+
+// errNotDelegated is for a controller that a user's manager does not have.
+var errNotDelegated = errors.New("systemd has not delegated it to this user")
+
+// Locate finds the place for a run's group. Of a Config it reads Manager, Parent and Nest. ours are the processes
+// that may be moved for it.
+//
+//	asked for               --parent                                             below it
+//	                        --manager systemd                                    a scope
+//	in a run of cgshim's    v1, v2: its limits are to hold                       below that run's group
+//	in a delegated unit     v2, systemd's host, or a user who can write there    below it
+//	in a container          v2, and the mount is writable                        below its root
+//	systemd's host          v2                                                   a scope
+//	else                                                                         DefaultParent
+//
+// Nothing is changed by it.
+func Locate(host *cgroup.Host, cfg *Config, ours ...int) (Place, error) {
+	switch {
+	case cfg.Parent != "" && cfg.Manager != ManagerSystemd:
+		return Place{Manager: ManagerCgroupfs, Parent: cfg.Parent, Reason: "asked for by --parent"}, nil
+	case cfg.Manager == ManagerSystemd:
+		return systemdPlace(host, cfg.Parent, "asked for by --manager")
+	}
+	place, err := underOwn(host, cfg.Nest, ours)
+	if err != nil || place.Manager != "" {
+		return place, err
+	}
+	if host.Version() == cgroup.V2 && booted() && managed(host, "/") && cfg.Manager != ManagerCgroupfs {
+		return systemdPlace(host, "", "systemd manages the hierarchy, and has not delegated us a part of it")
+	}
+	return Place{Manager: ManagerCgroupfs, Parent: DefaultParent, Reason: "no part of the hierarchy is ours in particular"}, nil
+}
+
+// underOwn looks for a place in the group that this process is in, or as near above it as possible. The zero Place
+// is none.
+func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
+	own, err := host.Own()
+	if err != nil {
+		return Place{}, nil // it can't be seen, so that it is no place
+	}
+	var others *Place
+	list, top := candidates(host, own)
+	for _, candidate := range list {
+		place := Place{Manager: ManagerCgroupfs, Parent: path.Join(candidate.path, "cgshim"), Reason: candidate.reason, base: candidate.path, top: top}
+		if host.Version() == cgroup.V1 {
+			return place, nil
+		}
+		members, err := host.Members(candidate.path)
+		switch {
+		case err != nil:
+			return Place{}, err
+		case len(members) == 0:
+			return place, nil
+		case !slices.ContainsFunc(members, func(pid int) bool { return !slices.Contains(ours, pid) }):
+			place.nest = members
+			return place, nil
+		case others == nil:
+			others = &place
+		}
+	}
+	switch {
+	case others == nil:
+		return Place{}, nil
+	case nest:
+		others.nestAll = true
+		return *others, nil
+	}
+	return Place{}, &cgroup.Error{Op: "use", Path: others.base, Err: fmt.Errorf("%w: %w", ErrOthers, cgroup.ErrPopulated)}
+}
+
+type candidate struct{ path, reason string }
+
+// candidates are the groups from our own upwards that are ours to change, up to the first that bounds us; top is the
+// highest in which controllers may be enabled for them. Where systemd runs only what it has delegated is anybody else's; and
+// root may change everything, which makes nothing its own.
+func candidates(host *cgroup.Host, own string) (list []candidate, top string) {
+	bounded := false
+	for group := own; ; group = path.Dir(group) {
+		reason, bound := bounds(host, group)
+		if reason == "" {
+			reason = "we are in a group that this user may change"
+		}
+		realRoot := group == "/" && host.IsRoot()
+		if host.Manageable(group) == nil {
+			top = group
+			if !bounded && !realRoot {
+				list = append(list, candidate{group, reason})
+			}
+		}
+		bounded = bounded || bound
+		switch {
+		case bound && !isRun(host, group):
+			return list, top
+		case group != "/" && !managed(host, group):
+		case bounded, os.Geteuid() != 0 && !managed(host, group):
+			return list, top
+		default:
+			return nil, ""
+		}
+	}
+}
+
+// bounds says that what is above a group is not ours, whatever we may do there, and why the group is.
+func bounds(host *cgroup.Host, group string) (reason string, yes bool) {
+	switch {
+	case isRun(host, group):
+		return "we are in a run of cgshim's, whose limits are to hold", true
+	case managed(host, group):
+		return "", false
+	case host.Delegated(group), delegatedByUser(host, group):
+		return "we are in a unit whose cgroup systemd has delegated", true
+	case group == "/" && !host.IsRoot():
+		return "we are in a container, or a cgroup namespace, with a cgroup of its own", true
+	}
+	return "", false
+}
+
+// managed says whether a systemd, the system's or a user's, has its own processes below a group: all that is there
+// is its to change, but for what it delegates.
+func managed(host *cgroup.Host, group string) bool {
+	return host.Exists(path.Join(group, "init.scope"))
+}
+
+// isRun says whether a group is a run's.
+func isRun(host *cgroup.Host, path string) bool {
+	_, ok := parseOwner(host.Owner(path))
+	return ok
+}
+
+// booted says whether systemd is this system's manager, see sd_booted(3).
+func booted() bool {
+	var st unix.Stat_t
+	return unix.Lstat("/run/systemd/system", &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+const (
+	// nestedGroup is where processes are moved that a group has to be rid of (--nest), and supervisorGroup where
+	// those of cgshim itself are.
+	nestedGroup     = "nested"
+	supervisorGroup = "cgshim-supervisor"
+)
+
+// enterPlace makes the place fit for the run's group: with systemd by a scope that has the stage in it, else by moving
+// processes. It returns the parent to create it in. leavePlace takes back what can be.
+func (r *run) enterPlace() (parent string, err error) {
+	p := &r.place
+	switch {
+	case p.Manager == ManagerSystemd:
+		if p.unit, err = startScope(r.scopeName(), p.Parent, r.cfg.Args[0], r.stage.PID()); err != nil {
+			return "", err
+		}
+		if p.base, err = r.host.GroupOf(r.stage.PID()); err != nil {
+			return "", err
+		}
+		p.undo = func() error { return awaitRemoval(r.host, p.base) }
+		err = r.host.Nest(p.base, supervisorGroup, r.stage.PID())
+		parent, p.top = p.base, p.base
+	case p.nestAll:
+		err = r.host.Nest(p.base, nestedGroup)
+		parent = p.Parent
+	case len(p.nest) > 0:
+		p.undo = func() error { return unnest(r.host, p.base) }
+		if err := r.bequeath(""); err != nil {
+			return "", err
+		}
+		err = r.host.Nest(p.base, supervisorGroup, p.nest...)
+		parent = p.Parent
+	default:
+		parent = p.Parent
+	}
+	r.host = r.host.Within(p.top)
+	return parent, err
+}
+
+// unnest moves this process back. Somebody else who has come to need what is there is no error: he goes on.
+func unnest(host *cgroup.Host, base string) error {
+	err := host.Unnest(base, supervisorGroup, os.Getpid())
+	if errors.Is(err, unix.EBUSY) {
+		return nil
+	}
+	return err
+}
+
+// leavePlace takes back what enterPlace did, after the last process of the launch is gone.
+func (r *run) leavePlace() {
+	if r.place.undo == nil {
+		return
+	}
+	r.stage.Dismiss()
+	if err := r.place.undo(); err != nil {
+		r.noteError("remove", err)
+	}
+	r.place.undo = nil
+}

@@ -1,0 +1,194 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// On a host that systemd manages, a run gets a transient scope: a group that systemd makes, hands over (Delegate=),
+// and forgets when it is empty. See org.freedesktop.systemd1(5).
+//
+//	cgshim                              systemd (system's, or user's)       stage
+//	StartTransientUnit(PIDs=stage) ──▶  makes the scope, moves ───────────▶ in the scope
+//	mkdir scope/cgshim-supervisor, and move it there ─────────────────────▶ in scope/cgshim-supervisor
+//	enable controllers, mkdir scope/RUN
+//	Launch ───────────────────────────────────────────────────────────────▶ clone3 into scope/RUN
+//	…
+//	rmdir scope/RUN; end the guardian, which is in scope/cgshim-supervisor
+//	wait for the scope's end            sees that it is empty, and removes it
+//
+// Removing the scope's directory ourselves would be quicker, but its last event may then not reach systemd, which
+// would keep a unit of nothing.
+//
+// cgshim itself stays where it is: a user's manager may not take it from there back again. And an unprivileged
+// stage may only clone into a group below one that it is in itself.
+
+// systemdTimeout is how long systemd may take. It needs milliseconds, or seconds on an emulated or busy machine.
+const systemdTimeout = 30 * time.Second
+
+// ErrNoSystemd is for a systemd that can't be talked to.
+var ErrNoSystemd = errors.New("systemd can't be reached")
+
+// A unit is a scope of ours.
+type unit struct {
+	name string
+	user bool
+}
+
+// scopes are where systemd puts ours: the system's, and users' ones, in slices of the first level.
+var scopes = []string{"/*.slice/cgshim-*.scope", "/user.slice/user-*.slice/user@*.service/*.slice/cgshim-*.scope"}
+
+// delegatedByUser says whether a group is that of a unit which the user's manager has delegated: before systemd 254 it
+// does not mark them.
+func delegatedByUser(host *cgroup.Host, group string) bool {
+	kind := map[string]string{".scope": "Scope", ".service": "Service"}[path.Ext(group)]
+	if os.Geteuid() == 0 || kind == "" || !booted() || host.Manageable(group) != nil {
+		return false
+	}
+	u, delegated := &unit{name: path.Base(group), user: true}, false
+	err := u.call(func(ctx context.Context, conn *dbus.Conn) error {
+		value, err := conn.GetUnitTypePropertyContext(ctx, u.name, kind, "Delegate")
+		if err == nil {
+			delegated, _ = value.Value.Value().(bool)
+		}
+		return err
+	})
+	return err == nil && delegated
+}
+
+// systemdPlace is a Place of ManagerSystemd.
+func systemdPlace(host *cgroup.Host, slice, reason string) (Place, error) {
+	if host.Version() != cgroup.V2 {
+		return Place{}, fmt.Errorf("%w: --manager systemd takes cgroup v2", errors.ErrUnsupported)
+	}
+	if slice != "" && !strings.HasSuffix(slice, ".slice") {
+		return Place{}, configError("parent %q: with --manager systemd it has to be a slice", slice)
+	}
+	return Place{Manager: ManagerSystemd, Parent: slice, Reason: reason}, nil
+}
+
+// scopeName is the unit for a run's name. What a unit name can't have is escaped as systemd.unit(5) says.
+func (r *run) scopeName() string {
+	escaped := strings.NewReplacer("+", `\x2b`, "@", `\x40`).Replace(r.name)
+	return "cgshim-" + escaped + ".scope"
+}
+
+// startScope makes a scope with one process in it, and returns when that is there.
+func startScope(name, slice, program string, pid int) (*unit, error) {
+	u := &unit{name: name, user: os.Geteuid() != 0}
+	properties := []dbus.Property{
+		dbus.PropDescription("cgshim " + strconv.Quote(program)),
+		property("Delegate", true),
+		property("CollectMode", "inactive-or-failed"), // so that nothing is left of it but the log
+		property("TasksMax", uint64(math.MaxUint64)),  // else a share of the system's limit: ours is in the group below
+		property("PIDs", []uint32{uint32(pid)}),
+	}
+	if slice != "" {
+		properties = append(properties, dbus.PropSlice(path.Base(slice)))
+	}
+	err := u.call(func(ctx context.Context, conn *dbus.Conn) error {
+		done := make(chan string, 1)
+		if _, err := conn.StartTransientUnitContext(ctx, name, "fail", properties, done); err != nil {
+			return err
+		}
+		select {
+		case result := <-done:
+			if result != "done" {
+				return fmt.Errorf("the job ended as %q", result)
+			}
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	return u, err
+}
+
+// awaitRemoval waits until systemd has removed an empty scope.
+func awaitRemoval(host *cgroup.Host, scope string) error {
+	deadline := time.Now().Add(systemdTimeout)
+	for pause := time.Millisecond; host.Exists(scope); pause = min(2*pause, 20*time.Millisecond) {
+		if time.Now().After(deadline) {
+			return &cgroup.Error{Op: "remove", Path: scope, Err: errors.New("systemd does not remove it")}
+		}
+		time.Sleep(pause)
+	}
+	return nil
+}
+
+// adopt moves another process of ours into the scope.
+func (u *unit) adopt(pid int) error {
+	return u.call(func(ctx context.Context, conn *dbus.Conn) error {
+		return conn.AttachProcessesToUnit(ctx, u.name, "/"+supervisorGroup, []uint32{uint32(pid)})
+	})
+}
+
+func property(name string, value any) dbus.Property {
+	return dbus.Property{Name: name, Value: godbus.MakeVariant(value)}
+}
+
+// call connects to systemd for one call.
+func (u *unit) call(what func(context.Context, *dbus.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), systemdTimeout)
+	defer cancel()
+	conn, err := dialSystemd(ctx, u.user)
+	if err != nil {
+		return &cgroup.Error{Op: "create", Path: u.name, Err: fmt.Errorf("%w: %w", ErrNoSystemd, err)}
+	}
+	defer conn.Close()
+	err = what(ctx, conn)
+	var refused godbus.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.UnitExists":
+		err = unix.EEXIST
+	case errors.As(err, &refused) && strings.HasSuffix(refused.Name, ".AccessDenied"):
+		err = fmt.Errorf("%w: %w", unix.EACCES, err)
+	}
+	return &cgroup.Error{Op: "create", Path: u.name, Err: err}
+}
+
+// dialSystemd connects to the manager itself, which takes no D-Bus daemon, or else by the bus.
+func dialSystemd(ctx context.Context, user bool) (*dbus.Conn, error) {
+	private, bus := "/run/systemd/private", dbus.NewSystemConnectionContext
+	if user {
+		private, bus = runtimeDir()+"/systemd/private", dbus.NewUserConnectionContext
+	}
+	conn, err := dbus.NewConnection(func() (*godbus.Conn, error) {
+		conn, err := godbus.Dial("unix:path="+private, godbus.WithContext(ctx))
+		if err == nil {
+			err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(os.Geteuid()))})
+		}
+		return conn, err
+	})
+	// Without an address of a session bus the library would try to start one.
+	if err != nil && (!user || os.Getenv("DBUS_SESSION_BUS_ADDRESS") != "") {
+		viaBus, busErr := bus(ctx)
+		if busErr == nil {
+			return viaBus, nil
+		}
+	}
+	return conn, err
+}
+
+// runtimeDir is the user's, also where nobody has told us, as under cron(8) or su(1): see pam_systemd(8).
+func runtimeDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return dir
+	}
+	return "/run/user/" + strconv.Itoa(os.Geteuid())
+}

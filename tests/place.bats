@@ -1,0 +1,134 @@
+#!/usr/bin/env bats
+# Where a run's group is made: below what bounds the caller, and never beside it.
+
+load helpers
+
+setup() { requires root; }
+
+# place: the started event's manager, group and reason, of what is in $output.
+place() { jq -r 'select(.type == "started") | .manager, .cgroup, .placement' <<<"$output"; }
+
+# box SCRIPT: in a shell in a group of its own, cgshim-bats-box.
+box() {
+	export ROOTS
+	ROOTS=$(roots)
+	local root
+	for root in $(roots); do mkdir -p "$root/cgshim-bats-box"; done
+	run bash -c 'for root in $ROOTS; do echo 0 >"$root/cgshim-bats-box/cgroup.procs"; done; eval "$0"' "$@"
+}
+
+# roots: the mount points of the hierarchies.
+roots() { awk '$3 ~ /^cgroup/ && $4 !~ /name=/ {print $2}' /proc/self/mounts; }
+
+teardown() {
+	local root
+	for root in $(roots); do
+		[ ! -d "$root/cgshim-bats-box" ] || find "$root/cgshim-bats-box" -depth -type d -exec rmdir {} +
+	done
+	nothing_left
+}
+
+@test "a run is in /cgshim, and the events say why" {
+	run "$CGSHIM" --events --fd 1 -- "$NOOP"
+	[ "$(place)" = "cgroupfs
+$(jq -r 'select(.type == "result") | .cgroup' <<<"$output")
+no part of the hierarchy is ours in particular" ]
+	[[ $(place) == *$'\n/cgshim/'* ]]
+}
+
+@test "--parent is obeyed" {
+	run "$CGSHIM" --parent /cgshim-bats-place --events --fd 1 -- "$NOOP"
+	[[ $(place) == $'cgroupfs\n/cgshim-bats-place/'*$'\nasked for by --parent' ]]
+}
+
+@test "cgshim in cgshim is below it, and both limits hold" {
+	run "$CGSHIM" --name cgshim-bats-outer --mem 64M --pids 20 --output "$BATS_TEST_TMPDIR/outer" -- \
+		"$CGSHIM" --mem 1G --pids 10 --events --fd 1 --stdout /dev/null -- "$PROG" touch $((128 * MIB))
+	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'*cgshim\'s* ]]
+	take_result "$BATS_TEST_TMPDIR/outer"
+	is verdict memory-limit
+	run "$CGSHIM" --name cgshim-bats-outer --mem 64M --output "$BATS_TEST_TMPDIR/outer" -- \
+		"$CGSHIM" --mem 16M --fd 1 --stdout /dev/null -- "$PROG" touch $((32 * MIB))
+	[ "$(jq -r .verdict <<<"$output")" = memory-limit ]
+	take_result "$BATS_TEST_TMPDIR/outer"
+	# That was not the outer one's limit.
+	is verdict nonzero-exit exit_code 137 limits_hit '[]'
+}
+
+@test "… also with a controller that only the inner one has, and when the outer one ends it" {
+	shim --name cgshim-bats-outer --wall-time 1 --mem 64M -- "$CGSHIM" --cpus 1 --fd 2 -- sleep 100
+	is verdict wall-time-limit
+	nothing_left
+}
+
+@test "… in a shell: on v2 only with --nest, which moves the shell" {
+	requires cgroups_v2
+	shim -- sh -c '"$CGSHIM" --mem 16M --fd 1 -- true; exit 0'
+	[ "$(jq -r .error.step <<<"$output")" = cgroup ]
+	[[ $(jq -r .error.hint <<<"$output") == *--nest* ]]
+	shim -- sh -c '"$CGSHIM" --nest --mem 16M --fd 1 -- true && "$CGSHIM" --mem 16M --fd 1 -- true && cat /proc/self/cgroup'
+	exits 0
+	[ "$(grep -c '"verdict":"ok"' <<<"$output")" = 2 ]
+	[[ $output == *$'\n0::/cgshim/'*/nested ]]
+}
+
+@test "… in a shell: on v1 by itself" {
+	requires cgroups_v1
+	shim --name cgshim-bats-outer -- sh -c '"$CGSHIM" --mem 16M --events --fd 1 -- true; exit 0'
+	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'* ]]
+}
+
+@test "many at once with --nest in one shell" {
+	requires cgroups_v2
+	shim -- sh -c 'for i in 1 2 3 4 5 6; do "$CGSHIM" --nest --mem 16M --fd 1 -- true & done; wait'
+	exits 0
+	[ "$(grep -c '"verdict":"ok"' <<<"$output")" = 6 ]
+}
+
+# In a cgroup namespace the root looks like a container's.
+IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && $0"'
+
+@test "in a container the run is below its root" {
+	requires cgroups_v2 mount
+	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M --events --fd 1 -- \$NOOP}"
+	[[ $(place) == $'cgroupfs\n/cgshim/'*container* ]]
+	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]
+	# cgshim was the only one there: it has moved aside and back.
+	[ "$(find /sys/fs/cgroup/cgshim-bats-box -type d)" = /sys/fs/cgroup/cgshim-bats-box ]
+	[ -z "$(cat /sys/fs/cgroup/cgshim-bats-box/cgroup.subtree_control)" ]
+}
+
+@test "… killed, it leaves nothing there either" {
+	requires cgroups_v2 mount
+	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M --fd 1 -- sh -c \'kill -9 \\\$PPID; sleep 100\'}"
+	[ "$status" = 137 ]
+	eventually sh -c 'test "$(find /sys/fs/cgroup/cgshim-bats-box -type d)" = /sys/fs/cgroup/cgshim-bats-box'
+	[ -z "$(cat /sys/fs/cgroup/cgshim-bats-box/cgroup.subtree_control)" ]
+}
+
+@test "… whose root has other processes, it needs --nest" {
+	requires cgroups_v2 mount
+	box "${IN_NAMESPACE/\$0/\$CGSHIM --mem 64M --fd 1 -- \$NOOP; true}"
+	[[ $output == *'"step":"cgroup"'*--nest* ]]
+	box "${IN_NAMESPACE/\$0/\$CGSHIM --nest --mem 64M --fd 1 -- \$NOOP; cat /proc/self/cgroup}"
+	[[ $output == *'"verdict":"ok"'*$'\n0::/nested' ]]
+}
+
+@test "a user with a group of his own uses that" {
+	requires setpriv
+	local user="setpriv --reuid=65534 --regid=65534 --clear-groups" dir
+	for dir in $(roots); do
+		mkdir -p "$dir/cgshim-bats-box/shell"
+		! has cgroups_v2 || echo "+memory +pids" >"$dir/cgroup.subtree_control"
+		chown -R 65534 "$dir/cgshim-bats-box"
+	done
+	for dir in $(roots); do # a v1 cpuset is empty at first
+		[ ! -e "$dir/cgshim-bats-box/cpuset.cpus" ] || rmdir "$dir/cgshim-bats-box/shell" "$dir/cgshim-bats-box"
+	done
+	export ROOTS
+	ROOTS=$(for dir in $(roots); do [ ! -d "$dir/cgshim-bats-box/shell" ] || echo "$dir"; done)
+	run bash -c 'for root in $ROOTS; do echo 0 >"$root/cgshim-bats-box/shell/cgroup.procs"; done
+		'"$user"' "$CGSHIM" --mem 64M --pids 1 --events --fd 1 -- "$NOOP"; true'
+	[[ $(place) == $'cgroupfs\n/cgshim-bats-box/'*user* ]]
+	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]
+}
