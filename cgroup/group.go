@@ -199,6 +199,26 @@ func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true)
 // Thaw lets the processes continue.
 func (g *Group) Thaw(ctx context.Context) error { return g.h.freeze(ctx, false) }
 
+// Frozen says whether the group has been frozen, by itself or with a group above it.
+func (g *Group) Frozen() (bool, error) {
+	for _, dir := range g.dirs {
+		content, err := readFile(dir + "/" + eventsFile)
+		if frozen, ok := keyed(content, "frozen"); ok && frozen != 0 {
+			return true, nil
+		}
+		if missing(err) {
+			content, err = readFile(dir + "/freezer.state")
+			if err == nil && content != "THAWED\n" {
+				return true, nil
+			}
+		}
+		if err != nil && !missing(err) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
 // Remove removes the group, groups below it, and of its parents those that Create made, for this group or
 // another, and that are empty now. A process that is still in it is an error (EBUSY): see Kill. To remove
 // a group that is gone is none.

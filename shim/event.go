@@ -23,8 +23,13 @@ type Started struct {
 // Sample is what the run has used so far: one comes every Config.Sample. The keys mean what they mean in
 // Result, up to now.
 type Sample struct {
-	Type                string   `json:"type"` // "sample"
-	WallSeconds         Seconds  `json:"wall_seconds"`
+	Type        string  `json:"type"` // "sample"
+	WallSeconds Seconds `json:"wall_seconds"`
+	Usage
+}
+
+// Usage is what a run has used so far, and now.
+type Usage struct {
 	MemoryBytes         *uint64  `json:"memory_bytes"` // charged now
 	PeakMemoryBytes     *uint64  `json:"peak_memory_bytes"`
 	MemoryAnonBytes     *uint64  `json:"memory_anon_bytes"` // now, and so the next three

@@ -99,9 +99,16 @@ func (r *run) sample() {
 	if r.cfg.OnEvent == nil {
 		return
 	}
-	r.emit(&Sample{
-		Type:                "sample",
-		WallSeconds:         r.sinceStart(),
+	r.emit(&Sample{Type: "sample", WallSeconds: r.sinceStart(), Usage: usage(&s)})
+	for _, name := range r.hits(&s) {
+		if name != "memory" { // that it ends the run, if it does, is found by those who watch for it
+			r.tell(name, false)
+		}
+	}
+}
+
+func usage(s *cgroup.Stats) Usage {
+	return Usage{
 		MemoryBytes:         value(s.MemoryCurrent),
 		PeakMemoryBytes:     value(s.MemoryPeak),
 		MemoryAnonBytes:     value(s.MemoryAnon),
@@ -118,11 +125,6 @@ func (r *run) sample() {
 		OOMKills:            value(s.OOMKills),
 		IOReadBytes:         value(s.IORead),
 		IOWriteBytes:        value(s.IOWrite),
-	})
-	for _, name := range r.hits(&s) {
-		if name != "memory" { // that it ends the run, if it does, is found by those who watch for it
-			r.tell(name, false)
-		}
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/cgshim/cgshim/shim"
 )
@@ -11,21 +10,21 @@ import (
 // collectGarbage is "cgshim gc [--parent CGROUP]…": it removes what killed runs have left, and prints the
 // path of each group.
 func collectGarbage(args []string) int {
-	parents, err := parentsOf(args)
+	c, err := parseControl("gc", args, "parent")
 	if err != nil {
-		complain(&shim.ErrorInfo{Message: err.Error()})
-		return shim.ExitFailed
+		return complainOf(err)
+	}
+	if len(c.names) > 0 {
+		return complainOf(fmt.Errorf("gc %q: want --parent CGROUP, or nothing", c.names[0]))
+	}
+	swept, err := shim.Sweep(context.Background(), c.parents...)
+	if err != nil {
+		return complainOf(err)
 	}
 	status := 0
-	swept, err := shim.Sweep(context.Background(), parents...)
-	if err != nil {
-		complain(&shim.ErrorInfo{Message: err.Error()})
-		status = shim.ExitFailed
-	}
 	for _, group := range swept {
 		if group.Err != nil {
-			complain(&shim.ErrorInfo{Message: fmt.Sprintf("%s: %v", group.Cgroup, group.Err)})
-			status = shim.ExitFailed
+			status = complainOf(fmt.Errorf("%s: %w", group.Cgroup, group.Err))
 			continue
 		}
 		if printed := printOut(group.Cgroup + "\n"); printed != 0 {
@@ -33,25 +32,4 @@ func collectGarbage(args []string) int {
 		}
 	}
 	return status
-}
-
-func parentsOf(args []string) ([]string, error) {
-	var parents []string
-	for i := 0; i < len(args); i++ {
-		name, parent, hasValue := strings.Cut(args[i], "=")
-		if name != "--parent" {
-			return nil, fmt.Errorf("gc %q: want --parent CGROUP, or nothing", args[i])
-		}
-		if !hasValue {
-			if i++; i == len(args) {
-				return nil, fmt.Errorf("gc --parent: no value")
-			}
-			parent = args[i]
-		}
-		if err := shim.CheckParent(parent); err != nil {
-			return nil, fmt.Errorf("gc --parent %q: %w", parent, err)
-		}
-		parents = append(parents, parent)
-	}
-	return parents, nil
 }

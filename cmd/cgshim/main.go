@@ -32,6 +32,10 @@ func dispatch(args []string) int {
 			return printOut(shim.Schema)
 		case "gc":
 			return collectGarbage(args[1:])
+		case "ps":
+			return listRuns(args[1:])
+		case "stat", "kill", "freeze", "thaw":
+			return controlRuns(args[0], args[1:])
 		case "completion":
 			return printCompletion(args[1:])
 		case "run":

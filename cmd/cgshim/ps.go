@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/docker/go-units"
+
+	"github.com/cgshim/cgshim/shim"
+)
+
+// listRuns is "cgshim ps".
+func listRuns(args []string) int {
+	c, err := parseControl("ps", args, append(controlFlags["ps"], "parent")...)
+	if err != nil {
+		return complainOf(err)
+	}
+	if len(c.names) > 0 {
+		return complainOf(fmt.Errorf("ps %q: takes no names; cgshim stat does", c.names[0]))
+	}
+	runs, err := shim.List(c.parents...)
+	if err != nil {
+		return complainOf(err)
+	}
+	var out bytes.Buffer
+	if c.json {
+		for _, r := range runs {
+			out.Write(r.JSON())
+		}
+		return printOut(out.String())
+	}
+	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tPID\tSTATE\tELAPSED\tCPU\tMEM\tPEAK\tPIDS\tCOMMAND")
+	for _, r := range runs {
+		fmt.Fprintln(table, strings.Join([]string{
+			printable(r.Name), number(r.PID), r.State, elapsed(r.WallSeconds), elapsed(r.CPUSeconds),
+			size(r.MemoryBytes), size(r.PeakMemoryBytes), number(r.PIDs), commandLine(r.Argv),
+		}, "\t"))
+	}
+	_ = table.Flush() // to a buffer
+	return printOut(out.String())
+}
+
+// printStat is "cgshim stat": everything about one run.
+func printStat(c *control, r *shim.Running) error {
+	if c.json {
+		return printed(string(r.JSON()))
+	}
+	var out bytes.Buffer
+	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	for _, line := range [][2]string{
+		{"name", printable(r.Name)},
+		{"cgroup", printable(r.Cgroup)},
+		{"state", r.State},
+		{"command", commandLine(r.Argv)},
+		{"pid", number(r.PID)},
+		{"cgshim pid", number(r.CgshimPID)},
+		{"elapsed", elapsed(r.WallSeconds)},
+		{"cpu", elapsed(r.CPUSeconds)},
+		{"cpu user", elapsed(r.CPUUserSeconds)},
+		{"cpu system", elapsed(r.CPUSystemSeconds)},
+		{"cpu throttled", elapsed(r.CPUThrottledSeconds)},
+		{"memory", size(r.MemoryBytes)},
+		{"memory peak", size(r.PeakMemoryBytes)},
+		{"memory anon", size(r.MemoryAnonBytes)},
+		{"memory file", size(r.MemoryFileBytes)},
+		{"memory kernel", size(r.MemoryKernelBytes)},
+		{"swap", size(r.SwapBytes)},
+		{"oom kills", number(r.OOMKills)},
+		{"pids", number(r.PIDs)},
+		{"pids peak", number(r.PIDsPeak)},
+		{"pids denied", number(r.PIDsDenied)},
+		{"io read", size(r.IOReadBytes)},
+		{"io write", size(r.IOWriteBytes)},
+	} {
+		fmt.Fprintln(table, line[0]+"\t"+line[1])
+	}
+	_ = table.Flush() // to a buffer
+	return printed(out.String())
+}
+
+// printed is printOut where an error is wanted; what has been said by then is not said again.
+func printed(text string) error {
+	if printOut(text) != 0 {
+		return errNotPrinted
+	}
+	return nil
+}
+
+const unknown = "-"
+
+func number[N int | uint64](n *N) string {
+	if n == nil {
+		return unknown
+	}
+	return fmt.Sprint(*n)
+}
+
+// size is in the units of the flags: 64MiB.
+func size(n *uint64) string {
+	if n == nil {
+		return unknown
+	}
+	return units.BytesSize(float64(*n))
+}
+
+func elapsed(s *shim.Seconds) string {
+	if s == nil {
+		return unknown
+	}
+	round := time.Millisecond
+	if *s > shim.Seconds(time.Minute.Seconds()) {
+		round = time.Second
+	}
+	return time.Duration(math.Round(float64(*s) * 1e9)).Round(round).String()
+}
+
+func commandLine(argv []string) string {
+	if len(argv) == 0 {
+		return unknown
+	}
+	words := make([]string, len(argv))
+	for i, word := range argv {
+		words[i] = printable(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// printable is a word as it is, or quoted: what programs are called is theirs to choose, and must not be a
+// command to somebody's terminal.
+func printable(word string) string {
+	quoted := strconv.Quote(word)
+	if quoted == `"`+word+`"` && word != "" && !strings.ContainsAny(word, " ") {
+		return word
+	}
+	return quoted
+}

@@ -1,0 +1,195 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// The states of a Running.
+const (
+	StateRunning = "running"
+	StateFrozen  = "frozen"
+	StateStale   = "stale"   // its cgshim is dead: Sweep is for it
+	StateUnknown = "unknown" // its cgshim is in another pid namespace
+)
+
+// Running is a run of some cgshim that is under way, from outside. It has a JSON form of one line; nil (null in
+// JSON) is unknown, never 0.
+type Running struct {
+	Type          string   `json:"type"` // "run"
+	SchemaVersion int      `json:"schema_version"`
+	Name          string   `json:"name"`   // the last element of Cgroup
+	Cgroup        string   `json:"cgroup"` // below each mount point
+	State         string   `json:"state"`
+	CgshimPID     *int     `json:"cgshim_pid"`
+	PID           *int     `json:"pid"`          // the program's
+	Argv          []string `json:"argv"`         // the program's, as it is now; empty is unknown
+	WallSeconds   *Seconds `json:"wall_seconds"` // since the program's creation
+	Usage
+
+	owner owner
+	host  *cgroup.Host
+}
+
+// JSON is the run on one line, with a newline.
+func (r *Running) JSON() []byte { return encode(r, false) }
+
+var (
+	// ErrNoRun is for a name that no run has.
+	ErrNoRun = errors.New("there is no such run")
+	// ErrAmbiguous is for a name that several runs have, below different parents.
+	ErrAmbiguous = errors.New("several runs have that name: say the whole cgroup")
+	// ErrOutOfReach is for a cgshim that can't be signalled: it is dead, or in another pid namespace.
+	ErrOutOfReach = errors.New("its cgshim is dead, or in another pid namespace: only SIGKILL reaches the run")
+)
+
+// List finds the runs below some parents, or below all that Parents finds, if none are given. What ends meanwhile is
+// left out.
+func List(parents ...string) ([]*Running, error) {
+	host, err := detect()
+	if err != nil {
+		return nil, err
+	}
+	if len(parents) == 0 {
+		parents = Parents(host)
+	}
+	var list []*Running
+	for _, parent := range parents {
+		groups, err := host.Groups(parent)
+		if err != nil {
+			return nil, err
+		}
+		for _, group := range groups {
+			if r, ok := lookAt(host, group); ok {
+				list = append(list, r)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b *Running) int { return strings.Compare(a.Cgroup, b.Cgroup) })
+	return slices.CompactFunc(list, func(a, b *Running) bool { return a.Cgroup == b.Cgroup }), nil
+}
+
+// Find is the run of a name, or of a whole cgroup path, among those of List.
+func Find(name string, parents ...string) (*Running, error) {
+	if strings.HasPrefix(name, "/") {
+		parents = []string{path.Dir(name)}
+	}
+	list, err := List(parents...)
+	if err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(r *Running) bool { return r.Name != name && r.Cgroup != name })
+	switch len(list) {
+	case 0:
+		return nil, fmt.Errorf("%q: %w", name, ErrNoRun)
+	case 1:
+		return list[0], nil
+	}
+	return nil, fmt.Errorf("%q: %w, such as %q", name, ErrAmbiguous, list[0].Cgroup)
+}
+
+// lookAt makes a Running of a group, if it is one.
+func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
+	o, ok := parseOwner(entry.Owner)
+	if !ok {
+		return nil, false
+	}
+	group, err := host.Open(entry.Path)
+	if err != nil {
+		return nil, false
+	}
+	stats, err := group.Sample()
+	if err != nil {
+		return nil, false
+	}
+	r := &Running{
+		Type: "run", SchemaVersion: SchemaVersion, Name: path.Base(entry.Path), Cgroup: entry.Path,
+		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, host: host,
+	}
+	frozen, err := group.Frozen()
+	pidns, nsErr := thisPIDNamespace()
+	switch {
+	case nsErr != nil || pidns != o.pidns:
+		r.State = StateUnknown
+		return r, err == nil
+	case o.dead():
+		r.State = StateStale
+		return r, err == nil
+	case frozen:
+		r.State = StateFrozen
+	}
+	r.CgshimPID = &o.pid
+	pids, err := group.Procs()
+	for _, pid := range pids {
+		if p, err := readProcess(pid); err == nil && p.parent == o.pid {
+			r.describe(p)
+			break
+		}
+	}
+	return r, err == nil
+}
+
+// describe notes what there is to say of the program.
+func (r *Running) describe(p process) {
+	r.PID = &p.pid
+	if line, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cmdline"); err == nil && len(line) > 0 {
+		r.Argv = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	}
+	const userHZ = 100 // in which proc(5) counts on amd64 and arm64
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
+		r.WallSeconds = seconds(max(time.Duration(now.Nano())-time.Duration(p.started)*time.Second/userHZ, 0))
+	}
+}
+
+// Signal sends a signal to the run's cgshim, which passes it on as Config.Signals says. For SIGKILL see Kill.
+func (r *Running) Signal(sig unix.Signal) error {
+	fail := func(err error) error { return fmt.Errorf("%q: %w", r.Name, err) }
+	if r.CgshimPID == nil {
+		return fail(ErrOutOfReach)
+	}
+	fd, err := unix.PidfdOpen(r.owner.pid, 0) // since Linux 5.3
+	if err != nil {
+		return fail(os.NewSyscallError("pidfd_open", err))
+	}
+	defer unix.Close(fd)
+	// By now the pid is held; was it still the same one?
+	if r.owner.dead() {
+		return fail(ErrOutOfReach)
+	}
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+		return fail(os.NewSyscallError("pidfd_send_signal", err))
+	}
+	return nil
+}
+
+// Kill kills every process of the run, and returns when none is left: the run ends by itself then.
+func (r *Running) Kill() error { return r.do((*cgroup.Group).Kill) }
+
+// Freeze stops every process of the run. Its limits of time go on, and it can be killed.
+func (r *Running) Freeze() error { return r.do((*cgroup.Group).Freeze) }
+
+// Thaw lets them continue.
+func (r *Running) Thaw() error { return r.do((*cgroup.Group).Thaw) }
+
+// do works on the run's group, for as long as killTimeout.
+func (r *Running) do(what func(*cgroup.Group, context.Context) error) error {
+	group, err := r.host.Open(r.Cgroup)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	return what(group, ctx)
+}

@@ -1,0 +1,115 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+)
+
+// group makes a group that says it is somebody's.
+func group(t *testing.T, path, owner string) {
+	t.Helper()
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := host.Create(path, cgroup.Memory, cgroup.PIDs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Remove() })
+	if owner != "" {
+		g.SetOwner(owner)
+	}
+}
+
+func TestList(t *testing.T) {
+	parent := newParent(t)
+	self, err := readProcess(os.Getpid())
+	pidns, nsErr := thisPIDNamespace()
+	if err != nil || nsErr != nil {
+		t.Fatal(err, nsErr)
+	}
+	me := owner{os.Getpid(), self.started, pidns}
+	reused, elsewhere := me, me
+	reused.started--
+	elsewhere.pidns++
+	group(t, parent+"/mine", me.String())
+	group(t, parent+"/reused", reused.String())
+	group(t, parent+"/elsewhere", elsewhere.String())
+	group(t, parent+"/no-run", "")
+	group(t, parent+"/garbage", "x")
+
+	list, err := List(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range list {
+		got[r.Name] = r.State
+		assertValid(t, r.JSON())
+	}
+	want := map[string]string{"mine": StateRunning, "reused": StateStale, "elsewhere": StateUnknown}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for name, out := range map[string]bool{"mine": false, "reused": true, "elsewhere": true} {
+		r, err := Find(name, parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A pid that is another's by now must not get the signal: this process would notice SIGTERM.
+		if name == "mine" {
+			err = r.Signal(unix.SIGCONT)
+		} else {
+			err = r.Signal(unix.SIGTERM)
+		}
+		if errors.Is(err, ErrOutOfReach) != out || !out && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	one, two := newParent(t), newParent(t)
+	for _, parent := range []string{one, two} {
+		group(t, parent+"/x", thisOwner())
+	}
+	if _, err := Find("x", one, two); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("the same name twice: %v", err)
+	}
+	if r, err := Find("x", one); err != nil || r.Cgroup != one+"/x" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := Find(two + "/x"); err != nil || r.Cgroup != two+"/x" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, name := range []string{"", "y", "/", one, one + "/y", one + "/../x"} {
+		if r, err := Find(name, one); !errors.Is(err, ErrNoRun) {
+			t.Errorf("%q: %+v, %v", name, r, err)
+		}
+	}
+	// Whatever was found may be gone.
+	r, err := Find("x", one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Clean(context.Background(), r.Cgroup, thisOwner(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, do := range map[string]func() error{"kill": r.Kill, "freeze": r.Freeze, "thaw": r.Thaw} {
+		if err := do(); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s of a run that is gone: %v", name, err)
+		}
+	}
+}
