@@ -124,6 +124,11 @@ func (h *Host) Match(pattern string) (paths []string) {
 	return paths
 }
 
+// CanKill says whether the group at path has a cgroup.kill (since Linux 5.14).
+func (h *Host) CanKill(path string) bool {
+	return h.unified != "" && !slices.Contains(h.hidden, killFile) && unix.Access(filepath.Join(h.unified, path, killFile), unix.W_OK) == nil
+}
+
 // Members lists the processes of a v2 group itself, without those of groups below it. 0 is one that is outside of
 // this pid namespace.
 func (h *Host) Members(path string) ([]int, error) {

@@ -111,6 +111,7 @@ func (c *child) plan(socket int, order *launchOrder, fds []int) {
 	if order.mode != joinTasks {
 		c.clone.flags |= cloneIntoCgroup
 		c.clone.cgroup = uint64(joins[0])
+		c.started.errno = bornInto
 		joins = joins[1:]
 		c.born = 1
 	}
@@ -189,6 +190,7 @@ func (c *child) launch() (pid uintptr, errno syscall.Errno) {
 			return pid, errno
 		}
 	}
+	c.started.errno = 0
 	pid, errno = call(syscall.SYS_CLONE, syscall.CLONE_PARENT, 0, 0, 0)
 	if errno == 0 && pid == 0 {
 		c.clearHandlers()

@@ -87,10 +87,13 @@ func (s Step) String() string {
 // record is what the stage and the program write; one write each, so records never interleave.
 type record struct {
 	step  Step
-	errno uint32
-	pid   int64 // stepStarted: the program's pid; a step of several: the index of what failed
-	nanos int64 // stepStarted: CLOCK_MONOTONIC just before the process was created
+	errno uint32 // stepStarted: bornInto or 0
+	pid   int64  // stepStarted: the program's pid; a step of several: the index of what failed
+	nanos int64  // stepStarted: CLOCK_MONOTONIC just before the process was created
 }
+
+// bornInto says that clone3 has put the program into its cgroup2 group.
+const bornInto = 1
 
 const recordSize = unsafe.Sizeof(record{})
 

@@ -73,6 +73,8 @@ type Program struct {
 	PID int
 	// StartedNanos is CLOCK_MONOTONIC, in nanoseconds, just before the process was created.
 	StartedNanos int64
+	// Born says that it was created in Join.Into (CLONE_INTO_CGROUP), and did not have to join.
+	Born bool
 }
 
 // An Error says which step of a launch failed, and why.
@@ -322,7 +324,7 @@ func (s *Stage) readRecords(program *Program) error {
 		}
 		switch r.step {
 		case stepStarted:
-			program.PID, program.StartedNanos = int(r.pid), r.nanos
+			program.PID, program.StartedNanos, program.Born = int(r.pid), r.nanos, r.errno == bornInto
 		case stepGuardian:
 			s.guardian = int(r.pid)
 		default:

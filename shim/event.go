@@ -18,6 +18,8 @@ type Started struct {
 	Manager       *string `json:"manager"`    // who made the group's parent, see Place
 	Placement     *string `json:"placement"`  // why the group is where it is, for people
 	StartedAt     string  `json:"started_at"` // as in Result
+
+	born bool // see reexec.Program
 }
 
 // Sample is what the run has used so far: one comes every Config.Sample. The keys mean what they mean in
@@ -73,7 +75,7 @@ func (r *run) emit(e Event) {
 }
 
 func (r *run) emitStarted(at string) {
-	e := &Started{Type: "started", SchemaVersion: SchemaVersion, PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at}
+	e := &Started{Type: "started", SchemaVersion: SchemaVersion, PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at, born: r.program.Born}
 	if r.group != nil {
 		e.Manager, e.Placement = optional(r.place.Manager), optional(r.place.Reason)
 	}

@@ -27,7 +27,7 @@ func (r *run) noteError(step string, err error) {
 		e.Message += "; " + step + ": " + oneLine(err)
 		return
 	}
-	info := &ErrorInfo{Step: step, Message: message(step, err), Hint: optional(hint(step, err))}
+	info := &ErrorInfo{Step: step, Message: message(step, err), Hint: optional(withCheck(hint(step, err), doctorCheck(step, err)))}
 	var errno unix.Errno
 	if errors.As(err, &errno) {
 		info.Errno = optional(errnoName(errno))
@@ -110,6 +110,43 @@ func exitStatus(err error) int {
 	return ExitFailed
 }
 
+// withCheck adds the check of Examine that is about the same to a hint.
+func withCheck(hint, check string) string {
+	switch {
+	case check == "":
+		return hint
+	case hint == "":
+		return "cgshim doctor tells more: see " + check
+	}
+	return hint + " (cgshim doctor: " + check + ")"
+}
+
+// doctorCheck is the check that a setup error is about; "" for errors of the caller's or the program's own.
+func doctorCheck(step string, err error) string {
+	var launch *reexec.Error
+	var e *cgroup.Error
+	switch {
+	case errors.As(err, &launch):
+		return map[reexec.Step]string{
+			reexec.StepNet: "net-namespace", reexec.StepClone: "clone-into-cgroup", reexec.StepJoin: "permission",
+			reexec.StepUser: "permission", reexec.StepStage: "permission", reexec.StepAffinity: "controller-cpuset",
+		}[launch.Step]
+	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
+		return ""
+	case errors.Is(err, cgroup.ErrNotMounted):
+		return "cgroup-mount"
+	case errors.Is(err, ErrOthers), errors.Is(err, ErrNoSystemd), errors.Is(err, cgroup.ErrPopulated), errors.Is(err, errors.ErrUnsupported):
+		return "placement"
+	case errors.Is(err, cgroup.ErrSwapAccounting):
+		return "swap-accounting"
+	case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e) && slices.Contains([]string{"memory", "pids", "cpu", "cpuset", "io"}, e.Value):
+		return "controller-" + e.Value
+	case errors.Is(err, cgroup.ErrNotEnforced):
+		return "controller-cpuset"
+	}
+	return map[string]string{"cgroup": "permission", "limit": "permission", "join": "permission", "stage": "permission"}[step]
+}
+
 // hint says what to do about an error; "" if there is nothing useful to say.
 func hint(step string, err error) string {
 	var e *reexec.Error
@@ -121,6 +158,8 @@ func hint(step string, err error) string {
 		return "if that took long: the file system of the program, its interpreter or --chdir does not answer"
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "mount one: mount -t cgroup2 none /sys/fs/cgroup; in a container, start it with a writable /sys/fs/cgroup"
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(err.Error(), `"/proc/`):
+		return "cgshim needs /proc: mount -t proc proc /proc"
 	case errors.Is(err, ErrOthers):
 		return "--nest moves them into a group of their own below it, where they stay; or choose another place: --parent, or --manager systemd"
 	case errors.Is(err, ErrNoSystemd) && os.Geteuid() == 0:

@@ -123,7 +123,7 @@ func jsonTypes(typ reflect.Type) []string {
 func TestSchemaFitsTypes(t *testing.T) {
 	defs := schemaDefs(t)
 	for name, value := range map[string]any{
-		"result": Result{}, "started": Started{}, "sample": Sample{}, "limit": LimitReached{}, "run": Running{},
+		"result": Result{}, "started": Started{}, "sample": Sample{}, "limit": LimitReached{}, "run": Running{}, "doctor": Report{}, "check": Check{}, "place": Place{},
 		"limits": RequestedLimits{}, "ulimit": RequestedRlimit{}, "error": ErrorInfo{},
 	} {
 		keys, nodes := defs[name].properties(t)

@@ -12,7 +12,7 @@ import (
 )
 
 // subcommands are words that dispatch knows, as first argument only.
-var subcommands = []string{"run", "help", "version", "schema", "completion", "ps", "stat", "kill", "freeze", "thaw", "gc"}
+var subcommands = []string{"run", "help", "version", "schema", "completion", "doctor", "ps", "stat", "kill", "freeze", "thaw", "gc"}
 
 // completers write a shell's completion script from the flags.
 var completers = map[string]func() string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}

@@ -19,6 +19,8 @@ import (
 type control struct {
 	parents []string // where to look; none is everywhere
 	json    bool
+	manager string
+	nest    bool
 	signal  unix.Signal
 	names   []string
 }
@@ -42,6 +44,9 @@ func parseControl(command string, args []string, flags ...string) (*control, err
 		case name == "json":
 			c.json = true
 			continue
+		case name == "nest":
+			c.nest = true
+			continue
 		case !hasValue:
 			if i++; i == len(args) {
 				return nil, fmt.Errorf("%s %s: no value", command, flag)
@@ -60,6 +65,9 @@ func (c *control) set(name, value string) (err error) {
 	case "parent":
 		err = shim.CheckParent(value)
 		c.parents = append(c.parents, value)
+	case "manager":
+		err = shim.CheckManager(value)
+		c.manager = value
 	case "signal":
 		c.signal, err = parseSignal(value)
 	}

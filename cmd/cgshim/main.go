@@ -32,6 +32,8 @@ func dispatch(args []string) int {
 			return printOut(shim.Schema)
 		case "gc":
 			return collectGarbage(args[1:])
+		case "doctor":
+			return examine(args[1:])
 		case "ps":
 			return listRuns(args[1:])
 		case "stat", "kill", "freeze", "thaw":

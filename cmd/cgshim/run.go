@@ -16,6 +16,7 @@ import (
 
 const runHelp = `Usage: cgshim [flags] [--] PROG [ARG...]
        cgshim ps | stat NAME... | kill NAME... | freeze NAME... | thaw NAME... | gc
+       cgshim doctor
        cgshim help | version | schema | completion SHELL
 
 Runs PROG inside a cgroup that it joins before its first instruction, waits for
