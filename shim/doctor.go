@@ -107,9 +107,12 @@ func (e *examiner) pass(name, found string) {
 
 // reject notes one that is not, with what to do about it: remedy, or else what is known of the check.
 func (e *examiner) reject(name, found string, remedy *string) {
-	c := Check{Name: name, Status: CheckFail, Found: found, Remedy: remedy}
+	c := Check{Name: name, Status: CheckFail, Found: found}
+	if remedy != nil {
+		c.Remedy = optional(withoutCheck(*remedy))
+	}
 	for _, known := range checks {
-		if remedy == nil && known.name == name {
+		if c.Remedy == nil && known.name == name {
 			c.Remedy = optional(known.remedy)
 		}
 	}

@@ -104,7 +104,7 @@ func TestHintsNameChecks(t *testing.T) {
 		{"cgroup", file(cgroup.ErrNotMounted), "cgroup-mount"},
 		{"cgroup", file(cgroup.ErrPopulated), "placement"},
 		{"cgroup", file(ErrOthers), "placement"},
-		{"cgroup", file(ErrNoSystemd), "placement"},
+		{"cgroup", file(ErrNoSystemd), "permission"},
 		{"cgroup", fmt.Errorf("%w: x", errors.ErrUnsupported), "placement"},
 		{"cgroup", lacking(cgroup.Memory), "controller-memory"},
 		{"cgroup", fmt.Errorf("%w: %w", errNotDelegated, lacking(cgroup.IO)), "controller-io"},

@@ -121,6 +121,15 @@ func withCheck(hint, check string) string {
 	return hint + " (cgshim doctor: " + check + ")"
 }
 
+// withoutCheck is a hint before withCheck.
+func withoutCheck(hint string) string {
+	text, _, _ := strings.Cut(hint, " (cgshim doctor: ")
+	if strings.HasPrefix(text, "cgshim doctor tells more") {
+		return ""
+	}
+	return text
+}
+
 // doctorCheck is the check that a setup error is about; "" for errors of the caller's or the program's own.
 func doctorCheck(step string, err error) string {
 	var launch *reexec.Error
@@ -135,7 +144,7 @@ func doctorCheck(step string, err error) string {
 		return ""
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "cgroup-mount"
-	case errors.Is(err, ErrOthers), errors.Is(err, ErrNoSystemd), errors.Is(err, cgroup.ErrPopulated), errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, ErrOthers), errors.Is(err, cgroup.ErrPopulated), errors.Is(err, errors.ErrUnsupported):
 		return "placement"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "swap-accounting"
