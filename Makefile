@@ -16,18 +16,18 @@ export CGO_ENABLED = 0
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup reexec shim tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') go.mod go.sum
-SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/stage2
+SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm test-flags install-deps fuzz soak clean help
+.PHONY: all build run test lint test-go test-bats test-vm test-systemd test-flags install-deps fuzz soak clean help
 
 all: build
 
 help:
 	@echo 'make build   build/cgshim, one static binary'
 	@echo 'make run     build it, and run a small program under limits'
-	@echo 'make test    everything: linters, Go tests, bats on this machine and on cgroup v2 in a VM'
-	@echo 'make lint | test-go | test-bats | test-vm   one part of it'
+	@echo 'make test    everything: linters, Go tests, bats on this machine, on cgroup v2 and with systemd in VMs'
+	@echo 'make lint | test-go | test-bats | test-vm | test-systemd   one part of it'
 	@echo 'make soak    20000 runs of all kinds, some of them killed: nothing may leak'
 	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
 
@@ -39,7 +39,7 @@ build/cgshim: $(GO_FILES)
 run: build
 	@tests/demo build/cgshim
 
-test: install-deps lint test-go test-bats test-vm test-flags
+test: install-deps lint test-go test-bats test-vm test-systemd test-flags
 	@echo 'All tests passed.'
 
 install-deps:
@@ -57,7 +57,7 @@ lint:
 	for arch in amd64 arm64; do \
 		GOARCH=$$arch $(GO) build -tags $(TAGS) -gcflags='all=-N -l' -o /dev/null ./cmd/cgshim || exit 1; done
 	shellcheck $(SCRIPTS)
-	shellcheck --shell=bash tests/helpers.bash tests/demo
+	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/demo
 	shellcheck --shell=sh tests/vm/init
 	shellcheck $(SUITES)
 
@@ -82,6 +82,10 @@ test-vm: build build/validate $(PROGRAMS)
 	for package in cgroup reexec shim; do \
 		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done
 	tests/suite vm
+
+# The suites for hosts where systemd owns the cgroups, in a VM with a root of its own.
+test-systemd: build build/validate $(PROGRAMS)
+	tests/suite systemd
 
 # What each flag does, where, is what the tests have just seen.
 test-flags:

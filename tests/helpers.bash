@@ -32,6 +32,8 @@ has() {
 	loop) [ -c /dev/loop-control ] && losetup --find >/dev/null 2>&1 ;;
 	fuse) [ -c /dev/fuse ] ;;
 	psi) has cgroups_v1 && [ -e /sys/fs/cgroup/unified/cpu.pressure ] || has cgroups_v2 && [ -e /proc/pressure/cpu ] ;;
+	systemd) [ -d /run/systemd/system ] ;;
+	alice) id alice >/dev/null 2>&1 && [ -d /run/user/1000 ] ;; # the systemd machine's user
 	system_python3) [ -x /usr/bin/python3 ] ;;
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
 	python3 | node | go | make | setpriv | nohup | mount | strace | mandoc) command -v "$1" >/dev/null ;;
@@ -53,12 +55,12 @@ requires() {
 
 # --- running ----------------------------------------------------------------------------------------
 
-# shim ARG...: runs cgshim with the result on fd 3. Sets $status, $result and $output (stdout). Fails if
-# there is not exactly one line with one JSON object that has every key.
+# shim ARG...: runs cgshim, by way of the command $VIA if there is one, with the result on fd 3. Sets $status, $result and
+# $output (stdout). Fails if there is not exactly one line with one JSON object that has every key.
 shim() {
 	local file=$BATS_TEST_TMPDIR/result out=$BATS_TEST_TMPDIR/stdout
 	status=0
-	"$CGSHIM" --fd 3 "$@" 3>"$file" >"$out" 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
+	${VIA:-} "$CGSHIM" --fd 3 "$@" 3>"$file" >"$out" 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
 	# shellcheck disable=SC2034 # for the tests
 	output=$(cat "$out")
 	take_result "$file"
