@@ -16,10 +16,10 @@ export CGO_ENABLED = 0
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup reexec shim tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') go.mod go.sum
-SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2
+SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2 tests/hosts
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm test-systemd test-flags install-deps fuzz soak clean help
+.PHONY: all build run test lint test-go test-bats test-vm test-systemd test-tables install-deps fuzz soak clean help
 
 all: build
 
@@ -39,7 +39,7 @@ build/cgshim: $(GO_FILES)
 run: build
 	@tests/demo build/cgshim
 
-test: install-deps lint test-go test-bats test-vm test-systemd test-flags
+test: install-deps lint test-go test-bats test-vm test-systemd test-tables
 	@echo 'All tests passed.'
 
 install-deps:
@@ -57,7 +57,7 @@ lint:
 	for arch in amd64 arm64; do \
 		GOARCH=$$arch $(GO) build -tags $(TAGS) -gcflags='all=-N -l' -o /dev/null ./cmd/cgshim || exit 1; done
 	shellcheck $(SCRIPTS)
-	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/demo
+	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/demo
 	shellcheck --shell=sh tests/vm/init
 	shellcheck $(SUITES)
 
@@ -87,11 +87,13 @@ test-vm: build build/validate $(PROGRAMS)
 test-systemd: build build/validate $(PROGRAMS)
 	tests/suite systemd
 
-# What each flag does, where, is what the tests have just seen.
-test-flags:
-	@[ -e build/flags.v1 ] || { echo 'docs/flags.md takes a host with cgroup v1, too: not checked'; exit 0; }; \
-		tests/flags table build/flags.v1 build/flags.v2 >build/flags.md && \
-		diff -u docs/flags.md build/flags.md || { echo 'if that is right: cp build/flags.md docs/flags.md'; exit 1; }
+# What each flag does, and where cgshim works, is what the tests have just seen.
+test-tables:
+	@[ -e build/flags.v1 ] || { echo 'docs/flags.md and docs/hosts.md take a host with cgroup v1, too: not checked'; exit 0; }; \
+	tests/flags table build/flags.v1 build/flags.v2 >build/flags.md; \
+	tests/hosts table build/hosts.v1 build/hosts.v2 build/hosts.systemd >build/hosts.md; \
+	for table in flags hosts; do diff -u docs/$$table.md build/$$table.md || \
+		{ echo "if that is right: cp build/$$table.md docs/$$table.md"; exit 1; }; done
 
 # Longer than go test does, which only runs what was found before. What it finds goes to testdata/fuzz.
 FUZZTIME ?= 30s

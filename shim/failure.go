@@ -194,7 +194,7 @@ func hint(step string, err error) string {
 	case errors.Is(err, fs.ErrExist):
 		return "a cgroup of this name exists: another run uses it, or something was left behind; choose another --name"
 	case errors.Is(err, unix.EROFS):
-		return "the cgroup file system is mounted read-only, as in most containers: start the container with a writable one (docker run --privileged, or --cgroupns=private with a writable mount), or go on without one: --best-effort"
+		return "the cgroup file system is mounted read-only, as in most containers: start the container with a writable one (podman run --security-opt unmask=/sys/fs/cgroup, docker run --privileged --cgroupns=private), or go on without one: --best-effort"
 	case errors.Is(err, fs.ErrPermission) && (step == "cgroup" || step == "limit" || step == "join"):
 		return "creating cgroups takes write permission in the hierarchy: run as root (sudo), or give --parent a cgroup that is delegated to you, or go on without one: --best-effort"
 	}
