@@ -144,7 +144,7 @@ func doctorCheck(step string, err error) string {
 		return ""
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "cgroup-mount"
-	case errors.Is(err, ErrOthers), errors.Is(err, cgroup.ErrPopulated), errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, ErrOthers), errors.Is(err, ErrForeign), errors.Is(err, cgroup.ErrPopulated), errors.Is(err, errors.ErrUnsupported):
 		return "placement"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "swap-accounting"
@@ -171,6 +171,8 @@ func hint(step string, err error) string {
 		return "cgshim needs /proc: mount -t proc proc /proc"
 	case errors.Is(err, ErrOthers):
 		return "--nest moves them into a group of their own below it, where they stay; or choose another place: --parent, or --manager systemd"
+	case errors.Is(err, ErrForeign):
+		return "run cgshim there as the user whose it is; or leave it, and its limits, with --manager systemd or --parent; or go on without a cgroup: --best-effort"
 	case errors.Is(err, ErrNoSystemd) && os.Geteuid() == 0:
 		return "systemd runs this host, and is asked for a scope: is /run/systemd/private there? --manager cgroupfs does without it"
 	case errors.Is(err, ErrNoSystemd):

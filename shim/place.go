@@ -40,6 +40,10 @@ type Place struct {
 // ErrOthers is for a group that would do, but for processes of others in it.
 var ErrOthers = errors.New("the cgroup that we are in has processes of others, too")
 
+// ErrForeign is for a run, a batch job or a service that we are in, whose limits are to hold, and that we may not
+// make groups in.
+var ErrForeign = errors.New("the cgroup that we are in, and whose limits are to hold, is somebody else's")
+
 // errNotDelegated is for a controller that a user's manager does not have.
 var errNotDelegated = errors.New("systemd has not delegated it to this user")
 
@@ -50,6 +54,7 @@ var errNotDelegated = errors.New("systemd has not delegated it to this user")
 //	                        --manager systemd                                    a scope
 //	in a run of cgshim's    v1, v2: its limits are to hold                       below that run's group
 //	in a delegated unit     v2, systemd's host, or a user who can write there    below it
+//	… of somebody else's    its limits are to hold                               an error
 //	in a container          v2, and the mount is writable                        below its root
 //	systemd's host          v2                                                   a scope
 //	else                                                                         DefaultParent
@@ -80,13 +85,13 @@ func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
 		return Place{}, nil // it can't be seen, so that it is no place
 	}
 	var others *Place
-	list, top := candidates(host, own)
-	for _, candidate := range list {
-		place := Place{Manager: ManagerCgroupfs, Parent: path.Join(candidate.path, "cgshim"), Reason: candidate.reason, base: candidate.path, top: top}
+	reach := around(host, own)
+	for _, group := range reach.groups {
+		place := Place{Manager: ManagerCgroupfs, Parent: path.Join(group, "cgshim"), Reason: reach.reason, base: group, top: reach.top}
 		if host.Version() == cgroup.V1 {
 			return place, nil
 		}
-		members, err := host.Members(candidate.path)
+		members, err := host.Members(group)
 		switch {
 		case err != nil:
 			return Place{}, err
@@ -100,6 +105,8 @@ func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
 		}
 	}
 	switch {
+	case others == nil && reach.bound != "" && reach.bound != "/":
+		return Place{}, &cgroup.Error{Op: "use", Path: reach.bound, Err: fmt.Errorf("%w: %w", ErrForeign, unix.EACCES)}
 	case others == nil:
 		return Place{}, nil
 	case nest:
@@ -109,34 +116,37 @@ func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
 	return Place{}, &cgroup.Error{Op: "use", Path: others.base, Err: fmt.Errorf("%w: %w", ErrOthers, cgroup.ErrPopulated)}
 }
 
-type candidate struct{ path, reason string }
+// A reach is what this process may use of the hierarchy around it.
+type reach struct {
+	groups []string // from its own upwards, up to the first that bounds it
+	top    string   // the highest in which controllers may be enabled for them
+	reason string   // why they are ours, for people
+	bound  string   // the group that bounds it; "" if none does
+}
 
-// candidates are the groups from our own upwards that are ours to change, up to the first that bounds us; top is the
-// highest in which controllers may be enabled for them. Where systemd runs only what it has delegated is anybody else's; and
-// root may change everything, which makes nothing its own.
-func candidates(host *cgroup.Host, own string) (list []candidate, top string) {
-	bounded := false
+// around looks at the groups from our own upwards. Where systemd runs only what it has delegated is anybody
+// else's; and root may change everything, which makes nothing its own.
+func around(host *cgroup.Host, own string) reach {
+	r := reach{reason: "we are in a group that this user may change"}
 	for group := own; ; group = path.Dir(group) {
-		reason, bound := bounds(host, group)
-		if reason == "" {
-			reason = "we are in a group that this user may change"
-		}
-		realRoot := group == "/" && host.IsRoot()
+		reason, bounds := bounds(host, group)
 		if host.Manageable(group) == nil {
-			top = group
-			if !bounded && !realRoot {
-				list = append(list, candidate{group, reason})
+			r.top = group
+			if r.bound == "" && (group != "/" || !host.IsRoot()) {
+				r.groups = append(r.groups, group)
 			}
 		}
-		bounded = bounded || bound
+		if bounds && r.bound == "" {
+			r.reason, r.bound = reason, group
+		}
 		switch {
-		case bound && !isRun(host, group):
-			return list, top
+		case bounds && !isRun(host, group):
+			return r
 		case group != "/" && !managed(host, group):
-		case bounded, os.Geteuid() != 0 && !managed(host, group):
-			return list, top
+		case r.bound != "", os.Geteuid() != 0 && !managed(host, group):
+			return r
 		default:
-			return nil, ""
+			return reach{}
 		}
 	}
 }

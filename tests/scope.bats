@@ -79,6 +79,16 @@ systemd manages the hierarchy, and has not delegated us a part of it" ]
 	done
 }
 
+@test "in a batch job of somebody else's a user does not leave its limits unasked" {
+	local alice="setpriv --reuid=1000 --regid=1000 --clear-groups env XDG_RUNTIME_DIR=/run/user/1000"
+	# shellcheck disable=SC2086
+	run -125 root_scope $alice "$CGSHIM" --mem 64M --fd 1 -- "$NOOP"
+	[[ $(of_result '.error.step, .error.errno, .error.hint') == $'cgroup\nEACCES\n'*'--manager systemd'* ]]
+	# shellcheck disable=SC2086
+	run -0 root_scope $alice "$CGSHIM" --manager systemd --mem 64M --fd 1 -- "$NOOP"
+	[ "$(verdict)" = ok ]
+}
+
 @test "a name that is taken is refused" {
 	session "$CGSHIM" --name twice --fd 1 -- sleep 1000 >"$BATS_TEST_TMPDIR/one" 2>/dev/null 3>&- &
 	eventually test -d "/sys/fs/cgroup$APP/cgshim-twice.scope/twice"
