@@ -48,6 +48,21 @@ systemd manages the hierarchy, and has not delegated us a part of it" ]
 	holds '.peak_memory_bytes <= 786432' # nothing of cgshim
 }
 
+@test "make run's program works for her as it is" {
+	run -0 --separate-stderr session "$TOP/tests/demo" "$CGSHIM"
+	[ "$(jq -r .verdict <<<"$stderr")" = ok ]
+}
+
+@test "without systemd's own socket it is asked by the bus" {
+	local hide='for s in /run/systemd/private /run/user/1000/systemd/private; do mount --bind /dev/null "$s" || exit 99; done; exec "$@"'
+	run -0 unshare --mount sh -c "$hide" sh "$CGSHIM" --manager systemd --mem 64M --fd 1 -- "$NOOP"
+	[ "$(verdict)" = ok ]
+	run -0 unshare --mount sh -c "$hide" sh setpriv --reuid=1000 --regid=1000 --clear-groups \
+		env XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus \
+		"$CGSHIM" --manager systemd --mem 64M --fd 1 -- "$NOOP"
+	[ "$(verdict)" = ok ]
+}
+
 @test "root's is in a scope of the system's, and the hierarchy is as before" {
 	local before after
 	before=$(cat /sys/fs/cgroup/cgroup.subtree_control /sys/fs/cgroup/system.slice/cgroup.subtree_control)
