@@ -35,8 +35,10 @@ has() {
 	systemd) [ -d /run/systemd/system ] ;;
 	alice) id alice >/dev/null 2>&1 && [ -d /run/user/1000 ] ;; # the systemd machine's user
 	system_python3) [ -x /usr/bin/python3 ] ;;
+	user_namespaces) setpriv --reuid 65534 --regid 65534 --clear-groups unshare --user true 2>/dev/null ;; # for users
+	make_fifo) make --jobserver-style=fifo --version >/dev/null 2>&1 ;; # since GNU make 4.4
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
-	python3 | node | go | make | setpriv | nohup | mount | strace | mandoc) command -v "$1" >/dev/null ;;
+	python3 | node | go | make | setpriv | nohup | mount | strace | mandoc | bwrap | parallel) command -v "$1" >/dev/null ;;
 	*) echo "has: no such capability: $1" >&2; exit 1 ;;
 	esac
 }
