@@ -55,42 +55,31 @@ func Examine(ctx context.Context, cfg Config) *Report {
 		e.controllers()
 		e.kernel()
 		e.selfTests()
+		e.user()
+	}
+	if e.host != nil {
+		e.leftovers()
 	}
 	e.namespaces()
 	return e.report
 }
 
-// checks are the names of all that Examine can report, in its order, with what to do about one that is not ok
-// if the error that it failed with does not say.
-var checks = []struct{ name, remedy string }{
-	{"cgroup-mount", ""},
-	{"placement", ""},
-	{"permission", ""},
-	{"controller-memory", "boot with cgroup_enable=memory (Raspberry Pi and some Debian kernels turn it off)"},
-	{"controller-pids", ""},
-	{"controller-cpu", "a kernel with CONFIG_CFS_BANDWIDTH; real-time tasks in the parent cgroup keep v2 from enabling it"},
-	{"controller-cpuset", ""},
-	{"swap-accounting", "boot with swapaccount=1, or turn swap off: swapoff -a"},
-	{"controller-io", "a kernel with CONFIG_BLK_DEV_THROTTLING"},
-	{"memory-peak", "Linux 5.19 or newer: until then the peak is sampled, and may be too low"},
-	{"pids-peak", "Linux 6.1 or newer: until then pids_peak is null"},
-	{"cgroup-kill", "Linux 5.14 or newer: until then processes are frozen and killed one by one"},
-	{"clone-into-cgroup", "Linux 5.7 or newer, and a seccomp profile that allows clone3 (docker run --security-opt seccomp=unconfined): until then each start takes 10 to 20 ms more"},
-	{"pidfd", "Linux 5.3 or newer, and a seccomp profile that allows pidfd_open: until then cgshim kill can't work"},
-	{"pressure", "boot with psi=1: until then the pressure figures are null"},
-	{"self-test-oom", ""},
-	{"self-test-pids", ""},
-	{"self-test-wall-time", ""},
-	{"self-test-cpu-time", ""},
-	{"net-namespace", "--net none takes root; a user has it with bwrap --unshare-net"},
-	{"user-namespaces", "sysctl -w user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1 (Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0): bwrap and rootless containers need it, cgshim does not"},
+// checks are the names of all that Examine can report, in its order.
+var checks = []string{
+	"cgroup-mount", "placement", "permission",
+	"controller-memory", "controller-pids", "controller-cpu", "controller-cpuset", "swap-accounting", "controller-io",
+	"memory-peak", "pids-peak", "cgroup-kill", "clone-into-cgroup", "pidfd", "pressure",
+	"self-test-oom", "self-test-pids", "self-test-wall-time", "self-test-cpu-time",
+	"change-user", "stale-groups", "net-namespace", "user-namespaces",
 }
 
 // optionalChecks are checks that fail nobody: few use what they are about, or there is something else.
 var optionalChecks = []string{
 	"controller-cpuset", "controller-io", "swap-accounting", "memory-peak", "pids-peak", "cgroup-kill", "clone-into-cgroup", "pidfd",
-	"pressure", "net-namespace", "user-namespaces",
+	"pressure", "change-user", "stale-groups", "net-namespace", "user-namespaces",
 }
+
+func optionalCheck(name string) bool { return slices.Contains(optionalChecks, name) }
 
 type examiner struct {
 	ctx    context.Context
@@ -100,28 +89,52 @@ type examiner struct {
 	host   *cgroup.Host
 }
 
-// pass notes a check that is ok.
-func (e *examiner) pass(name, found string) {
-	e.report.Checks = append(e.report.Checks, Check{Name: name, Status: CheckOK, Found: found})
-}
-
-// reject notes one that is not, with what to do about it: remedy, or else what is known of the check.
-func (e *examiner) reject(name, found string, remedy *string) {
-	c := Check{Name: name, Status: CheckFail, Found: found}
-	if remedy != nil {
-		c.Remedy = optional(withoutCheck(*remedy))
-	}
-	for _, known := range checks {
-		if c.Remedy == nil && known.name == name {
-			c.Remedy = optional(known.remedy)
-		}
-	}
-	if slices.Contains(optionalChecks, name) {
-		c.Status = CheckWarn
-	} else {
+// note puts a check into the report, or in the place of an earlier one of its name.
+func (e *examiner) note(c Check) {
+	if c.Status == CheckFail {
 		e.report.OK = false
 	}
-	e.report.Checks = append(e.report.Checks, c)
+	at := slices.IndexFunc(e.report.Checks, func(old Check) bool { return old.Name == c.Name })
+	if at < 0 {
+		e.report.Checks = append(e.report.Checks, c)
+		return
+	}
+	e.report.Checks[at] = c
+}
+
+// pass notes a check that is ok.
+func (e *examiner) pass(name, found string) { e.note(Check{Name: name, Status: CheckOK, Found: found}) }
+
+// reject notes one that is not, with what to do about it.
+func (e *examiner) reject(name, found string) {
+	e.rejectFor(name, found, remedy(name, e.situation(nil)))
+}
+
+func (e *examiner) rejectFor(name, found, remedy string) {
+	status := CheckFail
+	if optionalCheck(name) {
+		status = CheckWarn
+	}
+	e.note(Check{Name: name, Status: status, Found: found, Remedy: optional(remedy)})
+}
+
+// blame rejects a check for a run's error. What there is to do depends on what that is about, which may be another
+// check that went well without a limit; and a place is fit only if it can have limits.
+func (e *examiner) blame(name string, failed *ErrorInfo) {
+	about := failed.check()
+	if about == "" {
+		about = name
+	}
+	if about == "placement" {
+		name = about
+	}
+	e.rejectFor(name, failed.Message, remedy(about, e.situation(failed.cause)))
+}
+
+func (e *examiner) situation(cause error) *situation {
+	s := thisSituation(e.host)
+	s.cause = cause
+	return &s
 }
 
 // judge is pass or reject.
@@ -129,7 +142,7 @@ func (e *examiner) judge(name string, ok bool, good, bad string) {
 	if ok {
 		e.pass(name, good)
 	} else {
-		e.reject(name, bad, nil)
+		e.reject(name, bad)
 	}
 }
 
@@ -137,7 +150,7 @@ func (e *examiner) judge(name string, ok bool, good, bad string) {
 func (e *examiner) place() bool {
 	var err error
 	if e.host, err = detect(); err != nil {
-		e.reject("cgroup-mount", oneLine(err), optional(hint("cgroup", err)))
+		e.blame("cgroup-mount", SetupError(&e.cfg, "cgroup", err).Error)
 		return false
 	}
 	version := int(e.host.Version())
@@ -146,10 +159,10 @@ func (e *examiner) place() bool {
 	for _, c := range e.host.Controllers() {
 		names = append(names, string(c))
 	}
-	e.pass("cgroup-mount", fmt.Sprintf("cgroup v%d with %s", version, strings.Join(names, ", ")))
+	e.pass("cgroup-mount", fmt.Sprintf("cgroup v%d in %s with %s", version, e.host.MountPoint(e.host.Controllers()[0]), strings.Join(names, ", ")))
 	place, err := Locate(e.host, &e.cfg, os.Getpid())
 	if err != nil {
-		e.reject("placement", oneLine(err), optional(hint("cgroup", err)))
+		e.blame("placement", SetupError(&e.cfg, "cgroup", err).Error)
 		return false
 	}
 	e.report.Placement = &place
@@ -161,11 +174,15 @@ func (e *examiner) place() bool {
 	return true
 }
 
-// start sees whether there can be a run at all.
+// start sees whether there can be a run at all. If not, the check that fails is the one that its hint names.
 func (e *examiner) start() bool {
 	e.plain = e.run("exit", nil)
-	if e.plain.Error != nil {
-		e.reject("permission", e.plain.Error.Message, e.plain.Error.Hint)
+	if failed := e.plain.Error; failed != nil {
+		name := failed.check()
+		if name == "" || optionalCheck(name) {
+			name = "permission"
+		}
+		e.blame(name, failed)
 		return false
 	}
 	e.pass("permission", "a run without limits works, in "+*e.plain.Cgroup)
@@ -187,7 +204,7 @@ func (e *examiner) controllers() {
 	} {
 		res := e.run("exit", func(cfg *Config) { cfg.Limits = try.limits })
 		if res.Error != nil {
-			e.reject(try.name, res.Error.Message, res.Error.Hint)
+			e.blame(try.name, res.Error)
 			continue
 		}
 		e.pass(try.name, try.file+" works")
@@ -202,9 +219,9 @@ func (e *examiner) io() {
 	case e.host.Version() == cgroup.V1 && e.host.Has(cgroup.IO), e.plain.Sources["io_read_bytes"] == "io.stat":
 		e.pass(name, "--device-read-bps and the like can work; not every disk allows it")
 	case e.host.Has(cgroup.IO) && place.Manager == ManagerSystemd && os.Geteuid() != 0:
-		e.reject(name, errNotDelegated.Error(), optional(delegation))
+		e.reject(name, errNotDelegated.Error())
 	default:
-		e.reject(name, "the io controller is not to be had there", nil)
+		e.reject(name, "the io controller is not to be had there")
 	}
 }
 
@@ -232,17 +249,50 @@ func (e *examiner) kernel() {
 			}
 		}
 	})
+	if res.Error != nil {
+		e.blame("cgroup-kill", res.Error)
+		return
+	}
 	from := func(key string) string { return res.Sources[key] }
 	e.judge("memory-peak", strings.HasPrefix(from("peak_memory_bytes"), "memory."), from("peak_memory_bytes")+" tells the peak", "the kernel does not tell the peak")
 	e.judge("pids-peak", from("pids_peak") == "pids.peak", "pids.peak tells the most tasks at once", "the kernel does not tell pids_peak")
 	e.judge("cgroup-kill", kill && res.Verdict == Signaled, "cgroup.kill kills a run", "there is no cgroup.kill")
-	e.judge("clone-into-cgroup", born || e.host.Version() == cgroup.V1, "programs are born in their cgroup, or join it by a tasks file (v1)", "programs join by cgroup.procs")
+	// Where v1 has a cgroup2 directory beside it, for cgroup.kill, that has to be joined, too.
+	e.judge("clone-into-cgroup", born || e.host.Version() == cgroup.V1 && !kill, "programs are born in their cgroup, or join it by a tasks file (v1)", "programs join by cgroup.procs")
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err == nil {
 		err = errors.Join(unix.PidfdSendSignal(fd, 0, nil, 0), unix.Close(fd))
 	}
 	e.judge("pidfd", err == nil, "pidfd_open and pidfd_send_signal work", fmt.Sprint("pidfd_open: ", err))
 	e.judge("pressure", from("pressure_cpu_some_seconds") != "", from("pressure_cpu_some_seconds")+" is there", "the kernel tells no pressure")
+}
+
+// user sees whether the program can be somebody else.
+func (e *examiner) user() {
+	const nobody = 65534
+	res := e.run("exit", func(cfg *Config) { cfg.User = &User{UID: nobody, GID: nobody} })
+	if res.Error != nil && res.Error.Step != "exec" { // which that user may not be allowed to do with this binary
+		e.blame("change-user", res.Error)
+		return
+	}
+	e.pass("change-user", "--user works")
+}
+
+// leftovers are what gc is for. They take a name, and memory of the kernel.
+func (e *examiner) leftovers() {
+	parents := []string{e.cfg.Parent}
+	if e.cfg.Parent == "" || e.cfg.Manager == ManagerSystemd {
+		parents = Parents(e.host)
+	}
+	stale, _, err := findStale(e.host, parents)
+	switch {
+	case err != nil:
+		e.reject("stale-groups", oneLine(err))
+	case len(stale) > 0:
+		e.reject("stale-groups", fmt.Sprintf("%d groups of runs that were killed with their guardian, such as %s", len(stale), stale[0].Path))
+	default:
+		e.pass("stale-groups", "killed runs have left nothing in "+strings.Join(parents, ", "))
+	}
 }
 
 // namespaces are what --net none, and what is combined with cgshim, needs.

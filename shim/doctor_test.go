@@ -14,13 +14,6 @@ import (
 	"github.com/cgshim/cgshim/reexec"
 )
 
-func knownChecks() (names []string) {
-	for _, c := range checks {
-		names = append(names, c.name)
-	}
-	return names
-}
-
 // examine is Examine on a host that does without some of the kernel's files.
 func examine(t *testing.T, without ...string) map[string]Check {
 	t.Helper()
@@ -35,11 +28,11 @@ func examine(t *testing.T, without ...string) map[string]Check {
 	}
 	report := Examine(t.Context(), Config{Parent: newParent(t)})
 	assertValid(t, report.JSON())
-	found, order := map[string]Check{}, knownChecks()
+	found := map[string]Check{}
 	last := -1
 	for _, c := range report.Checks {
 		found[c.Name] = c
-		at := slices.Index(order, c.Name)
+		at := slices.Index(checks, c.Name)
 		if at <= last {
 			t.Errorf("%s is not in its place", c.Name)
 		}
@@ -53,7 +46,7 @@ func examine(t *testing.T, without ...string) map[string]Check {
 
 func TestExamine(t *testing.T) {
 	found := examine(t)
-	for _, name := range knownChecks() {
+	for _, name := range checks {
 		if c, ok := found[name]; !ok || c.Status == CheckFail {
 			t.Errorf("%s: %+v", name, c)
 		}
@@ -104,7 +97,7 @@ func TestHintsNameChecks(t *testing.T) {
 		{"cgroup", file(cgroup.ErrNotMounted), "cgroup-mount"},
 		{"cgroup", file(cgroup.ErrPopulated), "placement"},
 		{"cgroup", file(ErrOthers), "placement"},
-		{"cgroup", file(ErrNoSystemd), "permission"},
+		{"cgroup", file(ErrNoSystemd), "placement"},
 		{"cgroup", fmt.Errorf("%w: x", errors.ErrUnsupported), "placement"},
 		{"cgroup", lacking(cgroup.Memory), "controller-memory"},
 		{"cgroup", fmt.Errorf("%w: %w", errNotDelegated, lacking(cgroup.IO)), "controller-io"},
@@ -117,7 +110,7 @@ func TestHintsNameChecks(t *testing.T) {
 		{"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.EAGAIN}, "permission"},
 		{"clone", &reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}, "clone-into-cgroup"},
 		{"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EPERM}, "net-namespace"},
-		{"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EPERM}, "permission"},
+		{"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EPERM}, "change-user"},
 		{"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT}, ""},
 		{"chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}, ""},
 		{"usage", configError("x"), ""},
@@ -132,7 +125,7 @@ func TestHintsNameChecks(t *testing.T) {
 			}
 			continue
 		}
-		if !slices.Contains(knownChecks(), test.check) || text == nil || !strings.Contains(text.(string), "cgshim doctor") || !strings.Contains(text.(string), test.check) {
+		if !slices.Contains(checks, test.check) || text == nil || !strings.Contains(text.(string), "cgshim doctor") || !strings.Contains(text.(string), test.check) {
 			t.Errorf("%s: %v: %v, want check %s", test.step, test.err, text, test.check)
 		}
 	}

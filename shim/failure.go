@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,8 @@ func (r *run) noteError(step string, err error) {
 		e.Message += "; " + step + ": " + oneLine(err)
 		return
 	}
-	info := &ErrorInfo{Step: step, Message: message(step, err), Hint: optional(withCheck(hint(step, err), doctorCheck(step, err)))}
+	info := &ErrorInfo{Step: step, Message: message(step, err), cause: err}
+	info.Hint = optional(withCheck(hint(step, err), info.check()))
 	var errno unix.Errno
 	if errors.As(err, &errno) {
 		info.Errno = optional(errnoName(errno))
@@ -121,14 +123,8 @@ func withCheck(hint, check string) string {
 	return hint + " (cgshim doctor: " + check + ")"
 }
 
-// withoutCheck is a hint before withCheck.
-func withoutCheck(hint string) string {
-	text, _, _ := strings.Cut(hint, " (cgshim doctor: ")
-	if strings.HasPrefix(text, "cgshim doctor tells more") {
-		return ""
-	}
-	return text
-}
+// check is the check of Examine that the error is about; "" if none is.
+func (e *ErrorInfo) check() string { return doctorCheck(e.Step, e.cause) }
 
 // doctorCheck is the check that a setup error is about; "" for errors of the caller's or the program's own.
 func doctorCheck(step string, err error) string {
@@ -138,22 +134,46 @@ func doctorCheck(step string, err error) string {
 	case errors.As(err, &launch):
 		return map[reexec.Step]string{
 			reexec.StepNet: "net-namespace", reexec.StepClone: "clone-into-cgroup", reexec.StepJoin: "permission",
-			reexec.StepUser: "permission", reexec.StepStage: "permission", reexec.StepAffinity: "controller-cpuset",
+			reexec.StepUser: "change-user", reexec.StepStage: "permission", reexec.StepAffinity: "controller-cpuset",
 		}[launch.Step]
 	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
 		return ""
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "cgroup-mount"
-	case errors.Is(err, ErrOthers), errors.Is(err, ErrForeign), errors.Is(err, cgroup.ErrPopulated), errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, ErrOthers), errors.Is(err, ErrForeign), errors.Is(err, ErrNoSystemd), errors.Is(err, cgroup.ErrPopulated),
+		errors.Is(err, errors.ErrUnsupported):
 		return "placement"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "swap-accounting"
-	case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e) && slices.Contains([]string{"memory", "pids", "cpu", "cpuset", "io"}, e.Value):
-		return "controller-" + e.Value
 	case errors.Is(err, cgroup.ErrNotEnforced):
 		return "controller-cpuset"
+	case errors.As(err, &e) && controllerOf(e) != "":
+		return "controller-" + controllerOf(e)
 	}
 	return map[string]string{"cgroup": "permission", "limit": "permission", "join": "permission", "stage": "permission"}[step]
+}
+
+// controllerOf is the controller that an error is about: one that is not there, or can't be enabled, or whose limit
+// can't be written; "" if it is about none.
+func controllerOf(e *cgroup.Error) string {
+	word, _, _ := strings.Cut(path.Base(e.Path), ".") // memory.max
+	switch {
+	case errors.Is(e, cgroup.ErrNoController):
+		word = e.Value
+	case e.Op == "create": // a name that somebody has chosen
+		return ""
+	case path.Base(e.Path) == "cgroup.subtree_control": // "+memory +pids"
+		word, _, _ = strings.Cut(strings.TrimPrefix(e.Value, "+"), " ")
+	}
+	switch word {
+	case "memory", "pids", "cpu", "cpuset", "io":
+		return word
+	case "cpuacct":
+		return "cpu"
+	case "blkio":
+		return "io"
+	}
+	return ""
 }
 
 // hint says what to do about an error; "" if there is nothing useful to say.

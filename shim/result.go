@@ -143,6 +143,7 @@ type ErrorInfo struct {
 	Hint    *string `json:"hint"` // what to do about it; nil if there is nothing to say
 
 	exitStatus int
+	cause      error
 }
 
 // Seconds is a duration in seconds. In JSON it has six digits and no exponent.

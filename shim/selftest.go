@@ -17,56 +17,57 @@ const selfTestEnv = "CGSHIM_SELF_TEST"
 func init() {
 	if name, ok := os.LookupEnv(selfTestEnv); ok && selfTests[name] != nil {
 		selfTests[name]()
-		os.Exit(0)
+		unix.Exit(0) // at once: os.Exit waits a second for the race detector
 	}
 }
 
+// None of them goes on for ever, or takes all that there is: what they try may not work.
 var selfTests = map[string]func(){
 	"exit":  func() {},
-	"sleep": func() { time.Sleep(time.Hour) },
+	"sleep": func() { time.Sleep(2 * selfTestPatience) },
 	"spin": func() {
-		for deadline := time.Now().Add(time.Hour); time.Now().Before(deadline); {
+		for deadline := time.Now().Add(2 * selfTestPatience); time.Now().Before(deadline); {
 		}
 	},
 	"eat": func() {
-		for {
-			block := make([]byte, 1<<20)
-			for i := 0; i < len(block); i += os.Getpagesize() {
-				block[i] = 1
-			}
-			eaten = append(eaten, block)
+		block := make([]byte, 4*selfTestMemory)
+		for i := 0; i < len(block); i += 4096 {
+			block[i] = 1
 		}
+		runtime.KeepAlive(block)
 	},
 	// The runtime ends the process when a thread is refused.
 	"threads": func() {
-		for {
+		for range 4 * selfTestPIDs {
 			go func() {
 				runtime.LockOSThread()
-				time.Sleep(time.Hour)
+				time.Sleep(2 * selfTestPatience)
 			}()
 			time.Sleep(time.Millisecond)
 		}
 	},
 }
 
-var eaten [][]byte
+const (
+	selfTestMemory = 32 << 20
+	selfTestPIDs   = 20
+)
 
 // selfTestPatience bounds each of Examine's runs.
 const selfTestPatience = 30 * time.Second
 
 // run makes one of Examine's runs.
 func (e *examiner) run(program string, change func(*Config)) *Result {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return SetupError(&e.cfg, "stage", err)
-	}
-	defer null.Close()
 	cfg := Config{
-		Args: []string{"/proc/self/exe"}, Env: []string{selfTestEnv + "=" + program}, Stdin: null, Stdout: null, Stderr: null,
+		Args: []string{"/proc/self/exe"}, Env: []string{selfTestEnv + "=" + program},
 		Manager: e.cfg.Manager, Parent: e.cfg.Parent, Nest: e.cfg.Nest, WallTime: selfTestPatience,
 	}
 	if self, err := os.Executable(); err == nil {
 		cfg.Args[0] = self
+	}
+	if null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0); err == nil {
+		defer null.Close()
+		cfg.Stdin, cfg.Stdout, cfg.Stderr = null, null, null
 	}
 	if change != nil {
 		change(&cfg)
@@ -74,7 +75,7 @@ func (e *examiner) run(program string, change func(*Config)) *Result {
 	return Run(e.ctx, cfg)
 }
 
-// selfTests sees that limits hold, and are told.
+// selfTests sees that limits hold, that it is told, and that nothing stays.
 func (e *examiner) selfTests() {
 	for _, test := range []struct {
 		name, program string
@@ -83,13 +84,19 @@ func (e *examiner) selfTests() {
 	}{
 		{
 			"self-test-oom", "eat",
-			func(cfg *Config) { cfg.Limits.Memory = 32 << 20 },
-			func(r *Result) bool { return r.Verdict == MemoryLimit && r.OOMKills != nil && *r.OOMKills > 0 },
+			func(cfg *Config) { cfg.Limits.Memory = selfTestMemory },
+			func(r *Result) bool {
+				peak := r.PeakMemoryBytes
+				return r.Verdict == MemoryLimit && positive(r.OOMKills) &&
+					(peak == nil || *peak <= selfTestMemory && *peak > selfTestMemory/2)
+			},
 		},
 		{
 			"self-test-pids", "threads",
-			func(cfg *Config) { cfg.Limits.PIDs = 20 },
-			func(r *Result) bool { return r.PIDsDenied != nil && *r.PIDsDenied > 0 && r.Verdict != WallTimeLimit },
+			func(cfg *Config) { cfg.Limits.PIDs = selfTestPIDs },
+			func(r *Result) bool {
+				return r.Verdict == NonzeroExit && positive(r.PIDsDenied) && (r.PIDsPeak == nil || *r.PIDsPeak == selfTestPIDs)
+			},
 		},
 		{
 			"self-test-wall-time", "sleep",
@@ -104,11 +111,33 @@ func (e *examiner) selfTests() {
 	} {
 		res := e.run(test.program, test.limit)
 		if res.Error != nil {
-			e.reject(test.name, res.Error.Message, res.Error.Hint)
+			e.blame(test.name, res.Error)
 			continue
 		}
-		e.judge(test.name, test.holds(res), "verdict "+string(res.Verdict), fmt.Sprintf("verdict %s, of a program that goes over its limit", res.Verdict))
+		found := told(res)
+		if e.host.Exists(*res.Cgroup) {
+			found += "; " + *res.Cgroup + " is still there"
+		}
+		e.judge(test.name, test.holds(res) && !e.host.Exists(*res.Cgroup), found, "a program went over its limit: "+found)
 	}
+}
+
+func positive(n *uint64) bool { return n != nil && *n > 0 }
+
+// told is what a self-test looks at in a result.
+func told(r *Result) string {
+	text := "verdict " + string(r.Verdict)
+	for _, figure := range []struct {
+		name  string
+		value *uint64
+	}{
+		{"oom_kills", r.OOMKills}, {"peak_memory_bytes", r.PeakMemoryBytes}, {"pids_denied", r.PIDsDenied}, {"pids_peak", r.PIDsPeak},
+	} {
+		if positive(figure.value) {
+			text += fmt.Sprintf(", %s %d", figure.name, *figure.value)
+		}
+	}
+	return text
 }
 
 // tryNamespace starts a process in a namespace of its own.

@@ -52,7 +52,7 @@ func diagnosis(report *shim.Report) string {
 	_ = table.Flush() // to a buffer
 	for _, check := range report.Checks {
 		if check.Remedy != nil {
-			fmt.Fprintf(&out, "\n%s: %s:\n  %s\n", check.Status, check.Name, *check.Remedy)
+			fmt.Fprintf(&out, "\n%s: %s:\n  %s\n", check.Status, check.Name, strings.ReplaceAll(*check.Remedy, "\n", "\n  "))
 		}
 	}
 	return out.String()
