@@ -195,3 +195,13 @@ func TestSignalsClosed(t *testing.T) {
 		t.Errorf("%v: %s", err, strings.TrimSpace(string(out)))
 	}
 }
+
+// Regression: a program that died of a signal which cancels was waited for for ever, by a caller who forwards none.
+func TestNoSignals(t *testing.T) {
+	for _, name := range []string{"TERM", "INT", "HUP", "QUIT", "KILL"} {
+		r := mustRun(t, shell(newParent(t), "kill -"+name+" $$"))
+		if r.Verdict != Signaled || deref(r.SignalName) != "SIG"+name {
+			t.Errorf("SIG%s: %s", name, r.JSON(false))
+		}
+	}
+}

@@ -260,14 +260,14 @@ const signalLag = 100 * time.Millisecond
 // to have ended, so that it has come, if it comes at all; but not all the way: that is waited for if the program
 // died of such a signal.
 func (r *run) drainSignals() {
-	lag := newTimer(r.cfg.Signals != nil && signalPolicy[r.diedOf].cancels, signalLag)
+	lag := newTimer(signalPolicy[r.diedOf].cancels, signalLag)
 	defer lag.Stop()
 	for !r.cancelled {
 		var sig os.Signal
 		select {
 		case sig = <-r.cfg.Signals:
 		default:
-			if !signalPolicy[r.diedOf].cancels {
+			if r.cfg.Signals == nil || !signalPolicy[r.diedOf].cancels {
 				return
 			}
 			select {
