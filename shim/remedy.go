@@ -106,7 +106,8 @@ ulimit -u  # processes of one user`},
 	{"permission", (*situation).managed, `cgshim doctor  # without --parent and --manager: a scope of this user's own service manager
 systemd-run --user --scope -p Delegate=yes cgshim doctor`},
 	{"permission", both((*situation).user, (*situation).v1), `sudo cgshim doctor  # as root; or in a group of one's own:
-for dir in /sys/fs/cgroup/*/; do sudo mkdir -p "$dir/cgshim-$(id -un)" && sudo chown -R "$(id -u)" "$dir/cgshim-$(id -un)"; done
+for dir in /sys/fs/cgroup/*/; do sudo mkdir -p "$dir/cgshim-$(id -un)/shell" && sudo chown -R "$(id -u)" "$dir/cgshim-$(id -un)"; done
+echo $$ | sudo tee "/sys/fs/cgroup/unified/cgshim-$(id -un)/shell/cgroup.procs" >/dev/null  # cgroup2, if that is there, too, wants this shell below
 cgshim doctor --parent "/cgshim-$(id -un)"
 cgshim --best-effort -- PROG  # or without`},
 	{"permission", (*situation).user, `sudo cgshim doctor  # as root; or in a group of one's own, to which this moves the shell:
@@ -121,7 +122,6 @@ cgshim --best-effort -- PROG  # goes on without`},
 	{"change-user", both((*situation).boxed, (*situation).rootUser), `docker run --cap-add SETUID --cap-add SETGID IMAGE
 podman run --cap-add SETUID --cap-add SETGID IMAGE`},
 	{"change-user", nil, `sudo cgshim --user nobody -- PROG`},
-	{"stale-groups", nil, `cgshim gc`},
 
 	{"controller-", (*situation).managed, delegateControllers},
 	{"controller-", (*situation).boxed, "# on the container's host, if it is a user's container:\n" + delegateControllers},

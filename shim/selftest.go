@@ -36,7 +36,7 @@ var selfTests = map[string]func(){
 		}
 		runtime.KeepAlive(block)
 	},
-	// The runtime ends the process when a thread is refused.
+	// The runtime ends the process when a thread is refused, after it has tried for a while.
 	"threads": func() {
 		for range 4 * selfTestPIDs {
 			go func() {
@@ -45,6 +45,7 @@ var selfTests = map[string]func(){
 			}()
 			time.Sleep(time.Millisecond)
 		}
+		time.Sleep(selfTestPatience / 3)
 	},
 }
 
@@ -58,6 +59,9 @@ const selfTestPatience = 30 * time.Second
 
 // run makes one of Examine's runs.
 func (e *examiner) run(program string, change func(*Config)) *Result {
+	if err := e.ctx.Err(); err != nil {
+		return SetupError(&e.cfg, "stage", err) // the report is for nobody
+	}
 	cfg := Config{
 		Args: []string{"/proc/self/exe"}, Env: []string{selfTestEnv + "=" + program},
 		Manager: e.cfg.Manager, Parent: e.cfg.Parent, Nest: e.cfg.Nest, WallTime: selfTestPatience,

@@ -2,24 +2,9 @@
 # cgshim doctor: what works here, and what to do about the rest.
 
 load helpers
+load doctor
 
 setup() { requires root; }
-
-# doctor: sets $status and $result.
-doctor() {
-	status=0
-	result=$("${AS[@]}" "$CGSHIM" doctor --json 2>"$BATS_TEST_TMPDIR/stderr") || status=$?
-	[ -z "${CGSHIM_RESULTS:-}" ] || echo "$result" >>"$CGSHIM_RESULTS"
-	[ "$(wc -l <<<"$result")" = 1 ] || { cat "$BATS_TEST_TMPDIR/stderr" >&2; return 1; }
-}
-
-AS=()
-
-# check NAME STATUS: and a check that is not ok has something to do about it.
-check() {
-	holds "[.checks[] | select(.name == \"$1\")] | length == 1 and .[0].status == \"$2\" and
-		(.[0].status == \"ok\" or (.[0].remedy | length) > 10)"
-}
 
 @test "all is well here: root, with every controller" {
 	doctor
@@ -86,4 +71,70 @@ check() {
 	holds '.placement.reason | test("container")'
 	run -125 "$CGSHIM" doctor --all
 	[[ $output == *'no such flag'* ]]
+}
+
+@test "the man page has every check, and no other" {
+	requires real_cpu # the same everywhere
+	doctor
+	local checks documented
+	checks=$(jq -r '.checks[].name' <<<"$result" | sort)
+	documented=$(sed -n '/^.Sh DIAGNOSTICS/,/^.Sh SEE ALSO/s/^.It Cm //p' "$TOP/docs/cgshim.1" | sed 's/ , /\n/g' | sort)
+	diff <(echo "$checks") <(echo "$documented")
+}
+
+# As nobody, whose group in the remedies is then cgshim-bats-doctor.
+NOBODY="setpriv --reuid=65534 --regid=65534 --clear-groups"
+
+@test "a user without a place: what is to be pasted gives one" {
+	requires setpriv
+	local remedies
+	# shellcheck disable=SC2086
+	remedies=$(remedy permission $NOBODY)
+	paste_as "$NOBODY" "$remedies"
+	echo "$output"
+	jq -c ".checks[]|select(.status != \"ok\")" "$BATS_TEST_TMPDIR/pasted.json"
+	[[ ${lines[0]} == 1:\ doctor && ${lines[1]} == 0:\ doctor* && ${lines[2]} == 12[67]:\ --best-effort* ]]
+	# shellcheck disable=SC2034 # for check
+	result=$(cat "$BATS_TEST_TMPDIR/pasted.json")
+	holds '.placement.parent | startswith("/cgshim-bats-doctor")'
+	check self-test-oom ok
+	check change-user warn
+}
+
+@test "a parent with processes of its own is no place: v2" {
+	requires cgroups_v2
+	mkdir /sys/fs/cgroup/cgshim-bats-poor
+	AS=(sh -c 'echo 0 >/sys/fs/cgroup/cgshim-bats-poor/cgroup.procs && exec "$@"' sh)
+	doctor --parent /cgshim-bats-poor
+	rmdir /sys/fs/cgroup/cgshim-bats-poor
+	exits 1
+	check placement fail
+	check permission ok
+	holds '.checks | map(.name | select(startswith("controller-memory"))) == []'
+}
+
+no_parent() { [ -z "$(find /sys/fs/cgroup -type d -name cgshim-bats-doctor 2>/dev/null)" ]; }
+
+@test "killed, or stopped by Ctrl-C, it leaves nothing" {
+	local _ pid
+	for _ in $(times 20 3); do
+		timeout --foreground -s KILL "0.$((RANDOM % 5))$((RANDOM % 10))" "$CGSHIM" doctor --parent /cgshim-bats-doctor >/dev/null || true
+	done
+	eventually no_parent
+	for _ in $(times 20 3); do
+		setsid "$CGSHIM" doctor --parent /cgshim-bats-doctor >/dev/null 2>"$BATS_TEST_TMPDIR/stderr" 3>&- &
+		pid=$!
+		sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
+		kill -INT -- "-$pid" || true
+		wait "$pid" || true
+		no_parent
+	done
+}
+
+teardown() {
+	local dir
+	for dir in /sys/fs/cgroup/cgshim-bats-doctor /sys/fs/cgroup/*/cgshim-bats-doctor; do
+		[ ! -d "$dir" ] || [ -n "${BATS_TEST_COMPLETED:-}" ] || find "$dir" -depth -type d -exec rmdir {} +
+	done
+	nothing_left
 }

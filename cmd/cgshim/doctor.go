@@ -3,9 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os/signal"
 	"strings"
 	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/shim"
 )
@@ -26,7 +30,13 @@ func examine(args []string) int {
 	if len(c.parents) > 0 {
 		cfg.Parent = c.parents[0]
 	}
-	report := shim.Examine(context.Background(), cfg)
+	// Ctrl-C is for a stage, too: without us and it nobody would be left to clean up.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	defer stop()
+	report := shim.Examine(ctx, cfg)
+	if ctx.Err() != nil {
+		return complainOf(errors.New("doctor: told to stop"))
+	}
 	report.Version = version
 	text := string(report.JSON())
 	if !c.json {
