@@ -97,6 +97,7 @@ func TestHintsNameChecks(t *testing.T) {
 		{"cgroup", file(cgroup.ErrNotMounted), "cgroup-mount"},
 		{"cgroup", file(cgroup.ErrPopulated), "placement"},
 		{"cgroup", file(ErrOthers), "placement"},
+		{"cgroup", file(ErrForeign), "placement"},
 		{"cgroup", file(ErrNoSystemd), "placement"},
 		{"cgroup", fmt.Errorf("%w: x", errors.ErrUnsupported), "placement"},
 		{"cgroup", lacking(cgroup.Memory), "controller-memory"},

@@ -90,6 +90,8 @@ var remedies = []struct {
 	{"cgroup-mount", nil, `sudo mkdir -p /sys/fs/cgroup
 sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup`},
 
+	{"placement", because(ErrForeign), `cgshim --best-effort -- PROG  # in there, without a cgroup; or out of its limits:
+cgshim doctor --manager systemd`},
 	{"placement", because(ErrOthers), `cgshim doctor --nest  # moves the others into a group of their own, where they stay; so does cgshim --nest -- PROG`},
 	{"placement", both(because(ErrNoSystemd), (*situation).user), `sudo loginctl enable-linger "$(id -un)"  # a service manager of one's own, also without a login
 cgshim doctor

@@ -15,7 +15,7 @@ import (
 // situations are all that there can be, as far as a remedy depends on them.
 func situations() (list []situation) {
 	causes := []error{
-		nil, unix.EACCES, unix.EROFS, unix.ENOSPC, unix.EAGAIN, ErrOthers, ErrNoSystemd, cgroup.ErrPopulated,
+		nil, unix.EACCES, unix.EROFS, unix.ENOSPC, unix.EAGAIN, ErrOthers, ErrForeign, ErrNoSystemd, cgroup.ErrPopulated,
 		&cgroup.Error{Op: "read", Path: "/proc/self/mountinfo", Err: fs.ErrNotExist},
 	}
 	sysctls := []map[string]string{
@@ -91,6 +91,7 @@ func TestRemedyFits(t *testing.T) {
 		{"placement", situation{version: cgroup.V2, cause: ErrNoSystemd, systemd: true}, "enable-linger"},
 		{"placement", situation{version: cgroup.V2, cause: ErrNoSystemd, systemd: true, root: true}, "--manager cgroupfs"},
 		{"placement", situation{version: cgroup.V2, cause: fmt.Errorf("%w: %w", ErrOthers, cgroup.ErrPopulated)}, "--nest"},
+		{"placement", situation{version: cgroup.V2, cause: fmt.Errorf("%w: %w", ErrForeign, unix.EACCES), systemd: true}, "--manager systemd"},
 		{"controller-io", situation{version: cgroup.V2, systemd: true}, "user@.service.d/delegate.conf"},
 		{"controller-io", situation{version: cgroup.V1, root: true}, "mount -t cgroup -o blkio"},
 		{"controller-memory", situation{version: cgroup.V2, root: true}, "cgroup_enable=memory"},
