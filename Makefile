@@ -61,8 +61,8 @@ lint:
 	@# Unoptimised, as debuggers build: the code between clone and execve has to fit into a small stack.
 	for arch in amd64 arm64; do \
 		GOARCH=$$arch $(GO) build -tags $(TAGS) -gcflags='all=-N -l' -o /dev/null ./cmd/cgshim || exit 1; done
-	shellcheck $(SCRIPTS)
-	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/demo
+	shellcheck -x $(SCRIPTS)
+	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/doctor.bash tests/demo
 	shellcheck --shell=sh tests/vm/init
 	shellcheck $(SUITES)
 

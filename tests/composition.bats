@@ -235,8 +235,8 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 }
 
 @test "… its --timeout cancels" {
-	requires parallel real_cpu # which kills soon
-	run parallel --timeout 1 "$CGSHIM" --output '{#}.json' -- sleep '{}' ::: 0.1 100 3>&-
+	requires parallel
+	run parallel --timeout 3 --termseq TERM,30000,KILL,25 "$CGSHIM" --output '{#}.json' -- sleep '{}' ::: 0.1 100 3>&-
 	[ "$status" = 1 ]
 	take_result 1.json
 	is verdict ok
