@@ -108,9 +108,13 @@ func setMark(dir string, names []string, value string) {
 
 // readMark is "" for a directory without.
 func readMark(dir string, names []string) string {
+	return firstMark(names, func(name string, value []byte) (int, error) { return unix.Getxattr(dir, name, value) })
+}
+
+func firstMark(names []string, get func(name string, value []byte) (int, error)) string {
 	var buf [256]byte
 	for _, name := range names {
-		if n, err := unix.Getxattr(dir, name, buf[:]); err == nil {
+		if n, err := get(name, buf[:]); err == nil {
 			return string(buf[:n])
 		}
 	}

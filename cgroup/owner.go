@@ -23,6 +23,22 @@ func (g *Group) SetOwner(owner string) {
 type Entry struct {
 	Path  string
 	Owner string // see Group.SetOwner; empty without
+	UID   int    // the user who the directory belongs to that says so, and who can have it say anything
+}
+
+// readOwner reads what SetOwner has set, and whose the directory is, of one and the same directory.
+func readOwner(dir string) (owner string, uid int) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", 0 // gone, or not for us to read
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return "", 0
+	}
+	owner = firstMark(ownerMarks, func(name string, value []byte) (int, error) { return unix.Fgetxattr(fd, name, value) })
+	return owner, int(st.Uid)
 }
 
 // Groups lists the groups right below a path, in whichever hierarchy they are. No such path is no error.
@@ -37,13 +53,14 @@ func (h *Host) Groups(path string) ([]Entry, error) {
 			if !child.IsDir() {
 				continue
 			}
-			entry := Entry{Path: strings.TrimSuffix(path, "/") + "/" + child.Name(), Owner: readMark(root+path+"/"+child.Name(), ownerMarks)}
+			entry := Entry{Path: strings.TrimSuffix(path, "/") + "/" + child.Name()}
+			entry.Owner, entry.UID = readOwner(root + path + "/" + child.Name())
 			i := slices.IndexFunc(list, func(e Entry) bool { return e.Path == entry.Path })
 			switch {
 			case i < 0:
 				list = append(list, entry)
 			case list[i].Owner == "":
-				list[i].Owner = entry.Owner
+				list[i] = entry
 			}
 		}
 	}

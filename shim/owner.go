@@ -62,6 +62,22 @@ func (o owner) dead() bool {
 	return err == nil && (p.started != o.started || p.zombie)
 }
 
+// vouched says whether a group of some user's can be that process's. Who may write to a group's directory can have it
+// name any process as its owner: it is believed of root, and of a process that is in no way another user's.
+func (o owner) vouched(uid int) bool {
+	if uid == 0 {
+		return true
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(o.pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, uids, _ := strings.Cut(string(status), "\nUid:") // the real, effective, saved and file system one
+	uids, _, _ = strings.Cut(uids, "\n")
+	fields := strings.Fields(uids)
+	return len(fields) == 4 && !slices.ContainsFunc(fields, func(field string) bool { return field != strconv.Itoa(uid) })
+}
+
 // Swept is what Sweep has done about one group.
 type Swept struct {
 	Cgroup string

@@ -2,9 +2,11 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/cgshim/cgshim/cgroup"
@@ -43,6 +45,33 @@ func TestOwnerDead(t *testing.T) {
 	for _, s := range []string{"", "1", "1 2", "1 2 x", "made"} {
 		if _, ok := parseOwner(s); ok {
 			t.Errorf("parseOwner(%q) is an owner", s)
+		}
+	}
+}
+
+func TestOwnerVouched(t *testing.T) {
+	self, _ := parseOwner(thisOwner())
+	theirs := exec.Command("/bin/sleep", "1000")
+	theirs.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := theirs.Start(); errors.Is(err, syscall.EPERM) {
+		t.Skip("requires root: ", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Wait()
+	defer theirs.Process.Kill()
+	for name, test := range map[string]struct {
+		pid, uid int
+		vouched  bool
+	}{
+		"root's group says so":             {theirs.Process.Pid, 0, true},
+		"a user's group names his process": {theirs.Process.Pid, 65534, true},
+		"a user's group names root's":      {self.pid, 65534, false},
+		"… or another user's":              {theirs.Process.Pid, 6553, false},
+		"… or none":                        {1 << 30, 65534, false},
+	} {
+		if got := (owner{pid: test.pid}).vouched(test.uid); got != test.vouched {
+			t.Errorf("%s: vouched() = %v", name, got)
 		}
 	}
 }

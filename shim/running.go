@@ -21,7 +21,7 @@ const (
 	StateRunning = "running"
 	StateFrozen  = "frozen"
 	StateStale   = "stale"   // its cgshim is dead: Sweep is for it
-	StateUnknown = "unknown" // its cgshim is in another pid namespace
+	StateUnknown = "unknown" // its cgshim is in another pid namespace, or not a process of the user whose group says so
 )
 
 // Running is a run of some cgshim that is under way, from outside. It has a JSON form of one line; nil (null in
@@ -39,6 +39,7 @@ type Running struct {
 	Usage
 
 	owner owner
+	uid   int // who says that it is the owner
 	host  *cgroup.Host
 }
 
@@ -50,8 +51,8 @@ var (
 	ErrNoRun = errors.New("there is no such run")
 	// ErrAmbiguous is for a name that several runs have, below different parents.
 	ErrAmbiguous = errors.New("several runs have that name: say the whole cgroup")
-	// ErrOutOfReach is for a cgshim that can't be signalled: it is dead, or in another pid namespace.
-	ErrOutOfReach = errors.New("its cgshim is dead, or in another pid namespace: only SIGKILL reaches the run")
+	// ErrOutOfReach is for a cgshim that can't be signalled: it is dead, or StateUnknown.
+	ErrOutOfReach = errors.New("its cgshim is dead, in another pid namespace, or not its user's: only SIGKILL reaches the run")
 )
 
 // List finds the runs below some parents, or below all that Parents finds, if none are given. What ends meanwhile is
@@ -115,7 +116,7 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	}
 	r := &Running{
 		Type: "run", SchemaVersion: SchemaVersion, Name: path.Base(entry.Path), Cgroup: entry.Path,
-		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, host: host,
+		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, uid: entry.UID, host: host,
 	}
 	frozen, err := group.Frozen()
 	pidns, nsErr := thisPIDNamespace()
@@ -125,6 +126,9 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 		return r, err == nil
 	case o.dead():
 		r.State = StateStale
+		return r, err == nil
+	case !o.vouched(entry.UID):
+		r.State = StateUnknown
 		return r, err == nil
 	case frozen:
 		r.State = StateFrozen
@@ -165,7 +169,7 @@ func (r *Running) Signal(sig unix.Signal) error {
 	}
 	defer unix.Close(fd)
 	// By now the pid is held; was it still the same one?
-	if r.owner.dead() {
+	if r.owner.dead() || !r.owner.vouched(r.uid) {
 		return fail(ErrOutOfReach)
 	}
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {

@@ -167,6 +167,31 @@ figures() {
 	[ "$output" = $PARENT/stale ]
 }
 
+@test "a group can't have root signal whom it names" {
+	requires setpriv system_python3
+	local root victim
+	root=$(dirname "$(cgroup_file memory . . $PARENT)")
+	sleep 1000 3>&- &
+	victim=$!
+	mkdir -p "$root/mine"
+	chown 65534 "$root/mine"
+	setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 -c '
+import os, sys
+started = open(f"/proc/{sys.argv[2]}/stat").read().rsplit(")", 1)[1].split()[19]
+pidns = os.stat("/proc/self/ns/pid").st_ino
+os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns}".encode())
+' "$root/mine" "$victim"
+	runs
+	local state=$result
+	run "$CGSHIM" kill --parent $PARENT mine
+	rmdir "$root/mine" "$root"
+	result=$state
+	is state unknown cgshim_pid null name mine
+	[[ $status = 125 && $output == *"not its user's"* ]]
+	kill -0 "$victim"
+	kill "$victim"
+}
+
 @test "what a program calls itself is no command to the terminal" {
 	start evil -- bash -c "echo ready; exec -a \$'a\e]0;b\a\nfake  1  running' sleep 1000"
 	run -0 "$CGSHIM" ps --parent $PARENT

@@ -24,10 +24,10 @@ func collectGarbage(args []string) int {
 	status := 0
 	for _, group := range swept {
 		if group.Err != nil {
-			status = complainOf(fmt.Errorf("%s: %w", group.Cgroup, group.Err))
+			status = complainOf(fmt.Errorf("%s: %w", printable(group.Cgroup), group.Err))
 			continue
 		}
-		if printed := printOut(group.Cgroup + "\n"); printed != 0 {
+		if printed := printOut(printable(group.Cgroup) + "\n"); printed != 0 {
 			status = printed
 		}
 	}

@@ -128,8 +128,16 @@ func commandLine(argv []string) string {
 	for i, word := range argv {
 		words[i] = printable(word)
 	}
-	return strings.Join(words, " ")
+	line := []rune(strings.Join(words, " "))
+	if len(line) > mostCommand {
+		return string(line[:mostCommand]) + "…"
+	}
+	return string(line)
 }
+
+// mostCommand is how many characters of a command line a table has: its length, too, is the program's to choose. JSON
+// has all.
+const mostCommand = 1000
 
 // printable is a word as it is, or quoted: what programs are called is theirs to choose, and must not be a
 // command to somebody's terminal.
