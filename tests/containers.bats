@@ -60,7 +60,7 @@ idle() { [ "$(sinfo --noheader --format=%T)" = idle ]; }
 	run srun --mem=100 "$CGSHIM" --mem 1G --fd 1 --stdout /dev/null -- "$PROG" touch $((200 * MIB)) 3>&-
 	[[ $output == *oom* || $(of_result .verdict) = memory-limit ]]
 	# alice's job is in a cgroup that is not hers.
-	run session srun --mem=300 "$CGSHIM" --mem 64M --fd 1 -- "$NOOP" 3>&-
+	run --separate-stderr session srun --mem=300 "$CGSHIM" --mem 64M --fd 1 -- "$NOOP" 3>&- # srun mixes the two within lines
 	[[ $(of_result .error.hint) == *'--best-effort'* ]]
 	run -0 session srun --mem=300 "$CGSHIM" --best-effort --mem 64M --fd 1 -- "$NOOP" 3>&-
 	[ "$(of_result '.verdict, .enforced.mem')" = $'ok\nrlimit' ]

@@ -16,7 +16,7 @@ root_scope() { systemd-run --scope --quiet -p Delegate=yes "$@"; }
 # root_service COMMAND...: as root, as systemd starts services: in a group that is not delegated, by systemd itself.
 root_service() {
 	# It inherits no descriptor 3; and $ means something to systemd.
-	systemd-run --quiet --pipe --wait --working-directory="$PWD" --setenv=PATH="$PATH" \
+	systemd-run --quiet --collect --pipe --wait --working-directory="$PWD" --setenv=PATH="$PATH" \
 		bash -c 'exec "$$@" 3>>"$$0"' "/proc/$BASHPID/fd/3" "${@//\$/\$\$}"
 }
 
