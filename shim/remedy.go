@@ -94,6 +94,7 @@ sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup`},
 cgshim doctor --manager systemd`},
 	{"placement", because(ErrOthers), `cgshim doctor --nest  # moves the others into a group of their own, where they stay; so does cgshim --nest -- PROG`},
 	{"placement", both(because(ErrNoSystemd), (*situation).user), `sudo loginctl enable-linger "$(id -un)"  # a service manager of one's own, also without a login
+sudo systemctl start "user@$(id -u).service"
 cgshim doctor
 sudo cgshim doctor  # or as root`},
 	{"placement", because(ErrNoSystemd), `ls -l /run/systemd/private  # by which systemd is asked for a scope

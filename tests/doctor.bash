@@ -21,13 +21,14 @@ check() {
 remedy() { "${@:2}" "$CGSHIM" doctor --json | jq -r --arg name "$1" '.checks[] | select(.name == $name) | .remedy'; }
 
 # paste_as COMMAND LINES: what happens when the user that COMMAND makes pastes LINES. sudo is nothing to us, and what
-# cgshim did is told in $lines: its exit status, and the arguments; the last of doctor's reports is pasted.json.
+# cgshim did is told in $lines: its exit status, and the arguments; the last of doctor's reports is pasted.json. nobody's
+# group is cgshim-bats-doctor then.
 paste_as() {
 	export AS_USER=$1 REPORT=$BATS_TEST_TMPDIR/pasted.json
 	# shellcheck disable=SC2329 # they are for the lines
 	run bash -c '
 		sudo() { "$@"; }
-		id() { if [ "$1" = -un ]; then echo bats-doctor; else $AS_USER id "$@"; fi; }
+		id() { $AS_USER id "$@" | sed "s/^nobody$/bats-doctor/"; }
 		cgshim() {
 			local to=/dev/null code=0 more=
 			[ "$1" != doctor ] || to=$REPORT more=--json
