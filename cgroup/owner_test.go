@@ -20,12 +20,19 @@ func TestGroups(t *testing.T) {
 	}
 	marked, plain := create(t, h, top+"/marked"), create(t, h, top+"/plain", Memory)
 	marked.SetOwner("somebody")
+	uid := os.Geteuid()
+	if uid == 0 {
+		uid = 65534
+		if err := os.Chown(marked.dirs[len(marked.dirs)-1], uid, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
 	list, err := h.Groups(top)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
-	if want := []Entry{{marked.Path(), "somebody"}, {plain.Path(), ""}}; !slices.Equal(list, want) {
+	if want := []Entry{{marked.Path(), "somebody", uid}, {plain.Path(), "", os.Geteuid()}}; !slices.Equal(list, want) {
 		t.Errorf("Groups = %v, want %v", list, want)
 	}
 	if !h.Exists(plain.Path()) || h.Exists(top+"/neither") {
