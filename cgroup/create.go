@@ -91,22 +91,21 @@ func (m *maker) undo() {
 	}
 }
 
-// The mark of a parent that Create made, so that whoever is the last to use it removes it. trusted
-// attributes take CAP_SYS_ADMIN; user ones work on cgroup file systems since Linux 5.7.
+// The mark of a parent that Create made, so that whoever is the last to use it removes it. trusted attributes take
+// CAP_SYS_ADMIN, also to be seen; user ones work on cgroup file systems since Linux 5.7. So there are both: a root
+// without that capability, in a user namespace for example, would take what bears only the first for unmarked.
 var marks = []string{"trusted.cgshim", "user.cgshim"}
 
 const madeMark = "made"
 
-// setMark sets the first of several attributes that the file system takes.
+// setMark sets those of several attributes that this process may set, and the file system takes.
 func setMark(dir string, names []string, value string) {
 	for _, name := range names {
-		if unix.Setxattr(dir, name, []byte(value), 0) == nil {
-			return
-		}
+		_ = unix.Setxattr(dir, name, []byte(value), 0)
 	}
 }
 
-// readMark is "" for a directory without.
+// readMark reads the first of several attributes that there is; "" without.
 func readMark(dir string, names []string) string {
 	return firstMark(names, func(name string, value []byte) (int, error) { return unix.Getxattr(dir, name, value) })
 }

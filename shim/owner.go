@@ -23,36 +23,47 @@ import (
 type owner struct {
 	pid     int
 	started uint64 // in clock ticks since boot, see proc(5)
-	pidns   uint64 // the pid namespace in which all of that is so
+	pidns   uint64 // the pid and
+	timens  uint64 // the time namespace in which all of that is so; 0 before Linux 5.6
 }
 
 // thisOwner is this process as an owner; "" if /proc does not tell.
 func thisOwner() string {
 	pid := os.Getpid()
 	self, err := readProcess(pid)
-	pidns, nsErr := thisPIDNamespace()
-	if err != nil || nsErr != nil {
+	o := owner{pid: pid, started: self.started, pidns: namespace("pid"), timens: namespace("time")}
+	if err != nil || o.pidns == 0 {
 		return ""
 	}
-	return owner{pid, self.started, pidns}.String()
+	return o.String()
 }
 
-func thisPIDNamespace() (uint64, error) {
+// namespace identifies one that this process is in; 0 if /proc does not tell, or there is no such kind.
+func namespace(kind string) uint64 {
 	var st unix.Stat_t
-	err := unix.Stat("/proc/self/ns/pid", &st)
-	return st.Ino, err
+	if unix.Stat("/proc/self/ns/"+kind, &st) != nil {
+		return 0
+	}
+	return st.Ino
 }
 
-func (o owner) String() string { return fmt.Sprintf("%d %d %d", o.pid, o.started, o.pidns) }
+func (o owner) String() string {
+	return fmt.Sprintf("%d %d %d %d", o.pid, o.started, o.pidns, o.timens)
+}
 
 func parseOwner(s string) (o owner, ok bool) {
-	n, err := fmt.Sscanf(s, "%d %d %d", &o.pid, &o.started, &o.pidns)
-	return o, n == 3 && err == nil
+	n, err := fmt.Sscanf(s, "%d %d %d %d", &o.pid, &o.started, &o.pidns, &o.timens)
+	return o, n == 4 && err == nil
 }
 
-// dead says whether an owner is certainly not alive any more. One in another pid namespace can't be seen.
+// visible says whether the owner, if it lives, is one of the processes in our /proc, with the same numbers there.
+func (o owner) visible() bool {
+	return o.pidns != 0 && o.pidns == namespace("pid") && o.timens == namespace("time")
+}
+
+// dead says whether an owner is certainly not alive any more.
 func (o owner) dead() bool {
-	if pidns, err := thisPIDNamespace(); err != nil || pidns != o.pidns {
+	if !o.visible() {
 		return false
 	}
 	p, err := readProcess(o.pid)
@@ -90,7 +101,7 @@ const unmarkedAge = time.Second
 
 // Sweep kills and removes the groups below some parents that a run has left whose process is dead: of both a run
 // and its guardian that were killed with SIGKILL. Groups whose owner lives, or can't be seen because it is in
-// another pid namespace, and groups that are no runs, stay. No parents is all that Parents finds.
+// another pid or time namespace, and groups that are no runs, stay. No parents is all that Parents finds.
 func Sweep(ctx context.Context, parents ...string) ([]Swept, error) {
 	host, err := detect()
 	if err != nil {
@@ -154,7 +165,7 @@ func (r *run) sweep() (stop func()) {
 	parents := []string{path.Dir(r.group.Path())}
 	switch {
 	case r.place.unit != nil:
-		parents = r.host.Match(path.Dir(r.place.base) + "/cgshim-*.scope")
+		parents = r.host.Match(globQuote.Replace(path.Dir(r.place.base)) + "/cgshim-*.scope")
 	case parents[0] == "/": // which is everybody's
 		return func() {}
 	}
@@ -178,7 +189,10 @@ func (r *run) sweep() (stop func()) {
 	}
 }
 
-// automaticName is what path makes.
+// globQuote makes a pattern of a path: slices have backslashes in their names.
+var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// automaticName is what runName makes.
 var automaticName = regexp.MustCompile(`/[0-9]+-[0-9a-f]{8}$`)
 
 // findStale lists the groups whose owner is dead, and those that have none although they are named like runs.

@@ -32,17 +32,18 @@ func TestOwnerDead(t *testing.T) {
 		dead  bool
 	}{
 		"alive":                    {self, false},
-		"pid reused":               {owner{self.pid, self.started - 1, self.pidns}, true},
-		"gone":                     {owner{ended.Process.Pid, self.started, self.pidns}, true},
-		"a zombie":                 {owner{zombie.Process.Pid, zombieStart, self.pidns}, true},
-		"gone, in another pid ns":  {owner{ended.Process.Pid, self.started, self.pidns + 1}, false},
-		"alive, in another pid ns": {owner{self.pid, self.started, self.pidns + 1}, false},
+		"pid reused":               {owner{self.pid, self.started - 1, self.pidns, self.timens}, true},
+		"gone":                     {owner{ended.Process.Pid, self.started, self.pidns, self.timens}, true},
+		"a zombie":                 {owner{zombie.Process.Pid, zombieStart, self.pidns, self.timens}, true},
+		"gone, in another pid ns":  {owner{ended.Process.Pid, self.started, self.pidns + 1, self.timens}, false},
+		"another time ns":          {owner{self.pid, self.started - 1, self.pidns, self.timens + 1}, false},
+		"alive, in another pid ns": {owner{self.pid, self.started, self.pidns + 1, self.timens}, false},
 	} {
 		if got := test.owner.dead(); got != test.dead {
 			t.Errorf("%s: dead() = %v", name, got)
 		}
 	}
-	for _, s := range []string{"", "1", "1 2", "1 2 x", "made"} {
+	for _, s := range []string{"", "1", "1 2", "1 2 3", "1 2 3 x", "made"} {
 		if _, ok := parseOwner(s); ok {
 			t.Errorf("parseOwner(%q) is an owner", s)
 		}
@@ -94,7 +95,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	self, _ := parseOwner(thisOwner())
-	dead := owner{self.pid, self.started - 1, self.pidns}.String()
+	dead := owner{self.pid, self.started - 1, self.pidns, self.timens}.String()
 	stays := map[string]bool{}
 	for _, g := range []struct {
 		name, owner string
@@ -104,7 +105,7 @@ func TestSweep(t *testing.T) {
 		{"named", dead, false},
 		{"1-00000002", "", false}, // killed between mkdir and mark
 		{"1-00000003", thisOwner(), true},
-		{"1-00000004", owner{self.pid, self.started - 1, self.pidns + 1}.String(), true},
+		{"1-00000004", owner{self.pid, self.started - 1, self.pidns + 1, self.timens}.String(), true},
 		{"somebody's", "", true},
 	} {
 		group, err := host.Create(parent+"/"+g.name, cgroup.Memory, cgroup.PIDs)

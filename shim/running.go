@@ -21,7 +21,7 @@ const (
 	StateRunning = "running"
 	StateFrozen  = "frozen"
 	StateStale   = "stale"   // its cgshim is dead: Sweep is for it
-	StateUnknown = "unknown" // its cgshim is in another pid namespace, or not a process of the user whose group says so
+	StateUnknown = "unknown" // its cgshim is in another pid or time namespace, or not a process of the user whose group says so
 )
 
 // Running is a run of some cgshim that is under way, from outside. It has a JSON form of one line; nil (null in
@@ -52,7 +52,7 @@ var (
 	// ErrAmbiguous is for a name that several runs have, below different parents.
 	ErrAmbiguous = errors.New("several runs have that name: say the whole cgroup")
 	// ErrOutOfReach is for a cgshim that can't be signalled: it is dead, or StateUnknown.
-	ErrOutOfReach = errors.New("its cgshim is dead, in another pid namespace, or not its user's: only SIGKILL reaches the run")
+	ErrOutOfReach = errors.New("its cgshim is dead, in another pid or time namespace, or not its user's: only SIGKILL reaches the run")
 )
 
 // List finds the runs below some parents, or below all that Parents finds, if none are given. What ends meanwhile is
@@ -119,15 +119,11 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, uid: entry.UID, host: host,
 	}
 	frozen, err := group.Frozen()
-	pidns, nsErr := thisPIDNamespace()
 	switch {
-	case nsErr != nil || pidns != o.pidns:
-		r.State = StateUnknown
-		return r, err == nil
 	case o.dead():
 		r.State = StateStale
 		return r, err == nil
-	case !o.vouched(entry.UID):
+	case !o.visible(), !o.vouched(entry.UID):
 		r.State = StateUnknown
 		return r, err == nil
 	case frozen:

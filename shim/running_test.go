@@ -31,12 +31,10 @@ func group(t *testing.T, path, owner string) {
 
 func TestList(t *testing.T) {
 	parent := newParent(t)
-	self, err := readProcess(os.Getpid())
-	pidns, nsErr := thisPIDNamespace()
-	if err != nil || nsErr != nil {
-		t.Fatal(err, nsErr)
+	me, ok := parseOwner(thisOwner())
+	if !ok {
+		t.Fatalf("owner %q", thisOwner())
 	}
-	me := owner{os.Getpid(), self.started, pidns}
 	reused, elsewhere := me, me
 	reused.started--
 	elsewhere.pidns++

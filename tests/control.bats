@@ -18,6 +18,7 @@ teardown() {
 start() {
 	local name=$1
 	shift
+	rm -f "$BATS_TEST_TMPDIR/$name.out"
 	"$CGSHIM" --parent $PARENT --name "$name" --output "$BATS_TEST_TMPDIR/$name" "$@" >"$BATS_TEST_TMPDIR/$name.out" 2>&1 3>&- &
 	shim=$!
 	eventually grep -q ready "$BATS_TEST_TMPDIR/$name.out"
@@ -91,6 +92,15 @@ figures() {
 	"$CGSHIM" kill --parent $PARENT --signal 9 deaf
 	ended deaf
 	is verdict signaled signal 9
+}
+
+@test "kill --signal KILL does not fail because the run has ended by it" {
+	for _ in $(times 20 3); do
+		start one -- sh -c "$SLEEPS"
+		run -0 "$CGSHIM" kill --parent $PARENT --signal KILL one
+		ended one
+		is verdict signaled
+	done
 }
 
 @test "a frozen run stands still, and goes on; its limits hold all the same" {
@@ -167,6 +177,26 @@ figures() {
 	[ "$output" = $PARENT/stale ]
 }
 
+@test "who can't see whether a run's cgshim lives leaves the run alone" {
+	requires setpriv
+	start alive -- sh -c "$SLEEPS"
+	local where
+	for where in "setpriv --bounding-set -sys_admin --inh-caps -sys_admin" "unshare --pid --fork --mount-proc" \
+		"unshare --time --boottime 100000 --fork"; do
+		# shellcheck disable=SC2086
+		run -0 $where "$CGSHIM" gc --parent $PARENT
+		[ -z "$output" ]
+		# shellcheck disable=SC2086
+		run -0 $where "$CGSHIM" --parent $PARENT --fd 1 -- sleep 0.3 # which sweeps, too
+		# shellcheck disable=SC2086
+		run -0 $where "$CGSHIM" ps --parent $PARENT --json
+		[ "$(jq -r .state <<<"$output")" = "$([[ $where == setpriv* ]] && echo running || echo unknown)" ]
+	done
+	"$CGSHIM" kill $PARENT/alive
+	ended alive
+	is verdict cancelled
+}
+
 @test "a group can't have root signal whom it names" {
 	requires setpriv system_python3
 	local root victim
@@ -178,8 +208,8 @@ figures() {
 	setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 -c '
 import os, sys
 started = open(f"/proc/{sys.argv[2]}/stat").read().rsplit(")", 1)[1].split()[19]
-pidns = os.stat("/proc/self/ns/pid").st_ino
-os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns}".encode())
+pidns, timens = (os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("pid", "time"))
+os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} {timens}".encode())
 ' "$root/mine" "$victim"
 	runs
 	local state=$result

@@ -85,6 +85,7 @@ field() { jq -r ".$1" <<<"$result"; }
 # is NAME VALUE...: the result's values are these. One jq for all: a process is slow under emulation.
 is() {
 	local wrong
+	[ -n "$result" ] || { echo "no result" >&2; return 1; }
 	wrong=$(jq -r '$ARGS.positional as $want | range(0; $want | length; 2) as $i |
 		(getpath($want[$i] / ".") | tostring) as $have | select($have != $want[$i + 1]) |
 		"\($want[$i]): want \($want[$i + 1]), have \($have)"' --args "$@" <<<"$result") || return 1

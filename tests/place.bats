@@ -46,13 +46,24 @@ no part of the hierarchy is ours in particular" ]
 		"$CGSHIM" --mem 1G --pids 10 --events --fd 1 --stdout /dev/null -- "$PROG" touch $((128 * MIB))
 	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'*cgshim\'s* ]]
 	take_result "$BATS_TEST_TMPDIR/outer"
-	is verdict memory-limit
+	# v1 counts an OOM kill where the victim was; the inner cgshim may have removed that group before the outer one looks.
+	has cgroups_v1 && holds '.verdict == "nonzero-exit" and .exit_code == 137' 2>/dev/null || is verdict memory-limit
 	run "$CGSHIM" --name cgshim-bats-outer --mem 64M --output "$BATS_TEST_TMPDIR/outer" -- \
 		"$CGSHIM" --mem 16M --fd 1 --stdout /dev/null -- "$PROG" touch $((32 * MIB))
 	[ "$(jq -r .verdict <<<"$output")" = memory-limit ]
 	take_result "$BATS_TEST_TMPDIR/outer"
 	# That was not the outer one's limit.
 	is verdict nonzero-exit exit_code 137 limits_hit '[]'
+}
+
+@test "… and of whoever can't see trusted attributes" {
+	requires bwrap setpriv
+	local without
+	for without in "setpriv --bounding-set -sys_admin --inh-caps -sys_admin" "bwrap --unshare-user --dev-bind / /"; do
+		# shellcheck disable=SC2086
+		run "$CGSHIM" --name cgshim-bats-outer --output /dev/null -- $without "$CGSHIM" --events --fd 1 -- "$NOOP"
+		[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'*cgshim\'s* ]]
+	done
 }
 
 @test "… also with a controller that only the inner one has, and when the outer one ends it" {
