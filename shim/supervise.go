@@ -318,6 +318,10 @@ func (r *run) kill(reason Verdict) {
 		r.blame(reason)
 	}
 	r.readSample() // afterwards there is nothing left to see
+	if r.program.PID != 0 {
+		// Root, or whose the groups around are, may have left the run's. What counts as our child's end is awaited.
+		_ = unix.Kill(r.program.PID, unix.SIGKILL)
+	}
 	r.killGroup()
 }
 

@@ -57,6 +57,17 @@ DAEMON='daemon() { sh -c "setsid sleep 1000 >/dev/null 2>&1 & echo \$!"; }'
 	all_gone $output
 }
 
+# leaves PROGRAM: a program of root's that leaves every group of its run first.
+leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs ! -path "*/cgroup/*/*/*"); do
+	echo $$ >"$procs"; done 2>/dev/null; exec "$@"' sh "$@"; }
+
+@test "a main program that has left its groups ends at the limit all the same" {
+	export -f leaves
+	shim --wall-time 0.5 -- bash -c 'leaves sleep 100'
+	is verdict wall-time-limit signal 9
+	[ "$(jq '.wall_seconds < 30' <<<"$result")" = true ]
+}
+
 @test "a fork bomb ends at the time limit" {
 	shim --pids 50 --wall-time 1 -- bash -c 'b() { b & b & wait; }; b 2>/dev/null'
 	is verdict wall-time-limit
