@@ -33,7 +33,7 @@ func (r *run) setupBestEffort(ctx context.Context) (step string, err error) {
 	if r.stage, err = reexec.Start(true); err != nil {
 		return "stage", err
 	}
-	if err := r.createGroup(nil); err != nil {
+	if err := r.createGroup(ctx, nil); err != nil {
 		r.group = nil
 		r.warn("no cgroup: %v", err)
 		// Without one there is nothing to guard, and cgshim's own processes would be counted with the program's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,13 +21,13 @@ var (
 // program may have started already, and what it did then is to be told.
 const launchPatience = 2 * time.Second
 
-// superviseLaunch does what supervise does, while there is no program yet: a run that is cancelled has its launch
+// superviseLaunch does what supervise does, while there is no program yet: a run that is cancelled has what is going on
 // given up after the stop timeout, and one with a wall time limit some time after that. Signals are kept for supervise.
-func (r *run) superviseLaunch(ctx context.Context) (stop func()) {
+func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		r.watchLaunch(ctx, quit)
+		r.watchLaunch(ctx, quit, giveUp)
 	}()
 	return func() {
 		close(quit)
@@ -34,22 +35,31 @@ func (r *run) superviseLaunch(ctx context.Context) (stop func()) {
 	}
 }
 
-func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}) {
+func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func()) {
 	told, signals := ctx.Done(), r.cfg.Signals
 	// The wall time is counted from the program's start, which a slow machine must not take for a hang.
 	late := newTimer(r.cfg.WallTime > 0, r.cfg.WallTime+killTimeout)
 	defer late.Stop()
 	patience := newTimer(false, 0)
 	defer patience.Stop()
+	var end time.Time // of patience; what comes later never puts it off
+	cancel := func(timeout time.Duration) {
+		if at := time.Now().Add(timeout); end.IsZero() || at.Before(end) {
+			end = at
+			patience.Reset(timeout)
+		}
+	}
 	timeout := max(r.cfg.stopTimeout(), launchPatience)
-	cancelled := false
+	if slices.ContainsFunc(r.early, cancels) {
+		cancel(timeout)
+	}
 	for {
 		select {
 		case <-quit:
 			return
 		case <-told:
 			told = nil
-			patience.Reset(timeout)
+			cancel(timeout)
 		case sig, open := <-signals:
 			if !open {
 				signals = nil
@@ -58,18 +68,17 @@ func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}) {
 			r.early = append(r.early, sig)
 			_, fromTerminal := signalNumber(sig)
 			switch {
-			case cancels(sig) && !cancelled:
-				cancelled = true
-				patience.Reset(timeout)
-			case cancels(sig) && fromTerminal:
-				patience.Reset(launchPatience)
+			case cancels(sig) && fromTerminal && !end.IsZero(): // the second Ctrl-C
+				cancel(launchPatience)
+			case cancels(sig):
+				cancel(timeout)
 			}
 		case <-patience.C:
 			r.gaveUp = fmt.Errorf("%w: %w", errToldToStop, unix.EINTR)
-			r.stage.Interrupt()
+			giveUp()
 		case <-late.C:
 			r.gaveUp = fmt.Errorf("%w: %w", errNotStarted, unix.ETIMEDOUT)
-			r.stage.Interrupt()
+			giveUp()
 		}
 	}
 }

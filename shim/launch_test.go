@@ -40,3 +40,41 @@ func TestNoSignalBehindTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// Signals that come again, as of somebody who holds Ctrl-C, do not put off the end of a launch that hangs; nor does
+// one that came before this launch, which was tried again.
+func TestLaunchIsGivenUp(t *testing.T) {
+	hold := func(signals chan<- os.Signal, quit <-chan struct{}) {
+		for {
+			select {
+			case signals <- TerminalSignal(unix.SIGINT):
+				time.Sleep(launchPatience / 10)
+			case <-quit:
+				return
+			}
+		}
+	}
+	for name, r := range map[string]*run{
+		"again and again": {cfg: &Config{Signals: make(chan os.Signal)}},
+		"before":          {cfg: &Config{}, early: []os.Signal{unix.SIGTERM}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			quit := make(chan struct{})
+			defer close(quit)
+			if r.cfg.Signals != nil {
+				signals := make(chan os.Signal)
+				r.cfg.Signals = signals
+				go hold(signals, quit)
+			}
+			gaveUp := make(chan struct{}, 100)
+			stop := r.superviseLaunch(context.Background(), func() { gaveUp <- struct{}{} })
+			defer stop()
+			select {
+			case <-gaveUp:
+			case <-time.After(10 * launchPatience):
+				t.Error("it is still waited for")
+			}
+		})
+	}
+}

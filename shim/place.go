@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -193,17 +194,17 @@ const (
 
 // enterPlace makes the place fit for the run's group: with systemd by a scope that has the stage in it, else by moving
 // processes. It returns the parent to create it in. leavePlace takes back what can be.
-func (r *run) enterPlace() (parent string, err error) {
+func (r *run) enterPlace(ctx context.Context) (parent string, err error) {
 	p := &r.place
 	switch {
 	case p.Manager == ManagerSystemd:
-		if p.unit, err = startScope(r.scopeName(), p.Parent, r.cfg.Args[0], r.stage.PID()); err != nil {
+		if err := r.startScope(ctx); err != nil {
 			return "", err
 		}
 		if p.base, err = r.host.GroupOf(r.stage.PID()); err != nil {
 			return "", err
 		}
-		p.undo = func() error { return awaitRemoval(r.host, p.base) }
+		p.undo = r.endScope
 		err = r.host.Nest(p.base, supervisorGroup, r.stage.PID())
 		parent, p.top = p.base, p.base
 	case p.nestAll:

@@ -22,7 +22,7 @@ const (
 	OK            Verdict = "ok"              // exit status 0
 	NonzeroExit   Verdict = "nonzero-exit"    // another exit status
 	Signaled      Verdict = "signaled"        // a signal that cgshim did not send
-	MemoryLimit   Verdict = "memory-limit"    // the kernel's OOM killer killed a process of the run
+	MemoryLimit   Verdict = "memory-limit"    // the kernel killed a process for the run's memory limit, or one above
 	CPUTimeLimit  Verdict = "cpu-time-limit"  // Config.CPUTime
 	WallTimeLimit Verdict = "wall-time-limit" // Config.WallTime
 	OutputLimit   Verdict = "output-limit"    // Config.OutputLimit

@@ -92,7 +92,7 @@ func (r *run) setup(ctx context.Context) (step string, err error) {
 	}
 	// While the stage boots and reads this, the groups are made.
 	prepareErr := r.stage.Prepare(r.spec())
-	if step, err := r.makeGroup(); err != nil {
+	if step, err := r.makeGroup(ctx); err != nil {
 		return step, err
 	}
 	return r.launch(ctx, prepareErr)
@@ -159,7 +159,7 @@ func (r *run) launch(ctx context.Context, prepareErr error) (step string, err er
 			return "output", err
 		}
 	}
-	stop := r.superviseLaunch(ctx)
+	stop := r.superviseLaunch(ctx, r.stage.Interrupt)
 	r.program, err = r.stage.Launch(
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
 		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
@@ -186,8 +186,8 @@ func (r *run) stdio() [3]int {
 }
 
 // makeGroup creates the run's group with its limits, and watches it for OOM.
-func (r *run) makeGroup() (step string, err error) {
-	if err := r.createGroup(r.neededControllers()); err != nil {
+func (r *run) makeGroup(ctx context.Context) (step string, err error) {
+	if err := r.createGroup(ctx, r.neededControllers()); err != nil {
 		return "cgroup", err
 	}
 	limits := r.cfg.Limits
@@ -212,7 +212,7 @@ func (r *run) makeGroup() (step string, err error) {
 
 // createGroup makes the group with the controllers that are needed, and as many as the parent can have of
 // those that are wanted for their figures.
-func (r *run) createGroup(needed []cgroup.Controller) (err error) {
+func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err error) {
 	if r.host == nil {
 		if r.host, err = detect(); err != nil {
 			return err
@@ -220,7 +220,7 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 	}
 	version := int(r.host.Version())
 	r.result.CgroupVersion = &version
-	where, err := r.settle()
+	where, err := r.settle(ctx)
 	if err != nil {
 		return err
 	}
@@ -264,12 +264,12 @@ func (r *run) createGroup(needed []cgroup.Controller) (err error) {
 }
 
 // settle finds the place for the group, makes it fit, and returns the group's path.
-func (r *run) settle() (where string, err error) {
+func (r *run) settle(ctx context.Context) (where string, err error) {
 	r.owner, r.name = thisOwner(), r.cfg.runName()
 	if r.place, err = Locate(r.host, r.cfg, os.Getpid(), r.stage.PID()); err != nil {
 		return "", err
 	}
-	parent, err := r.enterPlace()
+	parent, err := r.enterPlace(ctx)
 	return path.Join(parent, r.name), err
 }
 

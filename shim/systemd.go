@@ -36,8 +36,12 @@ import (
 // cgshim itself stays where it is: a user's manager may not take it from there back again. And an unprivileged
 // stage may only clone into a group below one that it is in itself.
 
-// systemdTimeout is how long systemd may take. It needs milliseconds, or seconds on an emulated or busy machine.
-const systemdTimeout = 30 * time.Second
+// systemdTimeout is how long systemd may take, where a run that is cancelled waits for less. It needs milliseconds, or
+// seconds on an emulated or busy machine. propertyTimeout is for a question that can do without an answer.
+const (
+	systemdTimeout  = 30 * time.Second
+	propertyTimeout = 5 * time.Second
+)
 
 // ErrNoSystemd is for a systemd that can't be talked to.
 var ErrNoSystemd = errors.New("systemd can't be reached")
@@ -48,8 +52,17 @@ type unit struct {
 	user bool
 }
 
-// scopes are where systemd puts ours: the system's, and users' ones, in slices of the first level.
-var scopes = []string{"/*.slice/cgshim-*.scope", "/user.slice/user-*.slice/user@*.service/*.slice/cgshim-*.scope"}
+// scopes are where systemd puts ours: the system's, and users' ones, in slices that may be in slices.
+var scopes = func() (patterns []string) {
+	for _, manager := range []string{"", "/user.slice/user-*.slice/user@*.service"} {
+		for depth := 1; depth <= sliceDepth; depth++ {
+			patterns = append(patterns, manager+strings.Repeat("/*.slice", depth)+"/cgshim-*.scope")
+		}
+	}
+	return patterns
+}()
+
+const sliceDepth = 4 // a-b-c-d.slice
 
 // delegatedByUser says whether a group is that of a unit which the user's manager has delegated: before systemd 254 it
 // does not mark them.
@@ -59,7 +72,9 @@ func delegatedByUser(host *cgroup.Host, group string) bool {
 		return false
 	}
 	u, delegated := &unit{name: path.Base(group), user: true}, false
-	err := u.call(func(ctx context.Context, conn *dbus.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), propertyTimeout)
+	defer cancel()
+	err := u.call(ctx, func(ctx context.Context, conn *dbus.Conn) error {
 		value, err := conn.GetUnitTypePropertyContext(ctx, u.name, kind, "Delegate")
 		if err == nil {
 			delegated, _ = value.Value.Value().(bool)
@@ -86,8 +101,40 @@ func (r *run) scopeName() string {
 	return "cgshim-" + escaped + ".scope"
 }
 
+// startScope makes the run's scope, with the stage in it.
+func (r *run) startScope(ctx context.Context) error {
+	asking, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stop := r.superviseLaunch(ctx, cancel)
+	unit, err := startScope(asking, r.scopeName(), r.place.Parent, r.cfg.Args[0], r.stage.PID())
+	stop()
+	switch {
+	case err == nil:
+		r.place.unit = unit
+	case r.gaveUp != nil:
+		err = &cgroup.Error{Op: "create", Path: r.scopeName(), Err: r.gaveUp}
+	}
+	return err
+}
+
+// endScope lets systemd remove the scope, in which there is nothing of ours any more: who may write to its groups may
+// have left the run's for another of them.
+func (r *run) endScope() error {
+	if r.immortal {
+		return nil // systemd will see it end
+	}
+	if scope, err := r.host.Open(r.place.base); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+		defer cancel()
+		if err := scope.Kill(ctx); err != nil && r.host.Exists(r.place.base) {
+			return err
+		}
+	}
+	return awaitRemoval(r.host, r.place.base)
+}
+
 // startScope makes a scope with one process in it, and returns when that is there.
-func startScope(name, slice, program string, pid int) (*unit, error) {
+func startScope(ctx context.Context, name, slice, program string, pid int) (*unit, error) {
 	u := &unit{name: name, user: os.Geteuid() != 0}
 	properties := []dbus.Property{
 		dbus.PropDescription("cgshim " + strconv.Quote(program)),
@@ -99,7 +146,7 @@ func startScope(name, slice, program string, pid int) (*unit, error) {
 	if slice != "" {
 		properties = append(properties, dbus.PropSlice(path.Base(slice)))
 	}
-	err := u.call(func(ctx context.Context, conn *dbus.Conn) error {
+	err := u.call(ctx, func(ctx context.Context, conn *dbus.Conn) error {
 		done := make(chan string, 1)
 		if _, err := conn.StartTransientUnitContext(ctx, name, "fail", properties, done); err != nil {
 			return err
@@ -119,7 +166,7 @@ func startScope(name, slice, program string, pid int) (*unit, error) {
 
 // awaitRemoval waits until systemd has removed an empty scope.
 func awaitRemoval(host *cgroup.Host, scope string) error {
-	deadline := time.Now().Add(systemdTimeout)
+	deadline := time.Now().Add(killTimeout)
 	for pause := time.Millisecond; host.Exists(scope); pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
 			return &cgroup.Error{Op: "remove", Path: scope, Err: errors.New("systemd does not remove it")}
@@ -131,7 +178,7 @@ func awaitRemoval(host *cgroup.Host, scope string) error {
 
 // adopt moves another process of ours into the scope.
 func (u *unit) adopt(pid int) error {
-	return u.call(func(ctx context.Context, conn *dbus.Conn) error {
+	return u.call(context.Background(), func(ctx context.Context, conn *dbus.Conn) error {
 		return conn.AttachProcessesToUnit(ctx, u.name, "/"+supervisorGroup, []uint32{uint32(pid)})
 	})
 }
@@ -141,8 +188,8 @@ func property(name string, value any) dbus.Property {
 }
 
 // call connects to systemd for one call.
-func (u *unit) call(what func(context.Context, *dbus.Conn) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), systemdTimeout)
+func (u *unit) call(ctx context.Context, what func(context.Context, *dbus.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, systemdTimeout)
 	defer cancel()
 	conn, err := dialSystemd(ctx, u.user)
 	if err != nil {

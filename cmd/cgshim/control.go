@@ -41,11 +41,12 @@ func parseControl(command string, args []string, flags ...string) (*control, err
 			continue
 		case !dashed || !slices.Contains(flags, name):
 			return nil, fmt.Errorf("%s %q: no such flag; there is %s", command, flag, "--"+strings.Join(flags, ", --"))
-		case name == "json":
-			c.json = true
-			continue
-		case name == "nest":
-			c.nest = true
+		case name == "json", name == "nest":
+			if hasValue {
+				return nil, fmt.Errorf("%s %q: takes no value", command, args[i])
+			}
+			c.json = c.json || name == "json"
+			c.nest = c.nest || name == "nest"
 			continue
 		case !hasValue:
 			if i++; i == len(args) {

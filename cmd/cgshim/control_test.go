@@ -36,6 +36,7 @@ func TestParseControl(t *testing.T) {
 		"--all":          `"--all"`,
 		"-j":             `"-j"`,
 		"--json x -p":    `"-p"`,
+		"--json=no":      "takes no value",
 		"--parent":       "no value",
 		"--parent x":     `"x"`,
 		"--signal":       "no value",
