@@ -140,6 +140,32 @@ pids_of_two() { [ "$("$CGSHIM" stat --json killed | jq .pids)" = 3 ]; }
 	eventually test ! -d "/sys/fs/cgroup$APP/cgshim-killed.scope"
 }
 
+@test "what moves about in the scope ends with the run" {
+	# shellcheck disable=SC2016
+	run -0 session "$CGSHIM" --name roams --fd 1 -- bash -c '
+		scope=/sys/fs/cgroup$(sed -n "s/^0:://p" /proc/self/cgroup)/..
+		setsid sh -c "echo \$\$ >$scope/cgshim-supervisor/cgroup.procs; exec sleep 987654" &
+		until [ "$(wc -l <$scope/cgshim-supervisor/cgroup.procs)" -ge 2 ]; do sleep 0.05; done'
+	[ "$(verdict)" = ok ]
+	run -1 pgrep -f 'sleep 987654'
+	# Its main program, too.
+	# shellcheck disable=SC2016
+	run session "$CGSHIM" --name roams --wall-time 1 --fd 1 -- bash -c '
+		echo $$ >/sys/fs/cgroup$(sed -n "s/^0:://p" /proc/self/cgroup)/../cgshim-supervisor/cgroup.procs; exec sleep 987654'
+	[ "$(verdict)" = wall-time-limit ]
+	run -1 pgrep -f 'sleep 987654'
+}
+
+@test "runs in a slice of a slice are found" {
+	"$CGSHIM" --manager systemd --parent cgshimtest-a.slice --name deep --output "$BATS_TEST_TMPDIR/deep" -- sleep 1000 3>&- &
+	eventually "$CGSHIM" kill deep 2>/dev/null
+	eventually [ -s "$BATS_TEST_TMPDIR/deep" ]
+	take_result "$BATS_TEST_TMPDIR/deep"
+	is verdict cancelled
+	[[ $(jq -r .cgroup <<<"$result") == /cgshimtest.slice/cgshimtest-a.slice/* ]]
+	systemctl stop cgshimtest.slice
+}
+
 @test "many at once" {
 	run -0 session sh -c 'for i in 1 2 3 4 5; do "$0" --mem 64M --pids 1 --fd 1 -- "$1" & done; wait' "$CGSHIM" "$NOOP"
 	[ "$(verdict | grep -c ok)" = 5 ]

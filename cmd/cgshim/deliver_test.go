@@ -26,11 +26,21 @@ func within(t *testing.T, what string, call func() error) error {
 	}
 }
 
+func fileSink(t *testing.T, path string) sink {
+	t.Helper()
+	s, err := checkFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(s.fd) })
+	return s
+}
+
 func TestWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "result")
 	for _, line := range []string{"a first result\n", "another\n"} {
-		if err := (sink{path: path}).write([]byte(line)); err != nil {
+		if err := fileSink(t, path).write([]byte(line)); err != nil {
 			t.Fatal(err)
 		}
 		if content, err := os.ReadFile(path); err != nil || string(content) != line {
@@ -48,17 +58,17 @@ func TestWriteFileFullDisk(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4096"); err != nil {
 		t.Skip("requires mount: ", err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	path := filepath.Join(dir, "result")
 	old := bytes.Repeat([]byte("old\n"), 1024) // all there is
 	if err := os.WriteFile(path, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (sink{path: path}).write([]byte("new\n")); !errors.Is(err, unix.ENOSPC) {
+	if err := fileSink(t, path).write([]byte("new\n")); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("%v, want ENOSPC", err)
 	}
 	if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, old) {
@@ -69,15 +79,61 @@ func TestWriteFileFullDisk(t *testing.T) {
 	}
 }
 
+// Where the result goes was settled before the program ran: it can put something else in its place, and not have that
+// written to.
+func TestWriteFileReplaced(t *testing.T) {
+	const precious = "precious\n"
+	for name, put := range map[string]func(path, target string) error{
+		"a link":            func(path, target string) error { return os.Symlink(target, path) },
+		"a link to nothing": func(path, target string) error { return os.Symlink(target+"none", path) },
+		"a hard link":       func(path, target string) error { return os.Link(target, path) },
+		"a FIFO":            func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"a link as directory": func(path, target string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+".moved"), os.Symlink(filepath.Dir(target), dir))
+		},
+	} {
+		for _, before := range []bool{false, true} {
+			top := t.TempDir()
+			target, path := filepath.Join(top, "result"), filepath.Join(top, "dir", "result")
+			if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o755), os.WriteFile(target, []byte(precious), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if before {
+				if err := os.WriteFile(path, []byte("old\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := fileSink(t, path)
+			_ = os.Remove(path)
+			if err := put(path, target); err != nil {
+				t.Fatal(err)
+			}
+			if err := within(t, name, func() error { return s.write([]byte("new\n")) }); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if content, _ := os.ReadFile(target); string(content) != precious {
+				t.Errorf("%s: %q was written to", name, content)
+			}
+			if name == "a link as directory" {
+				path = filepath.Join(filepath.Dir(path)+".moved", "result")
+			}
+			if content, err := os.ReadFile(path); err != nil || string(content) != "new\n" {
+				t.Errorf("%s: %q, %v", name, content, err)
+			}
+			if _, err := os.Stat(target + "none"); err == nil {
+				t.Errorf("%s: what it named was made", name)
+			}
+		}
+	}
+}
+
 // A device can't be replaced by a file of its name.
 func TestWriteDevice(t *testing.T) {
-	if s, err := checkFile("/dev/full"); err != nil || s.path != "/dev/full" {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	if err := (sink{path: "/dev/full"}).write([]byte("x\n")); !errors.Is(err, unix.ENOSPC) {
+	if err := fileSink(t, "/dev/full").write([]byte("x\n")); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("/dev/full: %v, want ENOSPC", err)
 	}
-	if err := (sink{path: "/dev/null"}).write([]byte("x\n")); err != nil {
+	if err := fileSink(t, "/dev/null").write([]byte("x\n")); err != nil {
 		t.Errorf("/dev/null: %v", err)
 	}
 	for _, path := range []string{"/dev/full", "/dev/null"} {
@@ -134,6 +190,33 @@ func TestWriteFullPipe(t *testing.T) {
 }
 
 // The same with a result of which the first part still fits.
+// Others that write into the same pipe, as the program may, fill what room there was when we looked.
+func TestWritePipeThatOthersFill(t *testing.T) {
+	r, w := inheritable(t, 0)
+	for range 4 {
+		go func() {
+			for block := make([]byte, pipeBuf); ; {
+				if _, err := unix.Write(w, block); err != nil {
+					return // the reader is gone
+				}
+			}
+		}()
+	}
+	defer unix.Close(r)
+	err := within(t, "a pipe that others fill", func() error {
+		for size := 16 * pipeBuf; size <= 256*pipeBuf; size += pipeBuf {
+			if _, err := unix.FcntlInt(uintptr(w), unix.F_SETPIPE_SZ, size); err != nil {
+				return err
+			}
+			go func() { _ = writeFD(w, []byte("x\n")) }()
+		}
+		return writeFD(w, make([]byte, 1<<20))
+	})
+	if !errors.Is(err, errStalled) {
+		t.Errorf("%v, want errStalled", err)
+	}
+}
+
 func TestWriteFullPipeHalfWay(t *testing.T) {
 	t.Parallel()
 	_, w := inheritable(t, 0)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 
@@ -101,6 +102,8 @@ func (d *delivery) run(cfg shim.Config, usageErr error) int {
 		result = supervised(cfg)
 	}
 	line := result.JSON(d.pretty)
+	// The program may have left us in the background of a terminal that stops who writes there (stty tostop).
+	signal.Ignore(unix.SIGTTOU)
 	// The result first: whatever is wrong with stderr must not cost it.
 	if err := out.write(line); err != nil {
 		complain(&shim.ErrorInfo{Message: err.Error()})

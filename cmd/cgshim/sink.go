@@ -3,11 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -17,10 +14,11 @@ import (
 // fdVariable names the default result descriptor in the environment.
 const fdVariable = "CGSHIM_FD"
 
-// A sink is where the result goes: a descriptor, or a file that is written whole or not at all.
+// A sink is where the result goes: a descriptor, or a file, see checkFile.
 type sink struct {
 	fd   int
-	path string // "" for a descriptor
+	path string // of a file, for messages; "" for a descriptor
+	name string // of a file in the directory fd; "" if fd is the device or FIFO itself
 }
 
 // stderr is the default, and where the result goes if the sink that was asked for is no good.
@@ -85,37 +83,15 @@ func checkWritable(fd int) error {
 	return nil
 }
 
-// checkFile makes sure, as far as that can be known before, that the file can be written at the end.
-func checkFile(path string) (sink, error) {
-	fail := func(err error) (sink, error) { return stderr, fmt.Errorf("--output %q: %w", path, err) }
-	info, err := os.Stat(path)
-	link, _ := os.Readlink(path)
-	switch {
-	case path == "":
-		return fail(errors.New("the name is empty"))
-	case link != "" && errors.Is(err, fs.ErrNotExist):
-		return fail(errors.New("a symbolic link to nothing"))
-	case err == nil && info.IsDir():
-		return fail(unix.EISDIR)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fail(errors.Unwrap(err))
-	case err == nil && !info.Mode().IsRegular():
-		err = unix.Access(path, unix.W_OK)
-	default:
-		err = unix.Access(filepath.Dir(path), unix.W_OK|unix.X_OK)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	return sink{path: path}, nil
-}
-
 func (s sink) write(line []byte) error {
 	if s.path != "" {
-		if err := writePath(s.path, line); err != nil {
+		if err := s.writeFile(line); err != nil {
 			return fmt.Errorf("writing the result: %w", err)
 		}
 		return nil
+	}
+	if s.fd <= 2 {
+		_, _ = unix.Seek(s.fd, 0, unix.SEEK_END) // of a file whose position the program shares
 	}
 	if err := writeFD(s.fd, line); err != nil {
 		return fmt.Errorf("writing the result to descriptor %d: %w", s.fd, err)
@@ -123,54 +99,11 @@ func (s sink) write(line []byte) error {
 	return nil
 }
 
-func writePath(path string, line []byte) error {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		return writeSpecial(path, line)
-	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // the link stays
-	}
-	return writeWhole(path, line)
-}
-
-// writeWhole writes beside the file and renames.
-func writeWhole(path string, line []byte) error {
-	temporary := filepath.Join(filepath.Dir(path), fmt.Sprintf(".cgshim-%d-%08x", os.Getpid(), rand.Uint32()))
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(line)
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		_ = os.Remove(temporary)
-	}
-	return err
-}
-
-// writeSpecial writes to a device or a FIFO. A FIFO without a reader can't be opened (ENXIO, fifo(7)):
-// it gets as much time as a reader of a full one.
-func writeSpecial(path string, line []byte) error {
-	for deadline := time.Now().Add(deliveryTimeout); ; time.Sleep(10 * time.Millisecond) {
-		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-		if err == nil {
-			err = writeFD(fd, line)
-			return errors.Join(err, unix.Close(fd))
-		}
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENXIO) || time.Now().After(deadline) {
-			return &fs.PathError{Op: "open", Path: path, Err: err}
-		}
-	}
-}
-
 const (
 	// deliveryTimeout is how long a reader of a full pipe may make no progress.
 	deliveryTimeout = 5 * time.Second
 	// pipeBuf is PIPE_BUF: a write of at most that goes into a pipe that poll calls writable at once,
-	// and in one piece. O_NONBLOCK would do as well, but the caller shares that flag.
+	// and in one piece, also if it can't be reopened.
 	pipeBuf = 4096
 )
 
@@ -178,8 +111,12 @@ const (
 var errStalled = errors.New("nobody reads it")
 
 // writeFD writes to a descriptor that may be a full pipe or a socket, and gives up when nobody reads it.
-// (Another writer can fill a pipe between poll and write; then it waits for a reader, as any writer does.)
 func writeFD(fd int, line []byte) error {
+	if own, err := reopenPipe(fd); err == nil {
+		defer unix.Close(own)
+		fd = own
+	}
+	progress := time.Now()
 	for len(line) > 0 {
 		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		n, err := unix.Poll(ready, int(deliveryTimeout.Milliseconds()))
@@ -188,7 +125,7 @@ func writeFD(fd int, line []byte) error {
 			continue
 		case err != nil:
 			return err
-		case n == 0:
+		case n == 0, time.Since(progress) > deliveryTimeout:
 			return errStalled
 		}
 		written, err := unix.SendmsgN(fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
@@ -198,9 +135,25 @@ func writeFD(fd int, line []byte) error {
 		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
-		line = line[max(written, 0):]
+		if written > 0 {
+			line, progress = line[written:], time.Now()
+		}
 	}
 	return nil
+}
+
+// reopenPipe opens a pipe once more, with flags that the caller and the program do not share: without O_NONBLOCK whoever
+// fills it between poll and write has the write wait for a reader, and with O_DIRECT one read gets a part of a line.
+// It may be refused (EACCES) where another user has made the pipe.
+func reopenPipe(fd int) (int, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return -1, unix.ESPIPE
+	}
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
 // roomFor is how much a single write can hold without waiting for a reader: a line comes in one piece if

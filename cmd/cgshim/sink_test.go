@@ -122,7 +122,7 @@ func TestOpenSink(t *testing.T) {
 		{"", "prog", stderr, ""},
 		{"", "--fd 1 prog", sink{fd: 1}, ""},
 		{"", "--fd 2 prog", stderr, ""},
-		{"", "--output " + file + " prog", sink{path: file}, ""},
+		{"", "--output " + file + " prog", sink{path: file, name: "result"}, ""},
 		{"1", "prog", sink{fd: 1}, ""},
 		{"77", "--fd 1 prog", sink{fd: 1}, ""},
 		{"77", "prog", stderr, "$CGSHIM_FD"},
@@ -146,6 +146,10 @@ func TestOpenSink(t *testing.T) {
 			_ = os.Unsetenv(fdVariable)
 		}
 		got, err := openSink(scanFlags(strings.Fields(test.args)))
+		if got.path != "" {
+			unix.Close(got.fd)
+			got.fd = 0
+		}
 		if got != test.want || (err == nil) != (test.mention == "") {
 			t.Errorf("%s=%s %s: %+v, %v, want %+v", fdVariable, test.variable, test.args, got, err, test.want)
 		} else if err != nil && !strings.Contains(err.Error(), test.mention) {

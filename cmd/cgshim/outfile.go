@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkFile makes sure, as far as that can be known before, that the file of --output can be written at the end, and
+// holds on to what it is: a program that may write to the directory must not be able to have a privileged cgshim write
+// somewhere else, by a link of that name. A regular file, or one that is not there, is its name in a directory that
+// is open; a device or a FIFO is open itself, though not for writing.
+func checkFile(path string) (sink, error) {
+	fail := func(err error) (sink, error) { return stderr, fmt.Errorf("--output %q: %w", path, err) }
+	info, err := os.Stat(path)
+	link, _ := os.Readlink(path)
+	switch {
+	case path == "":
+		return fail(errors.New("the name is empty"))
+	case link != "" && errors.Is(err, fs.ErrNotExist):
+		return fail(errors.New("a symbolic link to nothing"))
+	case err == nil && info.IsDir():
+		return fail(unix.EISDIR)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fail(errors.Unwrap(err))
+	}
+	s := sink{path: path}
+	at, mode, flags, real := path, uint32(unix.W_OK), unix.O_PATH|unix.O_CLOEXEC, path
+	if err != nil || info.Mode().IsRegular() {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			real = target // the link stays
+		}
+		s.name, at = filepath.Base(real), filepath.Dir(real)
+		mode |= unix.X_OK
+		flags |= unix.O_DIRECTORY
+	}
+	if err := unix.Access(at, mode); err != nil {
+		return fail(err)
+	}
+	if s.fd, err = unix.Open(at, flags, 0); err != nil {
+		return fail(err)
+	}
+	return s, nil
+}
+
+func (s sink) writeFile(line []byte) error {
+	if s.name == "" {
+		return s.writeSpecial(line)
+	}
+	return s.writeWhole(line)
+}
+
+// writeWhole writes beside the file and renames: a reader sees the old result or the new one. What has that name by
+// now is replaced, and never followed.
+func (s sink) writeWhole(line []byte) error {
+	fail := func(op string, err error) error { return &fs.PathError{Op: op, Path: s.path, Err: err} }
+	temporary := fmt.Sprintf(".cgshim-%d-%08x", os.Getpid(), rand.Uint32())
+	fd, err := unix.Openat(s.fd, temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o666)
+	if err != nil {
+		return fail("create", err)
+	}
+	file := os.NewFile(uintptr(fd), temporary)
+	_, err = file.Write(line)
+	if err = errors.Join(err, file.Close()); err == nil {
+		if err = unix.Renameat(s.fd, temporary, s.fd, s.name); err != nil {
+			err = fail("rename", err)
+		}
+	}
+	if err != nil {
+		_ = unix.Unlinkat(s.fd, temporary, 0)
+	}
+	return err
+}
+
+// writeSpecial writes to a device or a FIFO. A FIFO without a reader can't be opened (ENXIO, fifo(7)):
+// it gets as much time as a reader of a full one.
+func (s sink) writeSpecial(line []byte) error {
+	self := "/proc/self/fd/" + strconv.Itoa(s.fd)
+	for deadline := time.Now().Add(deliveryTimeout); ; time.Sleep(10 * time.Millisecond) {
+		fd, err := unix.Open(self, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		if err == nil {
+			err = writeFD(fd, line)
+			return errors.Join(err, unix.Close(fd))
+		}
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENXIO) || time.Now().After(deadline) {
+			return &fs.PathError{Op: "open", Path: s.path, Err: err}
+		}
+	}
+}
