@@ -78,14 +78,6 @@ func (g *Group) Join() (*Join, error) { return g.h.join() }
 // Procs lists the processes of the group and of groups below it.
 func (g *Group) Procs() ([]int, error) { return procs(g.dirs[0]) }
 
-func procs(dir string) ([]int, error) {
-	pids, err := cgroups.GetAllPids(dir)
-	if err != nil && !missing(err) {
-		return nil, &Error{Op: "read", Path: dir, Err: err}
-	}
-	return pids, nil
-}
-
 // hides says that a file is not to be used, see Host.Without.
 func (g *Group) hides(file string) bool { return slices.Contains(g.hidden, file) }
 
@@ -112,8 +104,8 @@ const eventsFile = "cgroup.events"
 // are not alive. Where the kernel has no cgroup.events it looks again and again, every 50 ms in the end.
 func (g *Group) WaitEmpty(ctx context.Context) error {
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return &Error{Op: "inotify", Err: err}
+	if err != nil { // the user has as many as fs.inotify.max_user_instances
+		return g.pollEmpty(ctx)
 	}
 	events := os.NewFile(uintptr(watch), "cgroup-events")
 	defer events.Close()
@@ -228,7 +220,7 @@ func (g *Group) Remove() error {
 	var errs []error
 	dirs := append(slices.DeleteFunc(slices.Clone(g.elsewhere), func(dir string) bool { return !isGroup(dir) }), g.dirs...)
 	for _, dir := range dirs {
-		remove := cgroups.RemovePath // waits a second for processes that are about to be gone
+		remove := removeAll
 		if len(errs) > 0 {
 			remove = unix.Rmdir // once is enough
 		}

@@ -17,23 +17,30 @@ import (
 // It is the end of the group: on a host without cgroup.kill its process limit stays at 0.
 func (g *Group) Kill(ctx context.Context) error {
 	late := Error{Op: "kill", Path: g.dirs[0], Err: ErrNotEmpty}
+	again := false
 	return settle(ctx, late, func() (bool, error) {
 		// Each time: something may have been born in between.
 		if err := g.h.signalAll(ctx); err != nil {
 			return false, err
 		}
 		if populated, err := g.Populated(); err != nil || populated {
+			if err == nil && again {
+				// cgroup.kill signals the first thread of each process: if that has ended, the others live on.
+				_, err = killMembers(g.dirs[0])
+			}
+			again = true
 			return false, err
 		}
-		return g.killStragglers()
+		// Those that have moved out of the directory in which processes are looked up, as root can, and not out of the
+		// group's others, of which v1 has several.
+		return killMembers(g.dirs[1:]...)
 	})
 }
 
-// killStragglers kills those that have moved out of the directory in which processes are looked up, as root
-// can, and not out of the group's others, of which v1 has several. It says whether there were none.
-func (g *Group) killStragglers() (none bool, err error) {
+// killMembers kills the processes of directories one by one. It says whether there were none.
+func killMembers(dirs ...string) (none bool, err error) {
 	none = true
-	for _, dir := range g.dirs[1:] {
+	for _, dir := range dirs {
 		pids, err := procs(dir)
 		if err != nil {
 			return false, err

@@ -177,3 +177,13 @@ func (r *reader) noSwap(s *Stats) {
 		s.SwapPeak = Figure{Source: "/proc/swaps"}
 	}
 }
+
+// SystemOOMKills is how many processes the kernel has killed for lack of memory since it booted, in whatever group
+// (oom_kill in /proc/vmstat, since Linux 4.13).
+func SystemOOMKills() (n uint64, known bool) {
+	content, err := readFile("/proc/vmstat")
+	if err != nil {
+		return 0, false
+	}
+	return keyed(content, "oom_kill")
+}

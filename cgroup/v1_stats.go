@@ -29,7 +29,7 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OwnOOMKills})
 		s.OOMKills = s.OwnOOMKills
-		s.OOMKills.Value += r.oomKillsBelow(dir)
+		s.OOMKills.Value += oomKillsBelow(dir)
 	}
 	if dir, ok := g.of[CPUAcct]; ok && parts&(cpuPart|cpuUsagePart) != 0 {
 		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
@@ -86,7 +86,7 @@ func scaleCPU(s *Stats) {
 }
 
 // oomKillsBelow adds up what v1 counts in each group for itself.
-func (r *reader) oomKillsBelow(dir string) (sum uint64) {
+func oomKillsBelow(dir string) (sum uint64) {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) != nil || st.Nlink <= 2 { // no directory in it
 		return 0
@@ -94,9 +94,9 @@ func (r *reader) oomKillsBelow(dir string) (sum uint64) {
 	children, _ := os.ReadDir(dir)
 	for _, child := range children {
 		if child.IsDir() {
-			var kills Figure
-			r.keys(dir+"/"+child.Name()+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &kills})
-			sum += kills.Value + r.oomKillsBelow(dir+"/"+child.Name())
+			content, _ := readFile(dir + "/" + child.Name() + "/memory.oom_control") // it may be gone, or too deep for a path
+			kills, _ := keyed(content, "oom_kill")
+			sum += kills + oomKillsBelow(dir+"/"+child.Name())
 		}
 	}
 	return sum

@@ -80,8 +80,7 @@ func (r *run) enforceBestEffort() {
 		r.enforce(limit)
 	}
 	if r.group != nil && r.result.Enforced["mem"] == ByCgroup {
-		var err error
-		if r.oom, err = r.group.OOMEvents(); err != nil {
+		if err := r.openOOM(); err != nil {
 			r.warn("OOM events: %v", err) // an OOM kill is still counted at the end
 		}
 	}

@@ -32,25 +32,28 @@ type run struct {
 	result *Result
 	began  time.Time
 
-	stage      *reexec.Stage
-	owner      string // this process, as the group's owner
-	host       *cgroup.Host
-	name       string // the last element of the group's path
-	place      Place
-	group      *cgroup.Group // nil without one, which only BestEffort bears
-	oom        *os.File      // OOM events; nil without a memory limit
-	oomNoticed atomic.Bool   // there was one
-	fallback   fallback      // what enforces instead of the group
-	output     *output       // nil without an output limit
-	samples    samples
+	stage          *reexec.Stage
+	owner          string // this process, as the group's owner
+	host           *cgroup.Host
+	name           string // the last element of the group's path
+	place          Place
+	group          *cgroup.Group // nil without one, which only BestEffort bears
+	oom            *os.File      // OOM events; nil without a memory limit
+	oomNoticed     atomic.Bool   // there was one
+	systemOOMKills *uint64       // those of the whole system before the run; v1
+	fallback       fallback      // what enforces instead of the group
+	output         *output       // nil without an output limit
+	samples        samples
 
 	program   reexec.Program
-	early     []os.Signal     // that have come before there was a program
-	gaveUp    error           // why the launch was not waited for any longer
-	started   time.Time       // the program's creation
-	exited    <-chan struct{} // closed when the run is over; the program is a zombie until teardown reaps it
-	diedOf    unix.Signal     // the signal that has ended the program; set before exited is closed
-	ended     time.Time       // when that was seen
+	early     []os.Signal      // that have come before there was a program
+	gaveUp    error            // why the launch was not waited for any longer
+	started   time.Time        // the program's creation
+	exited    <-chan struct{}  // closed when the run is over; the program is a zombie until teardown reaps it
+	trapped   chan unix.Signal // the program, which has made us its tracer, stands at that signal
+	killed    bool             // the program has been, for a limit or told so
+	diedOf    unix.Signal      // the signal that has ended the program; set before exited is closed
+	ended     time.Time        // when that was seen
 	leave     context.CancelFunc
 	stopSweep func()
 
@@ -203,7 +206,7 @@ func (r *run) makeGroup(ctx context.Context) (step string, err error) {
 	}
 	r.noteEnforced()
 	if limits.Memory != 0 {
-		if r.oom, err = r.group.OOMEvents(); err != nil {
+		if err = r.openOOM(); err != nil {
 			return "limit", err
 		}
 	}
@@ -383,7 +386,7 @@ func (r *run) programStarted() {
 func (r *run) awaitEnd() {
 	ctx, cancel := context.WithCancel(context.Background())
 	exited, pid := make(chan struct{}), r.program.PID
-	r.exited, r.leave = exited, cancel
+	r.exited, r.leave, r.trapped = exited, cancel, make(chan unix.Signal)
 	go func() {
 		defer close(exited)
 		for {
@@ -392,6 +395,13 @@ func (r *run) awaitEnd() {
 			var info childInfo
 			err := unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, nil)
 			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err == nil && info.code > cldDumped { // a stop: these are reported of whom we trace
+				select {
+				case r.trapped <- unix.Signal(info.status):
+				case <-time.After(trapPause): // nobody looks any more; it is being killed
+				}
 				continue
 			}
 			if info.code == cldKilled || info.code == cldDumped {
@@ -412,7 +422,10 @@ type childInfo struct {
 	_                     [100]byte
 }
 
-const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2)
+const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2); what is greater is no end
+
+// trapPause bounds how often a stop is looked at that nobody ends.
+const trapPause = 10 * time.Millisecond
 
 // waitEmpty waits for the last process. What goes wrong there is found by teardown, which looks, too.
 func (r *run) waitEmpty(ctx context.Context) {

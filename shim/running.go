@@ -131,11 +131,14 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	}
 	r.CgshimPID = &o.pid
 	pids, err := group.Procs()
+	var program process // the first child; with CLONE_PARENT it can make more of them
 	for _, pid := range pids {
-		if p, err := readProcess(pid); err == nil && p.parent == o.pid {
-			r.describe(p)
-			break
+		if p, err := readProcess(pid); err == nil && p.parent == o.pid && (program.pid == 0 || p.started < program.started) {
+			program = p
 		}
+	}
+	if program.pid != 0 {
+		r.describe(program)
 	}
 	return r, err == nil
 }

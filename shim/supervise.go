@@ -75,11 +75,20 @@ func (r *run) supervise(ctx context.Context) {
 	for _, sig := range r.early {
 		r.forward(sig, stop, suspend)
 	}
+	var lost <-chan time.Time
 	for !r.immortal { // what could not be killed can't be waited for
+		if r.killed && lost == nil {
+			lost = time.After(killTimeout)
+		}
 		select {
 		case <-r.exited:
 			r.ended = time.Now()
 			r.drainSignals()
+			return
+		case sig := <-r.trapped:
+			r.untrace(sig)
+		case <-lost:
+			r.noteError("wait", errTraced)
 			return
 		case sig, open := <-signals:
 			if !open {
@@ -323,6 +332,19 @@ func (r *run) kill(reason Verdict) {
 		_ = unix.Kill(r.program.PID, unix.SIGKILL)
 	}
 	r.killGroup()
+	r.killed = true
+}
+
+// errTraced is for a program that was killed, and whose end is another process's to see first: see ptrace(2).
+var errTraced = errors.New("the program has been killed, and another process, which traces it, keeps its end from us")
+
+// untrace lets a program go on that has made us its tracer (PTRACE_TRACEME), and stands at a signal, which it gets. The
+// parent, which is to be the tracer, is this thread.
+func (r *run) untrace(sig unix.Signal) {
+	if sig == unix.SIGTRAP {
+		sig = 0 // execve's
+	}
+	_, _, _ = unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_DETACH, uintptr(r.program.PID), 0, uintptr(sig), 0, 0)
 }
 
 // limitOf is the name in limits_hit of the limit that a verdict is about.
@@ -368,9 +390,22 @@ func (r *run) oomKilled() bool {
 
 // ownOOM says whether OOM kills were for the run's own limit, or for one above it: not for one that the program has
 // set below, as a cgshim that is the program may. v1 counts a victim where it was, and has announced the OOM where the
-// limit is.
+// limit is; if the group of the victim has been removed by now, what the system has counted tells that there was one.
 func (r *run) ownOOM(s *cgroup.Stats) bool {
-	return s.OwnOOMKills.Value > 0 || s.OOMKills.Value > 0 && r.host.Version() == cgroup.V1 && r.oomNoticed.Load()
+	if s.OwnOOMKills.Value > 0 || !r.oomNoticed.Load() || r.host.Version() == cgroup.V2 {
+		return s.OwnOOMKills.Value > 0
+	}
+	now, known := cgroup.SystemOOMKills()
+	return s.OOMKills.Value > 0 || known && r.systemOOMKills != nil && now > *r.systemOOMKills
+}
+
+// openOOM prepares for watchOOM.
+func (r *run) openOOM() (err error) {
+	if n, known := cgroup.SystemOOMKills(); known && r.host.Version() == cgroup.V1 {
+		r.systemOOMKills = &n
+	}
+	r.oom, err = r.group.OOMEvents()
+	return err
 }
 
 // watchOOM sends when the kernel has killed a process of the run for its lack of memory. On v2

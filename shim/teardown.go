@@ -30,6 +30,9 @@ func (r *run) teardown() {
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	ran := !r.ended.IsZero() && r.reap(&status, &usage)
+	if !ran && r.program.PID != 0 {
+		go func() { _, _ = ignoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, nil, 0, nil) }) }()
+	}
 	if r.program.PID != 0 {
 		r.readStats(ran, &usage)
 	}
@@ -145,6 +148,10 @@ func (r *run) readStats(reaped bool, usage *unix.Rusage) {
 	res.MemoryFileBytes = r.number("memory_file_bytes", s.MemoryFile)
 	res.MemoryKernelBytes = r.number("memory_kernel_bytes", s.MemoryKernel)
 	res.OOMKills = r.number("oom_kills", s.OOMKills)
+	if s.OOMKills.Value == 0 && r.ownOOM(&s) {
+		res.OOMKills = nil // v1 has counted it in a group that is gone
+		delete(res.Sources, "oom_kills")
+	}
 	res.PIDsPeak = r.number("pids_peak", s.PIDsPeak)
 	res.PIDsDenied = r.number("pids_denied", s.PIDsDenied)
 	res.CPUSeconds = r.seconds("cpu_seconds", s.CPUUsage)

@@ -218,11 +218,13 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 # --- many at once -----------------------------------------------------------------------------------
 
 @test "GNU parallel" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires parallel
 	page "GNU parallel"
 }
 
 @test "… many, all at once: each has its own" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires parallel
 	local i n
 	n=$(times 200 24 | wc -l)
@@ -245,10 +247,12 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 }
 
 @test "xargs" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	page "xargs"
 }
 
 @test "… stops at 255, and how it does not" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	printf '%s\n' 'exit 255' true >list
 	run xargs -n 1 -d '\n' "$CGSHIM" --fd 2 -- sh -c <list 3>&-
 	[ "$status" = 124 ]
@@ -272,6 +276,7 @@ part() {
 most() { awk '{ n += $1 == "+" ? 1 : -1; if (n > most) most = n } END { print most }' part/log; }
 
 @test "make" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
 	part
 	page "make"
@@ -290,6 +295,7 @@ as_nobody() {
 }
 
 @test "… without the jobserver it says so, and goes on" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
 	part 0.2
 	# shellcheck disable=SC2046
@@ -300,6 +306,7 @@ as_nobody() {
 }
 
 @test "… with the jobserver of before 4.4, for another user, too" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
 	part
 	as_nobody
@@ -322,6 +329,7 @@ as_nobody() {
 }
 
 @test "… a run that is killed keeps the jobs that it has taken" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
 	part 1000
 	sed -i 's/--mem 512M/--wall-time 3/; s/^	+/	-+/' Makefile

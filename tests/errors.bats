@@ -91,6 +91,7 @@ teardown() {
 }
 
 @test "bad flags: 125, a message that names flag and value" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	usage '-bogus' --bogus -- true
 	usage 'no program' --mem 64M
 	usage 'no program' --
@@ -124,6 +125,7 @@ teardown() {
 }
 
 @test "bad values of limits" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local value flag file=$BATS_TEST_TMPDIR/file
 	for value in '' x 0- -1 1-0 0,,1 ' 0' 0x1 999999 8191; do
 		usage "--cpuset-cpus \"$value\"" --cpuset-cpus="$value" -- true
@@ -168,6 +170,7 @@ teardown() {
 }
 
 @test "bad values of what the program is given" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local value
 	for value in '' : :daemon nobody: no-such-user nobody:no-such-group 4294967296 -1 1:-1 54321; do
 		usage "--user \"$value\"" --user="$value" -- true

@@ -9,6 +9,8 @@ PROG=$TOP/build/programs/prog
 NOOP=$TOP/build/programs/noop
 MIB=$((1024 * 1024))
 export CGSHIM PROG NOOP MIB
+# What was asked of the make that runs the suites is nothing to those in them.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 
 # Every key of design 2.2, in its order.
 KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_memory_bytes cpu_seconds

@@ -157,7 +157,7 @@ pids_of_two() { [ "$("$CGSHIM" stat --json killed | jq .pids)" = 3 ]; }
 }
 
 @test "runs in a slice of a slice are found" {
-	"$CGSHIM" --manager systemd --parent cgshimtest-a.slice --name deep --output "$BATS_TEST_TMPDIR/deep" -- sleep 1000 3>&- &
+	"$CGSHIM" --manager systemd --parent /cgshimtest-a.slice --name deep --output "$BATS_TEST_TMPDIR/deep" -- sleep 1000 3>&- &
 	eventually "$CGSHIM" kill deep 2>/dev/null
 	eventually [ -s "$BATS_TEST_TMPDIR/deep" ]
 	take_result "$BATS_TEST_TMPDIR/deep"

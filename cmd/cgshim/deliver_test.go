@@ -190,33 +190,6 @@ func TestWriteFullPipe(t *testing.T) {
 }
 
 // The same with a result of which the first part still fits.
-// Others that write into the same pipe, as the program may, fill what room there was when we looked.
-func TestWritePipeThatOthersFill(t *testing.T) {
-	r, w := inheritable(t, 0)
-	for range 4 {
-		go func() {
-			for block := make([]byte, pipeBuf); ; {
-				if _, err := unix.Write(w, block); err != nil {
-					return // the reader is gone
-				}
-			}
-		}()
-	}
-	defer unix.Close(r)
-	err := within(t, "a pipe that others fill", func() error {
-		for size := 16 * pipeBuf; size <= 256*pipeBuf; size += pipeBuf {
-			if _, err := unix.FcntlInt(uintptr(w), unix.F_SETPIPE_SZ, size); err != nil {
-				return err
-			}
-			go func() { _ = writeFD(w, []byte("x\n")) }()
-		}
-		return writeFD(w, make([]byte, 1<<20))
-	})
-	if !errors.Is(err, errStalled) {
-		t.Errorf("%v, want errStalled", err)
-	}
-}
-
 func TestWriteFullPipeHalfWay(t *testing.T) {
 	t.Parallel()
 	_, w := inheritable(t, 0)

@@ -1,0 +1,76 @@
+#!/usr/bin/env bats
+# Programs that try to outlive, hang, stop or misinform cgshim: see programs/hostile.c.
+
+load helpers
+
+HOSTILE=$TOP/build/programs/hostile
+
+setup() { requires root; }
+
+@test "a process whose first thread has ended is killed, too" {
+	shim --wall-time 0.5 -- "$HOSTILE" leaderless
+	is verdict wall-time-limit signal 9 error null
+	shim -- "$HOSTILE" orphan
+	is verdict ok leftover_killed 1 error null
+	run -1 pgrep -x hostile-lives
+}
+
+@test "a program that has cgshim trace it runs on, and gets its signals" {
+	shim --wall-time 100 -- "$HOSTILE" traceme
+	is verdict signaled signal 12 error null
+	holds '.wall_seconds >= 0.2'
+}
+
+@test "a program whose end its tracer keeps is an error, and no hang" {
+	local victim
+	# shellcheck disable=SC2016
+	"$CGSHIM" --wall-time 2 --output "$BATS_TEST_TMPDIR/traced" -- sh -c 'echo $$ >"$BATS_TEST_TMPDIR/pid"; exec sleep 1000' 3>&- &
+	eventually [ -s "$BATS_TEST_TMPDIR/pid" ]
+	victim=$(cat "$BATS_TEST_TMPDIR/pid")
+	"$HOSTILE" seize "$victim" 3>&- &
+	eventually [ -s "$BATS_TEST_TMPDIR/traced" ]
+	kill $!
+	take_result "$BATS_TEST_TMPDIR/traced"
+	is verdict error error.step wait
+	eventually gone "$victim"
+}
+
+@test "a pipe that the program fills behind our back, and nobody reads, holds nothing up" {
+	mkfifo "$BATS_TEST_TMPDIR/pipe"
+	sh -c 'exec sleep 1000' <"$BATS_TEST_TMPDIR/pipe" 3>&- &
+	timeout 100 "$CGSHIM" --events --sample 1ms --wall-time 5 --fd 1 -- "$HOSTILE" fillpipe \
+		>"$BATS_TEST_TMPDIR/pipe" 2>"$BATS_TEST_TMPDIR/stderr" || [ $? = 125 ]
+	kill $!
+	grep -q 'nobody reads it' "$BATS_TEST_TMPDIR/stderr"
+}
+
+@test "groups deeper than a path can be long go with the run" {
+	requires system_python3
+	# shellcheck disable=SC2016
+	shim --parent /cgshim-bats-deep --mem 64M -- /usr/bin/python3 -c '
+import glob, os, subprocess
+for top in glob.glob("/sys/fs/cgroup/cgshim-bats-deep/*/") + glob.glob("/sys/fs/cgroup/*/cgshim-bats-deep/*/"):
+	os.chdir(top)
+	for _ in range(30):
+		os.mkdir("d" * 200)
+		os.chdir("d" * 200)
+	subprocess.Popen(["sleep", "1000"], start_new_session=True)
+	open("cgroup.procs", "w").write(str(os.getpid()))
+'
+	is verdict ok error null
+	holds '.leftover_killed > 0'
+}
+
+@test "--wait-all waits also for a user who has no inotify instance left" {
+	requires system_python3
+	/usr/bin/python3 -c '
+import ctypes, time
+while ctypes.CDLL(None).inotify_init1(0) >= 0: pass
+print("ready", flush=True)
+time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
+	eventually grep -q ready "$BATS_TEST_TMPDIR/greedy"
+	shim --wait-all -- sh -c '(sleep 1; echo behind) & exit 0'
+	kill $!
+	is verdict ok leftover_killed 0
+	[ "$output" = behind ]
+}

@@ -1,0 +1,75 @@
+/* Programs that nobody should trust: what it is called with says which. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void *sleeps(void *arg)
+{
+	prctl(PR_SET_NAME, "hostile-lives");
+	sleep(600);
+	return arg;
+}
+
+/* Its first thread ends, another one lives on. */
+static int leaderless(void)
+{
+	pthread_t t;
+	prctl(PR_SET_PDEATHSIG, 0);
+	pthread_create(&t, NULL, sleeps, NULL);
+	syscall(SYS_exit, 0);
+	return 1;
+}
+
+static void *fills(void *arg)
+{
+	static char block[4096];
+	for (;;)
+		if (write(1, block, sizeof block) < 0)
+			return arg;
+}
+
+/* Fills the pipe at descriptor 1 whenever it has room, and makes room. */
+static int fillpipe(void)
+{
+	pthread_t t;
+	for (int i = 0; i < 6; i++)
+		pthread_create(&t, NULL, fills, NULL);
+	usleep(300000);
+	for (int size = 17 * 4096; size <= 1 << 20; size += 4096) {
+		fcntl(1, F_SETPIPE_SZ, size);
+		usleep(3000);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	if (!strcmp(what, "leaderless"))
+		return leaderless();
+	if (!strcmp(what, "orphan")) /* the same, without a parent */
+		return fork() ? 0 : leaderless();
+	if (!strcmp(what, "fillpipe"))
+		return fillpipe();
+	if (!strcmp(what, "traceme")) { /* has its parent trace it */
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		signal(SIGUSR1, SIG_IGN);
+		raise(SIGUSR1);
+		usleep(200000);
+		raise(SIGUSR2);
+		return 0;
+	}
+	if (!strcmp(what, "seize") && argc > 2) { /* traces another one */
+		ptrace(PTRACE_SEIZE, atoi(argv[2]), 0, 0);
+		pause();
+	}
+	return 98;
+}
