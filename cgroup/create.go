@@ -27,7 +27,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 			return nil, &Error{Op: "create", Value: string(c), Path: path, Err: ErrNoController}
 		}
 	}
-	var m maker
+	m := maker{owner: h.owner}
 	g := &Group{path: path, hidden: h.hidden}
 	var err error
 	if h.version == V2 {
@@ -79,7 +79,10 @@ func checkPath(p string) error {
 }
 
 // A maker makes directories and remembers them, so that a failure half-way leaves nothing behind.
-type maker struct{ parents, leaves []string }
+type maker struct {
+	owner           string
+	parents, leaves []string
+}
 
 func (m *maker) undo() {
 	for _, leaf := range m.leaves {
@@ -91,17 +94,19 @@ func (m *maker) undo() {
 	}
 }
 
-// The mark of a parent that Create made, so that whoever is the last to use it removes it. trusted attributes take
-// CAP_SYS_ADMIN, also to be seen; user ones work on cgroup file systems since Linux 5.7. So there are both: a root
-// without that capability, in a user namespace for example, would take what bears only the first for unmarked.
-var marks = []string{"trusted.cgshim", "user.cgshim"}
+// The mark of a parent that Create made, so that whoever is the last to use it removes it. user attributes work on
+// cgroup file systems since Linux 5.7. Before, there are trusted ones, which take CAP_SYS_ADMIN, also to be seen: to a
+// root without that capability, in a user namespace for example, what bears them is unmarked.
+var marks = []string{"user.cgshim", "trusted.cgshim"}
 
 const madeMark = "made"
 
-// setMark sets those of several attributes that this process may set, and the file system takes.
+// setMark sets the first of several attributes that the file system takes.
 func setMark(dir string, names []string, value string) {
 	for _, name := range names {
-		_ = unix.Setxattr(dir, name, []byte(value), 0)
+		if unix.Setxattr(dir, name, []byte(value), 0) == nil {
+			return
+		}
 	}
 }
 
@@ -145,6 +150,9 @@ func (m *maker) mkdir(mount, path string) error {
 		err := unix.Mkdir(leaf, 0o755)
 		if err == nil {
 			m.leaves = append(m.leaves, leaf)
+			if m.owner != "" {
+				setMark(leaf, ownerMarks, m.owner)
+			}
 			return nil
 		}
 		if !missing(err) {

@@ -52,6 +52,7 @@ type Host struct {
 	controllers []Controller
 	hidden      []string // see Without
 	base        string   // see Within
+	owner       string   // see OwnedBy
 }
 
 // Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that

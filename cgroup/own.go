@@ -101,7 +101,7 @@ func (h *Host) Delegated(path string) bool {
 	return h.version == V2 && readMark(filepath.Join(h.unified, path), delegateMarks) == "1"
 }
 
-// Owner is what SetOwner has set on the group at path; "" without.
+// Owner is what OwnedBy has set on the group at path; "" without.
 func (h *Host) Owner(path string) string {
 	for _, root := range h.roots() {
 		if owner := readMark(filepath.Join(root, path), ownerMarks); owner != "" {

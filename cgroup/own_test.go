@@ -60,9 +60,8 @@ func TestGroupOfProcess(t *testing.T) {
 func TestOwnerAndMatch(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
-	g := create(t, h, path+"/a.scope")
+	g := create(t, h.OwnedBy("somebody"), path+"/a.scope")
 	create(t, h, path+"/b")
-	g.SetOwner("somebody")
 	if owner := h.Owner(g.Path()); owner != "somebody" {
 		t.Errorf("owner %q", owner)
 	}

@@ -10,23 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownerMarks hold Group.SetOwner's value; of each other as in marks.
-var ownerMarks = []string{"trusted.cgshim.owner", "user.cgshim.owner"}
+// ownerMarks hold Host.OwnedBy's value; of each other as in marks.
+var ownerMarks = []string{"user.cgshim.owner", "trusted.cgshim.owner"}
 
-// SetOwner notes down whose the group is, for Host.Groups and Host.Clean: in an extended attribute of the
-// directory that is removed last. Where cgroup file systems have no such attributes it does nothing.
-func (g *Group) SetOwner(owner string) {
-	setMark(g.dirs[len(g.dirs)-1], ownerMarks, owner)
+// OwnedBy is a host whose Create notes down whose the group is, for Groups and Clean: in an extended attribute of each
+// directory, right when it is made. Where cgroup file systems have no such attributes it does nothing.
+func (h *Host) OwnedBy(owner string) *Host {
+	owned := *h
+	owned.owner = owner
+	return &owned
 }
 
 // An Entry is a group that Host.Groups has found.
 type Entry struct {
 	Path  string
-	Owner string // see Group.SetOwner; empty without
+	Owner string // see Host.OwnedBy; empty without
 	UID   int    // the user who the directory belongs to that says so, and who can have it say anything
 }
 
-// readOwner reads what SetOwner has set, and whose the directory is, of one and the same directory.
+// readOwner reads what Create has set, and whose the directory is, of one and the same directory.
 func readOwner(dir string) (owner string, uid int) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -87,7 +89,7 @@ func (h *Host) Exists(path string) bool {
 
 // Clean kills and removes whatever there is of an owner's group, in each hierarchy, also if its Create or
 // Remove was interrupted half-way; and its parents as Remove does. A group that is another owner's by
-// SetOwner stays. missing is what MissingParents said before Create. Nothing there is no error.
+// OwnedBy stays. missing is what MissingParents said before Create. Nothing there is no error.
 func (h *Host) Clean(ctx context.Context, path, owner string, missing []string) error {
 	if err := checkPath(path); err != nil {
 		return err

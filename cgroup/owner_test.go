@@ -18,13 +18,14 @@ func TestGroups(t *testing.T) {
 	if list, err := h.Groups(top); err != nil || len(list) != 0 {
 		t.Errorf("Groups of nothing = %v, %v", list, err)
 	}
-	marked, plain := create(t, h, top+"/marked"), create(t, h, top+"/plain", Memory)
-	marked.SetOwner("somebody")
+	marked, plain := create(t, h.OwnedBy("somebody"), top+"/marked"), create(t, h, top+"/plain", Memory)
 	uid := os.Geteuid()
 	if uid == 0 {
 		uid = 65534
-		if err := os.Chown(marked.dirs[len(marked.dirs)-1], uid, -1); err != nil {
-			t.Fatal(err)
+		for _, dir := range marked.dirs {
+			if err := os.Chown(dir, uid, -1); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	list, err := h.Groups(top)
@@ -49,13 +50,7 @@ func TestClean(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := testPath(t) + "/run"
 			missing := h.MissingParents(path)
-			g, err := h.Create(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if owner != "" {
-				g.SetOwner(owner)
-			}
+			g := create(t, h.OwnedBy(owner), path)
 			p := startIn(t, g, "ignore-term")
 			if err := h.Clean(timeLimit(t), path, "somebody", missing); err != nil {
 				t.Error(err)
@@ -71,8 +66,7 @@ func TestClean(t *testing.T) {
 	}
 	t.Run("of another owner", func(t *testing.T) {
 		path := testPath(t) + "/run"
-		g := create(t, h, path)
-		g.SetOwner("somebody else")
+		g := create(t, h.OwnedBy("somebody else"), path)
 		p := startIn(t, g, "wait")
 		if err := h.Clean(timeLimit(t), path, "somebody", nil); err != nil {
 			t.Error(err)

@@ -32,6 +32,7 @@ type Spec struct {
 	NewNet bool
 
 	parent int    // the shim's pid; the program exits if its parent is another process by then
+	pgrp   int    // the shim's process group, for the program; 0 is one of another pid namespace, which the stage is in, too
 	mask   uint64 // the signal mask that the program gets
 }
 
@@ -146,6 +147,8 @@ func Start(guarded bool) (*Stage, error) {
 		s.alive = pipe[1]
 		attr.Files = append(attr.Files, uintptr(pipe[0]))
 		attr.Env = append(attr.Env, guardianVar)
+		// Until there is a guardian it is the stage that cleans up after us: also if our whole process group is killed.
+		attr.Sys.Setpgid = syscall.Getpgrp() != 0
 	} else {
 		attr.Sys.Pdeathsig = syscall.SIGKILL // there is nothing for it to do without us
 	}
@@ -164,7 +167,7 @@ func (s *Stage) Prepare(spec *Spec) error {
 		return err
 	}
 	complete := *spec
-	complete.parent = syscall.Getpid()
+	complete.parent, complete.pgrp = syscall.Getpid(), syscall.Getpgrp()
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0, 0, uintptr(unsafe.Pointer(&complete.mask)), sigsetSize, 0, 0)
 	if errno != 0 {
 		return stageError(errno)

@@ -108,14 +108,11 @@ func TestSweep(t *testing.T) {
 		{"1-00000004", owner{self.pid, self.started - 1, self.pidns + 1, self.timens}.String(), true},
 		{"somebody's", "", true},
 	} {
-		group, err := host.Create(parent+"/"+g.name, cgroup.Memory, cgroup.PIDs)
+		group, err := host.OwnedBy(g.owner).Create(parent+"/"+g.name, cgroup.Memory, cgroup.PIDs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = group.Remove() }()
-		if g.owner != "" {
-			group.SetOwner(g.owner)
-		}
 		stays[group.Path()] = g.stays
 	}
 	// A later run does so, too, for those that it can be sure of.

@@ -242,7 +242,7 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 		}
 	}()
 	for {
-		r.group, err = r.host.Create(where, wanted...)
+		r.group, err = r.host.OwnedBy(r.owner).Create(where, wanted...)
 		var e *cgroup.Error
 		switch {
 		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
@@ -259,7 +259,6 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 		case err != nil:
 			return err
 		default:
-			r.group.SetOwner(r.owner)
 			r.result.Cgroup = &where
 			return nil
 		}

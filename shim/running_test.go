@@ -19,14 +19,11 @@ func group(t *testing.T, path, owner string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := host.Create(path, cgroup.Memory, cgroup.PIDs)
+	g, err := host.OwnedBy(owner).Create(path, cgroup.Memory, cgroup.PIDs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Remove() })
-	if owner != "" {
-		g.SetOwner(owner)
-	}
 }
 
 func TestList(t *testing.T) {

@@ -146,10 +146,10 @@ sweeps() { "$CGSHIM" gc >/dev/null 2>&1 && clean; }
 		    except OSError:
 		        return b""
 		for i in range(int(sys.argv[2])):
-		    run = subprocess.Popen([sys.argv[1], "--mem", "64M", "--output", "/dev/null", "--", "sh", "-c", "setsid sleep 1234567 & sleep 1234567"], stderr=subprocess.DEVNULL)
+		    run = subprocess.Popen([sys.argv[1], "--mem", "64M", "--output", "/dev/null", "--", "sh", "-c", "setsid sleep 1234567 & sleep 1234567"], stderr=subprocess.DEVNULL, start_new_session=True)
 		    delay = random.random() * float(sys.argv[3])
 		    time.sleep(delay)
-		    run.send_signal(signal.SIGKILL)
+		    (os.killpg if i % 2 else os.kill)(run.pid, signal.SIGKILL)
 		    run.wait()
 		    end = time.monotonic() + 20
 		    while left():

@@ -134,7 +134,7 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 		chown -R 65534 "$dir/cgshim-bats-box"
 	done
 	for dir in $(roots); do # a v1 cpuset is empty at first
-		[ ! -e "$dir/cgshim-bats-box/cpuset.cpus" ] || rmdir "$dir/cgshim-bats-box/shell" "$dir/cgshim-bats-box"
+		has cgroups_v2 || [ ! -e "$dir/cgshim-bats-box/cpuset.cpus" ] || rmdir "$dir/cgshim-bats-box/shell" "$dir/cgshim-bats-box"
 	done
 	export ROOTS
 	ROOTS=$(for dir in $(roots); do [ ! -d "$dir/cgshim-bats-box/shell" ] || echo "$dir"; done)
