@@ -78,9 +78,9 @@ outcome() {
 
 @test "a program that does not die of SIGKILL is an error after ten seconds, and left to gc" {
 	local begin=$SECONDS
-	background sleeps --wall-time 0.2 -- cat "$dead/x"
+	background sleeps --wall-time 2 -- cat "$dead/x"
 	background cancelled --stop-timeout 0.2 -- cat "$dead/x"
-	sleep 1
+	sleep 2 # an emulated cat takes its time to get there
 	kill -TERM "$(pgrep -f -- "--stop-timeout 0.2 -- cat $dead")"
 	outcome sleeps
 	exits 125
