@@ -24,8 +24,8 @@ func (g *Group) Kill(ctx context.Context) error {
 			return false, err
 		}
 		if populated, err := g.Populated(); err != nil || populated {
-			if err == nil && again {
-				// cgroup.kill signals the first thread of each process: if that has ended, the others live on.
+			if err == nil && again && unix.Access(g.dirs[0]+"/"+killFile, unix.F_OK) == nil {
+				// That file signals the first thread of each process: if it has ended, the others live on.
 				_, err = killMembers(g.dirs[0])
 			}
 			again = true
@@ -45,9 +45,9 @@ func killMembers(dirs ...string) (none bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		for _, pid := range pids {
+		for some := range slices.Chunk(pids, killAtOnce) {
 			none = false
-			if err := killMember(dir, pid); err != nil {
+			if err := killIfMembers(dir, some); err != nil {
 				return false, err
 			}
 		}
@@ -55,22 +55,41 @@ func killMembers(dirs ...string) (none bool, err error) {
 	return none, nil
 }
 
-// killMember kills a process if it is in the group by the time that there is a descriptor of it, so that its
-// pid can't have become somebody else's.
-func killMember(dir string, pid int) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
+// killAtOnce is for how many processes descriptors are open at the same time.
+const killAtOnce = 64
+
+// killIfMembers kills those that are in the group by the time that there is a descriptor of each, so that no pid
+// can have become somebody else's.
+func killIfMembers(dir string, pids []int) error {
+	fds := map[int]int{}
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		switch {
+		case err == nil:
+			fds[pid] = fd
+		case errors.Is(err, unix.ESRCH):
+		case pid > 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)):
+			// A thread, of a threaded group (v2): its process is listed in a group above.
+		default:
+			return &Error{Op: "kill", Path: dir, Err: err}
+		}
 	}
+	members, err := procs(dir)
 	if err != nil {
-		return &Error{Op: "kill", Path: dir, Err: err}
-	}
-	defer unix.Close(fd)
-	if members, err := procs(dir); err != nil || !slices.Contains(members, pid) {
 		return err
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return &Error{Op: "kill", Path: dir, Err: err}
+	for pid, fd := range fds {
+		if !slices.Contains(members, pid) {
+			continue
+		}
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return &Error{Op: "kill", Path: dir, Err: err}
+		}
 	}
 	return nil
 }

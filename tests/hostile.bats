@@ -15,6 +15,15 @@ setup() { requires root; }
 	run -1 pgrep -x hostile-lives
 }
 
+@test "… in a threaded group, too, which lists threads" {
+	requires cgroups_v2
+	# shellcheck disable=SC2016
+	shim --wall-time 2 -- sh -c 'group=/sys/fs/cgroup$(sed s/^0::// /proc/self/cgroup)/below
+		mkdir "$group" && echo threaded >"$group/cgroup.type" && exec "$0" leaderless "$group/cgroup.threads"' "$HOSTILE"
+	is verdict wall-time-limit signal 9 error null
+	run -1 pgrep -x hostile-lives
+}
+
 @test "a program that has cgshim trace it runs on, and gets its signals" {
 	shim --wall-time 100 -- "$HOSTILE" traceme
 	is verdict signaled signal 12 error null

@@ -13,17 +13,23 @@
 
 static void *sleeps(void *arg)
 {
+	const char *threads = arg; /* a cgroup.threads file to be in */
 	prctl(PR_SET_NAME, "hostile-lives");
+	if (threads) {
+		int fd = open(threads, O_WRONLY);
+		if (write(fd, "0", 1) != 1)
+			_exit(97);
+	}
 	sleep(600);
 	return arg;
 }
 
 /* Its first thread ends, another one lives on. */
-static int leaderless(void)
+static int leaderless(char *threads)
 {
 	pthread_t t;
 	prctl(PR_SET_PDEATHSIG, 0);
-	pthread_create(&t, NULL, sleeps, NULL);
+	pthread_create(&t, NULL, sleeps, threads);
 	syscall(SYS_exit, 0);
 	return 1;
 }
@@ -54,9 +60,9 @@ int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
 	if (!strcmp(what, "leaderless"))
-		return leaderless();
+		return leaderless(argv[2]);
 	if (!strcmp(what, "orphan")) /* the same, without a parent */
-		return fork() ? 0 : leaderless();
+		return fork() ? 0 : leaderless(NULL);
 	if (!strcmp(what, "fillpipe"))
 		return fillpipe();
 	if (!strcmp(what, "traceme")) { /* has its parent trace it */
