@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -19,7 +18,7 @@ func procs(dir string) ([]int, error) {
 	if errors.Is(err, unix.ENAMETOOLONG) {
 		if pids, err = cgroups.GetPids(dir); err == nil {
 			err = eachBelow(dir, func(parent int, name string) error {
-				below, err := procsAt(parent, name)
+				below, err := cgroups.GetPids(fdPath(parent) + "/" + name)
 				pids = append(pids, below...)
 				return err
 			})
@@ -95,13 +94,7 @@ func openAt(parent int, name string) (fd int, err error) {
 
 // directories lists those in an open one; none if it has been removed.
 func directories(fd int) (names []string) {
-	own, err := unix.Openat(fd, ".", openDir, 0)
-	if err != nil {
-		return nil
-	}
-	file := os.NewFile(uintptr(own), "")
-	defer file.Close()
-	entries, _ := file.ReadDir(-1)
+	entries, _ := os.ReadDir(fdPath(fd))
 	for _, entry := range entries {
 		if entry.IsDir() {
 			names = append(names, entry.Name())
@@ -110,23 +103,5 @@ func directories(fd int) (names []string) {
 	return names
 }
 
-// procsAt reads the processes of one directory. A threaded one (v2) has none to tell of: its processes are those of a
-// directory above.
-func procsAt(parent int, name string) (pids []int, err error) {
-	fd, err := unix.Openat(parent, name+"/cgroup.procs", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), name)
-	defer file.Close()
-	var content strings.Builder
-	if _, err := file.WriteTo(&content); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, err
-	}
-	for line := range strings.Lines(content.String()) {
-		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
+// fdPath is a short path to an open directory.
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

@@ -153,7 +153,7 @@ func Parents(host *cgroup.Host) []string {
 	if place, err := Locate(host, &Config{Nest: true}); err == nil && place.Manager == ManagerCgroupfs && place.Parent != DefaultParent {
 		parents = append(parents, place.Parent)
 	}
-	for _, pattern := range scopes {
+	for _, pattern := range scopes() {
 		parents = append(parents, host.Match(pattern)...)
 	}
 	return parents

@@ -327,10 +327,8 @@ func (r *run) kill(reason Verdict) {
 		r.blame(reason)
 	}
 	r.readSample() // afterwards there is nothing left to see
-	if r.program.PID != 0 {
-		// Root, or whose the groups around are, may have left the run's. What counts as our child's end is awaited.
-		_ = unix.Kill(r.program.PID, unix.SIGKILL)
-	}
+	// By its pid, too, which is our unreaped child's: root, or whose the groups around are, may have left the run's.
+	_ = unix.Kill(r.program.PID, unix.SIGKILL)
 	r.killGroup()
 	r.killed = true
 }
@@ -395,14 +393,19 @@ func (r *run) ownOOM(s *cgroup.Stats) bool {
 	if s.OwnOOMKills.Value > 0 || !r.oomNoticed.Load() || r.host.Version() == cgroup.V2 {
 		return s.OwnOOMKills.Value > 0
 	}
+	if s.OOMKills.Value > 0 || r.systemOOMKills == nil {
+		return s.OOMKills.Value > 0
+	}
 	now, known := cgroup.SystemOOMKills()
-	return s.OOMKills.Value > 0 || known && r.systemOOMKills != nil && now > *r.systemOOMKills
+	return known && now > *r.systemOOMKills
 }
 
 // openOOM prepares for watchOOM.
 func (r *run) openOOM() (err error) {
-	if n, known := cgroup.SystemOOMKills(); known && r.host.Version() == cgroup.V1 {
-		r.systemOOMKills = &n
+	if r.host.Version() == cgroup.V1 {
+		if n, known := cgroup.SystemOOMKills(); known {
+			r.systemOOMKills = &n
+		}
 	}
 	r.oom, err = r.group.OOMEvents()
 	return err

@@ -52,15 +52,15 @@ type unit struct {
 	user bool
 }
 
-// scopes are where systemd puts ours: the system's, and users' ones, in slices that may be in slices.
-var scopes = func() (patterns []string) {
+// scopes are patterns of where systemd puts ours: the system's, and users' ones, in slices that may be in slices.
+func scopes() (patterns []string) {
 	for _, manager := range []string{"", "/user.slice/user-*.slice/user@*.service"} {
 		for depth := 1; depth <= sliceDepth; depth++ {
 			patterns = append(patterns, manager+strings.Repeat("/*.slice", depth)+"/cgshim-*.scope")
 		}
 	}
 	return patterns
-}()
+}
 
 const sliceDepth = 4 // a-b-c-d.slice
 
