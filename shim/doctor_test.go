@@ -99,6 +99,7 @@ func TestHintsNameChecks(t *testing.T) {
 		{"cgroup", file(ErrOthers), "placement"},
 		{"cgroup", file(ErrForeign), "placement"},
 		{"cgroup", file(ErrNoSystemd), "placement"},
+		{"cgroup", file(errUnanswered), "placement"},
 		{"cgroup", fmt.Errorf("%w: x", errors.ErrUnsupported), "placement"},
 		{"cgroup", lacking(cgroup.Memory), "controller-memory"},
 		{"cgroup", fmt.Errorf("%w: %w", errNotDelegated, lacking(cgroup.IO)), "controller-io"},

@@ -140,7 +140,7 @@ func doctorCheck(step string, err error) string {
 		return ""
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "cgroup-mount"
-	case errors.Is(err, ErrOthers), errors.Is(err, ErrForeign), errors.Is(err, ErrNoSystemd), errors.Is(err, cgroup.ErrPopulated),
+	case errors.Is(err, ErrOthers), errors.Is(err, ErrForeign), errors.Is(err, ErrNoSystemd), errors.Is(err, errUnanswered), errors.Is(err, cgroup.ErrPopulated),
 		errors.Is(err, errors.ErrUnsupported):
 		return "placement"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
@@ -183,6 +183,8 @@ func hint(step string, err error) string {
 		return launchHint(e)
 	}
 	switch {
+	case errors.Is(err, errUnanswered):
+		return "is it stopped, or very busy? systemctl status (a user's: systemctl --user status); or go on without it: --best-effort"
 	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
 		return "if that took long: the file system of the program, its interpreter or --chdir does not answer"
 	case errors.Is(err, cgroup.ErrNotMounted):

@@ -43,6 +43,7 @@ func TestHints(t *testing.T) {
 		err  error
 	}{
 		"not mounted":     {"cgroup", &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted}},
+		"no answer":       {"cgroup", &cgroup.Error{Op: "create", Err: fmt.Errorf("%w: %w", errUnanswered, errToldToStop)}},
 		"populated":       {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrPopulated, unix.EBUSY)}},
 		"no controller":   {"cgroup", &cgroup.Error{Op: "create", Value: "memory", Err: cgroup.ErrNoController}},
 		"swap accounting": {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrSwapAccounting}},

@@ -97,6 +97,10 @@ cgshim doctor --manager systemd`},
 sudo systemctl start "user@$(id -u).service"
 cgshim doctor
 sudo cgshim doctor  # or as root`},
+	{"placement", both(because(errUnanswered), (*situation).user), `systemctl --user status  # is it stopped, or very busy?
+cgshim --best-effort -- PROG  # goes on without`},
+	{"placement", because(errUnanswered), `systemctl status  # is it stopped, or very busy?
+cgshim doctor --manager cgroupfs  # does without it`},
 	{"placement", because(ErrNoSystemd), `ls -l /run/systemd/private  # by which systemd is asked for a scope
 cgshim doctor --manager cgroupfs  # does without it`},
 	{"placement", nil, `cgshim doctor  # without --parent and --manager: where there is a place that is ours`},

@@ -15,7 +15,7 @@ import (
 // situations are all that there can be, as far as a remedy depends on them.
 func situations() (list []situation) {
 	causes := []error{
-		nil, unix.EACCES, unix.EROFS, unix.ENOSPC, unix.EAGAIN, ErrOthers, ErrForeign, ErrNoSystemd, cgroup.ErrPopulated,
+		nil, unix.EACCES, unix.EROFS, unix.ENOSPC, unix.EAGAIN, ErrOthers, ErrForeign, ErrNoSystemd, errUnanswered, cgroup.ErrPopulated,
 		&cgroup.Error{Op: "read", Path: "/proc/self/mountinfo", Err: fs.ErrNotExist},
 	}
 	sysctls := []map[string]string{

@@ -46,6 +46,9 @@ const (
 // ErrNoSystemd is for a systemd that can't be talked to.
 var ErrNoSystemd = errors.New("systemd can't be reached")
 
+// errUnanswered is for one that is there, and was waited for long enough.
+var errUnanswered = errors.New("systemd does not answer")
+
 // A unit is a scope of ours.
 type unit struct {
 	name string
@@ -112,7 +115,7 @@ func (r *run) startScope(ctx context.Context) error {
 	case err == nil:
 		r.place.unit = unit
 	case r.gaveUp != nil:
-		err = &cgroup.Error{Op: "create", Path: r.scopeName(), Err: r.gaveUp}
+		err = &cgroup.Error{Op: "create", Path: r.scopeName(), Err: fmt.Errorf("%w: %w", errUnanswered, r.gaveUp)}
 	}
 	return err
 }
@@ -192,15 +195,18 @@ func (u *unit) call(ctx context.Context, what func(context.Context, *dbus.Conn) 
 	ctx, cancel := context.WithTimeout(ctx, systemdTimeout)
 	defer cancel()
 	conn, err := dialSystemd(ctx, u.user)
-	if err != nil {
-		return &cgroup.Error{Op: "create", Path: u.name, Err: fmt.Errorf("%w: %w", ErrNoSystemd, err)}
+	if err == nil {
+		defer conn.Close()
+		err = what(ctx, conn)
+	} else if ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", ErrNoSystemd, err)
 	}
-	defer conn.Close()
-	err = what(ctx, conn)
 	var refused godbus.Error
 	switch {
 	case err == nil:
 		return nil
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", errUnanswered, ctx.Err())
 	case errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.UnitExists":
 		err = unix.EEXIST
 	case errors.As(err, &refused) && strings.HasSuffix(refused.Name, ".AccessDenied"):

@@ -166,6 +166,25 @@ pids_of_two() { [ "$("$CGSHIM" stat --json killed | jq .pids)" = 3 ]; }
 	systemctl stop cgshimtest.slice
 }
 
+@test "a manager that does not answer does not hold up the end" {
+	local manager begin
+	manager=$(systemctl show --property MainPID --value user@1000.service)
+	kill -STOP "$manager"
+	setpriv --reuid=1000 --regid=1000 --clear-groups env XDG_RUNTIME_DIR=/run/user/1000 \
+		"$CGSHIM" --manager systemd --name unanswered --fd 1 -- "$NOOP" >"$BATS_TEST_TMPDIR/one" 2>/dev/null 3>&- &
+	sleep 2
+	kill -0 $!
+	begin=$SECONDS
+	kill -TERM $!
+	eventually [ -s "$BATS_TEST_TMPDIR/one" ]
+	kill -CONT "$manager"
+	[ $((SECONDS - begin)) -lt 20 ] # systemd may take 30 s
+	take_result "$BATS_TEST_TMPDIR/one"
+	is verdict error error.step cgroup
+	holds '(.error.message | contains("systemd does not answer: told to stop")) and (.error.hint | contains("systemctl status"))'
+	eventually gone $!
+}
+
 @test "many at once" {
 	run -0 session sh -c 'for i in 1 2 3 4 5; do "$0" --mem 64M --pids 1 --fd 1 -- "$1" & done; wait' "$CGSHIM" "$NOOP"
 	[ "$(verdict | grep -c ok)" = 5 ]
