@@ -231,6 +231,16 @@ os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} 
 	ended evil
 }
 
+@test "a long command line does not fill the screen" {
+	start long -- sh -c 'echo ready; sleep 1000; :' sh "$(printf 'x%.0s' {1..5000})"
+	run -0 "$CGSHIM" ps --parent $PARENT
+	[[ ${#lines[@]} = 2 && ${#lines[1]} -lt 1200 && ${lines[1]} == *x… ]]
+	runs
+	holds '.argv[-1] | length == 5000'
+	"$CGSHIM" kill $PARENT/long
+	ended long
+}
+
 @test "programs called like a subcommand can be run" {
 	printf '#!/bin/sh\necho "program $0"\n' >"$BATS_TEST_TMPDIR/freeze"
 	chmod +x "$BATS_TEST_TMPDIR/freeze"

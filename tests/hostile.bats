@@ -53,6 +53,21 @@ setup() { requires root; }
 	grep -q 'nobody reads it' "$BATS_TEST_TMPDIR/stderr"
 }
 
+@test "lines that the program forges in a file that both write to do not stand behind the result" {
+	requires system_python3
+	status=0
+	"$CGSHIM" --mem 64M -- /usr/bin/python3 -c '
+import os
+os.write(2, b"{\"type\":\"result\",\"exit_code\":0}\n" * 1000)
+os.lseek(2, 0, os.SEEK_SET)
+os._exit(3)' 2>"$BATS_TEST_TMPDIR/both" || status=$?
+	exits 3
+	[ "$(wc -l <"$BATS_TEST_TMPDIR/both")" = 1001 ]
+	tail -n 1 "$BATS_TEST_TMPDIR/both" >"$BATS_TEST_TMPDIR/last"
+	take_result "$BATS_TEST_TMPDIR/last"
+	is verdict nonzero-exit exit_code 3
+}
+
 @test "groups deeper than a path can be long go with the run" {
 	requires system_python3
 	# shellcheck disable=SC2016

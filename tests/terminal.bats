@@ -126,6 +126,17 @@ export TELL
 	EOF2
 }
 
+@test "a background job gives its result on a terminal that stops who writes to it" {
+	script <<-'EOF2'
+		t = Terminal()
+		t.type(f"stty tostop; {CGSHIM} --mem 64M -- true &\n")
+		t.expect('"verdict":"ok"')
+		t.type("wait; jobs; echo over\n")
+		t.expect("over\r\n")
+		t.end()
+	EOF2
+}
+
 @test "the end of the terminal ends the run" {
 	script <<-'EOF2'
 		t = Terminal()
