@@ -38,9 +38,14 @@ as_user() {
 }
 
 @test "processes: those of the user" {
-	as_user --best-effort --pids 5 -- "$PROG" forks 10
-	is verdict ok enforced.pids rlimit pids_peak null pids_denied null
-	[[ $output == [2-6]" EAGAIN" ]] # cgshim's own threads are the user's, too, and their number changes
+	# cgshim's own threads are the user's, too, and on a busy machine their number changes meanwhile, now and then by more.
+	for _ in 1 2 3; do
+		as_user --best-effort --pids 5 -- "$PROG" forks 10
+		is verdict ok enforced.pids rlimit pids_peak null pids_denied null
+		echo "$output"
+		[[ $output != [2-6]" EAGAIN" ]] || break
+	done
+	[[ $output == [2-6]" EAGAIN" ]]
 	# For root there is no such limit, unless the program runs as somebody else.
 	mask_cgroups --best-effort --pids 5 -- "$PROG" forks 10
 	is verdict ok enforced.pids none cgroup_version null

@@ -72,17 +72,17 @@ close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 	# How long it takes without: the least, for a busy machine may be slow once.
 	free() { for _ in 1 2 3; do "$1"; field wall_seconds; done | sort -g | head -n 1; }
 	free=$(free read_disk)
-	# 2 MiB at 2 MiB/s; the kernel lets the first tenth or so through at once.
-	read_disk --device-read-bps "$disk:2M"
-	is enforced.device_read_bps cgroup "limits.device_read_bps.$number" 2097152
-	holds ".wall_seconds > 0.7 and .wall_seconds > 3 * $free"
-	read_disk --device-read-iops "$disk:40"
-	holds ".wall_seconds > 0.5 and .wall_seconds > 3 * $free"
+	# 2 MiB at 1 MiB/s, 32 requests at 16/s; the kernel lets the first tenth or so through at once.
+	read_disk --device-read-bps "$disk:1M"
+	is enforced.device_read_bps cgroup "limits.device_read_bps.$number" 1048576
+	holds ".wall_seconds > 1.5 and .wall_seconds > 3 * $free"
+	read_disk --device-read-iops "$disk:16"
+	holds ".wall_seconds > 1.5 and .wall_seconds > 3 * $free"
 	free=$(free write_disk)
-	write_disk --device-write-bps "$disk:2M"
-	holds ".wall_seconds > 0.7 and .wall_seconds > 3 * $free"
-	write_disk --device-write-iops "$disk:40"
-	holds ".wall_seconds > 0.5 and .wall_seconds > 3 * $free"
+	write_disk --device-write-bps "$disk:1M"
+	holds ".wall_seconds > 1.5 and .wall_seconds > 3 * $free"
+	write_disk --device-write-iops "$disk:16"
+	holds ".wall_seconds > 1.5 and .wall_seconds > 3 * $free"
 	# Several for one device, and one that does not concern it.
 	read_disk --device-write-bps "$disk:1M" --device-write-iops "$disk:10" --device-read-iops "$disk:100000"
 	holds ".wall_seconds < 0.5 + 3 * $free"
