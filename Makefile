@@ -19,7 +19,7 @@ GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') 
 SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2 tests/hosts
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm test-systemd test-tables install-deps fuzz soak clean help
+.PHONY: all build run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak clean help
 
 all: build
 
@@ -39,12 +39,13 @@ build/cgshim: $(GO_FILES)
 run: build
 	@tests/demo build/cgshim
 
-# The machine with systemd takes one CPU, and what runs here hardly more than the other.
-test: install-deps build build/validate $(PROGRAMS)
-	@tests/suite systemd >build/systemd.log 2>&1 & systemd=$$!; \
-		$(MAKE) lint test-go test-bats; here=$$?; \
-		wait $$systemd; there=$$?; cat build/systemd.log; exit $$((here || there))
-	$(MAKE) test-vm test-tables
+# Two at a time, for two CPUs: what runs here, and half of the machine with cgroup v2 only; the machine with systemd,
+# and the other half.
+test: install-deps build build/validate guest-tests $(PROGRAMS)
+	@{ tests/suite systemd; systemd=$$?; tests/suite vm-second && exit $$systemd; } >build/other.log 2>&1 & other=$$!; \
+		$(MAKE) lint test-go test-bats && tests/suite vm-first; here=$$?; \
+		wait $$other; there=$$?; cat build/other.log; exit $$((here || there))
+	$(MAKE) test-tables
 	@echo 'All tests passed.'
 
 install-deps:
@@ -82,11 +83,14 @@ test-bats: build build/validate $(PROGRAMS)
 	tests/suite native
 
 # The same suites, and the Go tests that need a cgroup, on a kernel with cgroup v2 only.
-test-vm: build build/validate $(PROGRAMS)
+test-vm: build build/validate guest-tests $(PROGRAMS)
+	tests/suite vm
+
+# The Go tests for that machine, which can't build them.
+guest-tests:
 	@mkdir -p build/tests
 	for package in cgroup reexec shim; do \
 		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done
-	tests/suite vm
 
 # The suites for hosts where systemd owns the cgroups, in a VM with a root of its own.
 test-systemd: build build/validate $(PROGRAMS)

@@ -55,6 +55,15 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 	done < <(grep -oE '^\.It Fl -[a-z-]+' "$page" | sed 's/.* -//')
 }
 
+# Every key of design 2.2, in its order.
+KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_memory_bytes cpu_seconds
+	cpu_user_seconds cpu_system_seconds wall_seconds oom_kills pids_peak pids_denied limits_hit
+	peak_swap_bytes cpu_throttled_seconds io_read_bytes io_write_bytes memory_anon_bytes memory_file_bytes
+	memory_kernel_bytes voluntary_context_switches involuntary_context_switches pressure_cpu_some_seconds
+	pressure_cpu_full_seconds pressure_memory_some_seconds pressure_memory_full_seconds
+	pressure_io_some_seconds pressure_io_full_seconds output_bytes leftover_killed setup_seconds
+	teardown_seconds sources enforced limits cgroup_version cgroup pid argv started_at error warnings)
+
 @test "README and cgshim-result(5) name every key, and the page no other" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local key page=$TOP/docs/cgshim-result.5 schema

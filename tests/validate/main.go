@@ -1,5 +1,5 @@
 // Command validate holds lines that cgshim has written against its schema, and against what a schema can't
-// say: that there is no key that the schema does not know, and that seconds have six digits.
+// say: that there is no key that the schema does not know, that they have its order, and that seconds have six digits.
 //
 // Usage: validate FILE…
 package main
@@ -59,7 +59,7 @@ func validate(files []string) (lines int, err error) {
 
 type validator struct {
 	schema *jsonschema.Schema
-	keys   map[string][]string // by the line's type
+	keys   map[string][]string // by the line's type, in their order
 }
 
 func newValidator() (*validator, error) {
@@ -78,15 +78,15 @@ func newValidator() (*validator, error) {
 	}
 	var defs struct {
 		Defs map[string]struct {
-			Properties map[string]json.RawMessage `json:"properties"`
+			Properties json.RawMessage `json:"properties"`
 		} `json:"$defs"`
 	}
 	if err := json.Unmarshal([]byte(shim.Schema), &defs); err != nil {
 		return nil, err
 	}
 	for name, def := range defs.Defs {
-		for key := range def.Properties {
-			v.keys[name] = append(v.keys[name], key)
+		if v.keys[name], err = keys(def.Properties); err != nil {
+			return nil, err
 		}
 	}
 	return v, nil
@@ -105,12 +105,14 @@ func (v *validator) line(line []byte) error {
 	}
 	object := value.(map[string]any)
 	kind := object["type"].(string)
-	if err := unknownKey(object, v.keys[kind]); err != nil {
+	if err := inOrder(line, v.keys[kind]); err != nil {
 		return err
 	}
 	if limits, ok := object["limits"].(map[string]any); ok {
-		if err := unknownKey(limits, v.keys["limits"]); err != nil {
-			return err
+		for key := range limits {
+			if !slices.Contains(v.keys["limits"], key) {
+				return fmt.Errorf("the schema does not know the limit %q", key)
+			}
 		}
 	}
 	if found := secondsPattern.Find(line); found != nil {
@@ -119,11 +121,38 @@ func (v *validator) line(line []byte) error {
 	return nil
 }
 
-func unknownKey(object map[string]any, known []string) error {
-	for key := range object {
-		if !slices.Contains(known, key) {
-			return fmt.Errorf("the schema does not know the key %q", key)
+// inOrder fails if the line has a key that is not among the known ones, or has it before another that precedes it there.
+func inOrder(line []byte, known []string) error {
+	have, err := keys(line)
+	if err != nil {
+		return err
+	}
+	for _, key := range have {
+		n := slices.Index(known, key)
+		if n < 0 {
+			return fmt.Errorf("the schema does not know the key %q, or not there", key)
 		}
+		known = known[n+1:]
 	}
 	return nil
+}
+
+// keys are those of a JSON object, in their order; none if there is no object.
+func keys(object []byte) (keys []string, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
+		return nil, nil
+	}
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key.(string))
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
 }
