@@ -3,8 +3,8 @@
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for who loads this
-# What makes /sys/fs/cgroup writable, in podman's words; docker's are --privileged --cgroupns=private.
-WRITABLE=(--security-opt unmask=/sys/fs/cgroup)
+# What makes /sys/fs/cgroup writable, in podman's words, and in docker's.
+WRITABLE=(--security-opt unmask=/sys/fs/cgroup) DOCKER_WRITABLE=(--privileged --cgroupns=private)
 
 # rootfs USER: a root directory for containers of a user's; there is no registry to take one from.
 rootfs() {
@@ -40,6 +40,24 @@ podman_as() {
 		shift
 	done
 	"$where" podman --log-level=error run --rm --network=none "${options[@]}" --rootfs "$dir" "${@:2}"
+}
+
+# docker_root [OPTION...] -- COMMAND...: root's, by Docker.
+docker_root() {
+	local options=()
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	docker_daemon || return
+	docker run --rm --network=none "${options[@]}" cgshim-test "${@:2}"
+}
+
+# docker_daemon: starts it, once, and makes an image. It needs no network, for which the machine has no modules.
+docker_daemon() {
+	! systemctl --quiet is-active docker.service || return 0
+	echo 'DOCKER_OPTS="--iptables=false --bridge=none --storage-driver=vfs"' >/etc/default/docker
+	systemctl start docker.service 3>&- && tar -C "$(rootfs root)" -c . | docker import - cgshim-test >/dev/null
 }
 
 # oci RUNTIME ro|rw COMMAND...: with runc or crun alone; ro is their default.

@@ -29,6 +29,28 @@ of_result() { grep '^{' <<<"$output" | jq -r "select(.type == \"result\") | $1";
 	[ "$(of_result .verdict)" = memory-limit ]
 }
 
+@test "Docker: in a container's shell, by docker exec, and around a container" {
+	requires docker
+	local where
+	# shellcheck disable=SC2016 # for the container's shell
+	run docker_root "${DOCKER_WRITABLE[@]}" -- sh -c '"$0" --mem 64M --fd 1 -- "$1"; "$0" --nest --mem 64M --events --fd 1 -- "$1"' "$CGSHIM" "$NOOP" 3>&-
+	[ "$(of_result .verdict)" = $'error\nok' ]
+	# Without a cgroup namespace of its own, it is in the host's.
+	run docker_root --privileged --cgroupns=host -- "$CGSHIM" --mem 64M --fd 1 -- "$NOOP" 3>&-
+	[[ $(of_result '.verdict, .cgroup') == $'ok\n/system.slice/docker-'*'.scope/cgshim/'* ]]
+	run docker_root -- "$CGSHIM" --best-effort --mem 64M --fd 1 -- "$NOOP" 3>&-
+	[ "$(of_result '.verdict, .enforced.mem')" = $'ok\nrlimit' ]
+	docker run --detach --name exec --network=none "${DOCKER_WRITABLE[@]}" cgshim-test sleep 1000 3>&-
+	for where in 1 2; do
+		run docker exec exec "$CGSHIM" --nest --mem 64M --fd 1 -- "$NOOP" 3>&-
+		[ "$(of_result .verdict)" = ok ] || { echo "$where: $output"; docker rm --force exec; return 1; }
+	done
+	docker rm --force exec
+	# dockerd starts it, who is not in the run.
+	run "$CGSHIM" --mem 32M --fd 1 -- docker run --rm --network=none cgshim-test "$PROG" touch $((64 * MIB)) 3>&-
+	[ "$(of_result .verdict)" = ok ]
+}
+
 # slurm: starts its daemons, on an address that is not the loopback's, which it does not take.
 slurm() {
 	local name daemon

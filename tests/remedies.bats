@@ -52,17 +52,18 @@ setup() { requires root systemd alice; }
 	[[ $output == *$'0: doctor\n'* ]]
 }
 
-# flags CHECK: podman's, of a remedy.
-flags() { jq -r --arg name "$1" '.checks[] | select(.name == $name) | .remedy' <<<"$result" | sed -n 's/^podman run \(.*\) IMAGE.*/\1/p'; }
+# flags TOOL CHECK: podman's or docker's, of a remedy.
+flags() { jq -r --arg name "$2" '.checks[] | select(.name == $name) | .remedy' <<<"$result" | sed -n "s/^$1 run \\(.*\\) IMAGE\\b[^#]*\$/\\1/p"; }
 
 @test "a container: read-only; with the flags from the remedies, all works" {
-	local where options
-	for where in podman_root podman_alice; do
+	local where tool options
+	for where in podman_root podman_alice docker_root; do
+		tool=${where%_*}
 		AS=("$where" --)
 		doctor
 		exits 1
 		check permission fail
-		read -ra options <<<"$(flags permission) $(flags net-namespace)"
+		read -ra options <<<"$(flags "$tool" permission) $(flags "$tool" net-namespace)"
 		# shellcheck disable=SC2034 # for doctor
 		AS=("$where" "${options[@]}" --)
 		doctor
@@ -70,4 +71,20 @@ flags() { jq -r --arg name "$1" '.checks[] | select(.name == $name) | .remedy' <
 		check self-test-oom ok
 		check net-namespace ok
 	done
+}
+
+@test "what Docker's defaults take away, and one of its flags" {
+	local less=(--cap-drop=SETUID --cap-drop=SETGID --cgroupns=host --volume=/sys/fs/cgroup:/sys/fs/cgroup) options
+	AS=(docker_root "${less[@]}" --)
+	doctor
+	exits 0
+	check change-user warn
+	check user-namespaces warn
+	read -ra options <<<"$(flags docker change-user) $(flags docker user-namespaces)"
+	# shellcheck disable=SC2034 # for doctor
+	AS=(docker_root "${less[@]}" "${options[@]}" --)
+	doctor
+	exits 0
+	check change-user ok
+	check user-namespaces ok
 }
