@@ -8,6 +8,27 @@ setup() { requires root; }
 # example LANGUAGE: the README's one code block in it.
 example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0 } on' "$TOP/README.md"; }
 
+@test "its first command, and those that show what they print" {
+	requires python3
+	cd "$BATS_TEST_TMPDIR"
+	ln -s "$CGSHIM" cgshim
+	cp "$NOOP" prog
+	echo >input
+	PATH=$PWD:$PATH bash -c "$(example sh | head -n 1)" 3>&-
+	take_result result.json
+	is verdict ok pids_peak 1
+	mkdir build
+	mv cgshim build
+	local command expected n=0
+	while IFS= read -r command && IFS= read -r expected; do
+		run bash -c "${command#'$ '}" </dev/null 3>&-
+		echo "$command: $output"
+		[ "$output" = "$expected" ]
+		n=$((n + 1))
+	done < <(example console)
+	[ $n = 2 ]
+}
+
 @test "the Python example" {
 	requires python3
 	example python >"$BATS_TEST_TMPDIR/example.py"
