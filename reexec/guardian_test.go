@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,4 +178,36 @@ func resident(status string) int {
 		return 1 << 30
 	}
 	return kib
+}
+
+// BenchmarkGuardian tells what a guardian costs a launch: the difference of the medians of launches with and
+// without one, taken in turn. A stage in its own process group is part of it.
+func BenchmarkGuardian(b *testing.B) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var took [2][]time.Duration
+	for range b.N {
+		for i, guarded := range []bool{false, true} {
+			begin := time.Now()
+			stage, err := Start(guarded)
+			if err == nil {
+				err = stage.Prepare(&Spec{Args: []string{"/bin/true"}})
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			program, err := stage.Launch(Join{}, Descriptors{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			reap(program.PID)
+			stage.Dismiss()
+			took[i] = append(took[i], time.Since(begin))
+		}
+	}
+	for _, t := range took {
+		slices.Sort(t)
+	}
+	b.ReportMetric((took[1][b.N/2]-took[0][b.N/2]).Seconds()*1e3, "ms/guardian")
+	b.ReportMetric(took[0][b.N/2].Seconds()*1e3, "ms/launch")
 }
