@@ -42,6 +42,8 @@ type hierarchy interface {
 	join() (*Join, error)
 	// watchOOM is OOMEvents.
 	watchOOM() (*os.File, error)
+	// watchOOMAbove is OOMEventsAbove.
+	watchOOMAbove() (*os.File, error)
 }
 
 // Path is the group's path below each mount point.
@@ -184,6 +186,11 @@ func (g *Group) read(parts part) (Stats, error) {
 // of 4096 bytes or more, that returns data is such an event. Whether the kernel killed somebody, OOMKills
 // tells, on v1 a moment later. Close ends a Read that is blocked.
 func (g *Group) OOMEvents() (*os.File, error) { return g.h.watchOOM() }
+
+// OOMEventsAbove is OOMEvents of the group above. v1 announces an OOM to the group that has run out, and to all below:
+// it is this group's own if the one above hears nothing of it. Each file is an eventfd, see eventfd(2), and the group
+// above is told first. v2 counts them apart by itself, and has none: errors.ErrUnsupported.
+func (g *Group) OOMEventsAbove() (*os.File, error) { return g.h.watchOOMAbove() }
 
 // Freeze stops every process of the group, and returns when all are stopped.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,12 +103,24 @@ func oomKillsBelow(dir string) (sum uint64) {
 	return sum
 }
 
-// watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
 func (g *v1) watchOOM() (*os.File, error) {
 	dir, ok := g.of[Memory]
 	if !ok {
 		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
 	}
+	return watchOOM(dir)
+}
+
+func (g *v1) watchOOMAbove() (*os.File, error) {
+	dir, ok := g.of[Memory]
+	if !ok {
+		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
+	}
+	return watchOOM(filepath.Dir(dir))
+}
+
+// watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
+func watchOOM(dir string) (*os.File, error) {
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, &Error{Op: "eventfd", Err: err}

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,8 @@ func (g *v2) ownOOM(s *Stats, r *reader) {
 	}
 	s.MemoryHits = reached
 }
+
+func (g *v2) watchOOMAbove() (*os.File, error) { return nil, errors.ErrUnsupported }
 
 // watchOOM watches memory.events with inotify.
 func (g *v2) watchOOM() (*os.File, error) {
