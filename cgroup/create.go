@@ -27,6 +27,9 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 			return nil, &Error{Op: "create", Value: string(c), Path: path, Err: ErrNoController}
 		}
 	}
+	if h.Exists(path) { // also where it would not be made
+		return nil, &Error{Op: "create", Path: path, Err: unix.EEXIST}
+	}
 	m := maker{owner: h.owner}
 	g := &Group{path: path, hidden: h.hidden}
 	var err error

@@ -55,23 +55,29 @@ func killMembers(dirs ...string) (none bool, err error) {
 	return none, nil
 }
 
-// killAtOnce is for how many processes descriptors are open at the same time.
+// killAtOnce is for how many processes descriptors are open at the same time, or fewer if there are no more to be had.
 const killAtOnce = 64
 
 // killIfMembers kills those that are in the group by the time that there is a descriptor of each, so that no pid
 // can have become somebody else's.
 func killIfMembers(dir string, pids []int) error {
-	fds := map[int]int{}
+	type handle struct{ pid, fd int }
+	var held []handle
 	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
+		for _, h := range held {
+			unix.Close(h.fd)
 		}
 	}()
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
+		if last := len(held) - 1; last > 0 && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) {
+			unix.Close(held[last].fd) // for the list below
+			held = held[:last]
+			break // the others are for the next time
+		}
 		switch {
 		case err == nil:
-			fds[pid] = fd
+			held = append(held, handle{pid, fd})
 		case errors.Is(err, unix.ESRCH):
 		case pid > 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)):
 			// A thread, of a threaded group (v2): its process is listed in a group above.
@@ -83,11 +89,11 @@ func killIfMembers(dir string, pids []int) error {
 	if err != nil {
 		return err
 	}
-	for pid, fd := range fds {
-		if !slices.Contains(members, pid) {
+	for _, h := range held {
+		if !slices.Contains(members, h.pid) {
 			continue
 		}
-		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := unix.PidfdSendSignal(h.fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			return &Error{Op: "kill", Path: dir, Err: err}
 		}
 	}

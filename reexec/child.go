@@ -120,7 +120,10 @@ func (c *child) plan(socket int, order *launchOrder, fds []int) {
 		// period (6 to 8 ms).
 		c.add(StepJoin, i, syscall.SYS_WRITE, uintptr(fd), address(&zero), 1)
 	}
-	if c.spec.pgrp != 0 {
+	switch {
+	case c.spec.NewSession:
+		c.add(StepStage, 0, syscall.SYS_SETSID, 0, 0, 0)
+	case c.spec.pgrp != 0:
 		c.add(StepStage, 0, syscall.SYS_SETPGID, 0, uintptr(c.spec.pgrp), 0)
 	}
 	if mask := c.spec.Affinity; len(mask) > 0 {

@@ -109,7 +109,7 @@ func (s *Spec) encode() []byte {
 	}
 	b := make([]byte, 8, size)
 	b = appendUint64(appendUint64(appendUint64(b, uint64(s.parent)), uint64(s.pgrp)), s.mask)
-	b = append(b, boolByte(s.AllowNewPrivs), boolByte(s.AffinityOptional), boolByte(s.NewNet), boolByte(s.Credential != nil))
+	b = append(b, boolByte(s.AllowNewPrivs), boolByte(s.AffinityOptional), boolByte(s.NewNet), boolByte(s.NewSession), boolByte(s.Credential != nil))
 	if c := s.Credential; c != nil {
 		b = appendUint64(appendUint64(b, uint64(c.UID)), uint64(c.GID))
 		b = appendUint64(b, uint64(len(c.Groups)))
@@ -139,7 +139,7 @@ func (s *Spec) encode() []byte {
 func (s *Spec) decode(b []byte) bool {
 	d := decoder{b: b}
 	s.parent, s.pgrp, s.mask = int(d.uint64()), int(d.uint64()), d.uint64()
-	s.AllowNewPrivs, s.AffinityOptional, s.NewNet = d.bool(), d.bool(), d.bool()
+	s.AllowNewPrivs, s.AffinityOptional, s.NewNet, s.NewSession = d.bool(), d.bool(), d.bool(), d.bool()
 	if d.bool() {
 		s.Credential = &Credential{UID: uint32(d.uint64()), GID: uint32(d.uint64())}
 		for range d.count(8) {

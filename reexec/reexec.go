@@ -30,6 +30,9 @@ type Spec struct {
 	AffinityOptional bool
 	// NewNet gives the program a network namespace with nothing but loopback, which is up.
 	NewNet bool
+	// NewSession makes the program the leader of a session, see setsid(2). False leaves it in the caller's session and
+	// process group, as a terminal's job control needs it; then it can have the kernel stop or hang up that group.
+	NewSession bool
 
 	parent int    // the shim's pid; the program exits if its parent is another process by then
 	pgrp   int    // the shim's process group, for the program; 0 is one of another pid namespace, which the stage is in, too
@@ -411,22 +414,33 @@ func (s *Stage) reapSoon(pid int) {
 	if pid == 0 {
 		return
 	}
+	end := monotonic() + dyingSeconds*1e9
 	fd, _, errno := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
 	if errno == 0 {
-		end := monotonic() + dyingSeconds*1e9
 		watch := pollfd{fd: int32(fd), events: pollIn}
 		for errno = syscall.EINTR; errno == syscall.EINTR; {
 			timeout := syscall.NsecToTimespec(max(end-monotonic(), 0))
 			_, _, errno = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&watch)), 1, uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
 		}
 		closeFD(int(fd))
-		if errno == 0 && watch.revents == 0 {
+		if errno == 0 && watch.revents != 0 {
+			reap(pid)
+			return
+		}
+	}
+	for { // without one, this is how to wait
+		got, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+		if got == pid || err != nil && err != syscall.EINTR {
+			return
+		}
+		if monotonic() >= end {
 			s.stuck = append(s.stuck, pid)
 			go reap(pid)
 			return
 		}
+		pause := syscall.NsecToTimespec(2e6)
+		_ = syscall.Nanosleep(&pause, nil)
 	}
-	reap(pid)
 }
 
 const (

@@ -9,7 +9,7 @@ import (
 func TestSpecRoundTrip(t *testing.T) {
 	for name, spec := range map[string]Spec{
 		"minimal":         {Args: []string{"true"}},
-		"everything":      {Args: []string{"a", "b"}, Env: []string{"K=V", "L=W"}, Dir: "/tmp", AllowNewPrivs: true, parent: 4242, pgrp: 4241},
+		"everything":      {Args: []string{"a", "b"}, Env: []string{"K=V", "L=W"}, Dir: "/tmp", AllowNewPrivs: true, NewSession: true, parent: 4242, pgrp: 4241},
 		"empty strings":   {Args: []string{"", ""}, Env: []string{"", ""}},
 		"odd bytes":       {Args: []string{"\xff\n\x01"}, Env: []string{"no equals sign", "=x", "\x80=\xfe"}, Dir: "\xc3\x28"},
 		"env like args":   {Args: []string{"x"}, Env: []string{"x", "y", "z"}},

@@ -35,6 +35,9 @@ var socket = stageFD
 // lifeline is the guardian's end of its pipe: guardianFD, until the program needs that number.
 var lifeline = guardianFD
 
+// into is the run's cgroup2 directory; -1 if there is none yet.
+var into = -1
+
 // runStage is the stage from its first line of Go to its end. It returns when the shim closes the socket: the
 // run was called off.
 func runStage() {
@@ -67,6 +70,9 @@ func runStage() {
 		}
 	}
 	c.plan(socket, order, fds)
+	if order.mode != joinTasks {
+		into = fds[0]
+	}
 	c.started.nanos = monotonic()
 	pid, errno := c.launch()
 	if errno != 0 {

@@ -57,6 +57,7 @@ func execute(message []byte) int {
 	if err == nil && w.Cgroup != "" {
 		err = clean(context.Background(), host, w.Cgroup, w.Owner, w.Missing)
 	}
+	collectDescriptors()
 	if err == nil && w.Nested != "" {
 		err = unnest(host, w.Nested)
 	}

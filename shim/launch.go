@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func()) {
 	told, signals := ctx.Done(), r.cfg.Signals
 	// The wall time is counted from the program's start, which a slow machine must not take for a hang.
-	late := newTimer(r.cfg.WallTime > 0, r.cfg.WallTime+killTimeout)
+	late := newTimer(r.cfg.WallTime > 0, min(r.cfg.WallTime, math.MaxInt64-killTimeout)+killTimeout)
 	defer late.Stop()
 	patience := newTimer(false, 0)
 	defer patience.Stop()

@@ -39,6 +39,27 @@ func TestNoSignalBehindTheEnd(t *testing.T) {
 			t.Errorf("%s: %s", script, res.JSON(false))
 		}
 	}
+	for name, test := range map[string]struct {
+		diedOf unix.Signal
+		killed Verdict
+		waits  bool
+	}{
+		"its own SIGHUP":  {diedOf: unix.SIGHUP, waits: true},
+		"SIGKILL":         {diedOf: unix.SIGKILL},
+		"--grace":         {diedOf: unix.SIGTERM, killed: WallTimeLimit},
+		"not of a signal": {},
+	} {
+		least := time.Hour
+		for range 5 { // on a busy machine one may take long
+			r := &run{cfg: &Config{Signals: make(chan os.Signal)}, diedOf: test.diedOf, killedFor: test.killed}
+			begun := time.Now()
+			r.drainSignals()
+			least = min(least, time.Since(begun))
+		}
+		if waits := least >= signalLag; waits != test.waits {
+			t.Errorf("%s: it waits %v for a signal", name, least)
+		}
+	}
 }
 
 // Signals that come again, as of somebody who holds Ctrl-C, do not put off the end of a launch that hangs; nor does

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -125,12 +126,23 @@ func Sweep(ctx context.Context, parents ...string) ([]Swept, error) {
 			return nil, err
 		}
 		for _, group := range unmarked {
-			if slices.Contains(still, group) {
+			// It is one that was killed before it could mark its group, which is empty then; or one that can't mark groups.
+			if slices.Contains(still, group) && !populated(host, group.Path) {
 				stale = append(stale, group)
 			}
 		}
 	}
 	return cleanAll(ctx, host, stale), nil
+}
+
+// populated says whether somebody is in a group, or may be.
+func populated(host *cgroup.Host, path string) bool {
+	g, err := host.Open(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	populated, err := g.Populated()
+	return populated || err != nil
 }
 
 func cleanAll(ctx context.Context, host *cgroup.Host, groups []cgroup.Entry) (list []Swept) {
@@ -233,6 +245,7 @@ type process struct {
 	pid, parent int
 	zombie      bool
 	stopped     bool
+	terminal    bool // has a controlling one
 	threads     uint64
 	started     uint64 // clock ticks since boot
 }
@@ -248,7 +261,7 @@ func readProcess(pid int) (process, error) {
 	if end < 0 || len(fields) < 20 {
 		return process{}, unix.ESRCH // it has gone meanwhile
 	}
-	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T"}
+	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T", terminal: fields[4] != "0"}
 	p.parent, _ = strconv.Atoi(fields[1])
 	p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
 	p.started, _ = strconv.ParseUint(fields[19], 10, 64)

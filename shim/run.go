@@ -40,6 +40,8 @@ type run struct {
 	group          *cgroup.Group // nil without one, which only BestEffort bears
 	oom            *os.File      // OOM events; nil without a memory limit
 	oomNoticed     atomic.Bool   // there was one
+	oomAbove       *os.File      // like oom, of the group above; v1
+	oomOwn         atomic.Bool   // there was one that the group above has not heard of
 	systemOOMKills *uint64       // those of the whole system before the run; v1
 	fallback       fallback      // what enforces instead of the group
 	output         *output       // nil without an output limit
@@ -79,6 +81,7 @@ func Run(ctx context.Context, cfg Config) *Result {
 		r.supervise(ctx)
 	}
 	r.teardown()
+	r.collect()
 	return r.result
 }
 
@@ -110,6 +113,11 @@ func (r *run) spec() *reexec.Spec {
 		AllowNewPrivs: cfg.AllowNewPrivs,
 		Rlimits:       append(r.fallback.rlimits(), cfg.Rlimits...),
 		NewNet:        cfg.NoNetwork && !r.fallback.hostNet,
+	}
+	// Without a terminal there is no job control, and the program has no business with our process group: it could make
+	// the kernel send SIGHUP to all in it.
+	if self, err := readProcess(os.Getpid()); err == nil {
+		spec.NewSession = !self.terminal
 	}
 	if cfg.Limits.CPUSetCPUs != "" {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.

@@ -152,7 +152,7 @@ func (r *Running) describe(p process) {
 	const userHZ = 100 // in which proc(5) counts on amd64 and arm64
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
-		r.WallSeconds = seconds(max(time.Duration(now.Nano())-time.Duration(p.started)*time.Second/userHZ, 0))
+		r.WallSeconds = seconds(max(time.Duration(now.Nano())-time.Duration(p.started)*(time.Second/userHZ), 0))
 	}
 }
 

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"runtime"
@@ -73,6 +74,10 @@ func (r *run) supervise(ctx context.Context) {
 	}
 
 	for _, sig := range r.early {
+		// A terminal's, too: while it was launched, the program was in the stage's process group.
+		if number, fromTerminal := signalNumber(sig); fromTerminal {
+			_ = unix.Kill(r.program.PID, number)
+		}
 		r.forward(sig, stop, suspend)
 	}
 	var lost <-chan time.Time
@@ -269,6 +274,9 @@ const signalLag = 100 * time.Millisecond
 // to have ended, so that it has come, if it comes at all; but not all the way: that is waited for if the program
 // died of such a signal.
 func (r *run) drainSignals() {
+	if r.killedFor != "" {
+		return // --grace's SIGTERM, and the verdict is there
+	}
 	lag := newTimer(signalPolicy[r.diedOf].cancels, signalLag)
 	defer lag.Stop()
 	for !r.cancelled {
@@ -388,12 +396,13 @@ func (r *run) oomKilled() bool {
 
 // ownOOM says whether OOM kills were for the run's own limit, or for one above it: not for one that the program has
 // set below, as a cgshim that is the program may. v1 counts a victim where it was, and has announced the OOM where the
-// limit is; if the group of the victim has been removed by now, what the system has counted tells that there was one.
+// limit is, and below; if the group of the victim has been removed by now, what the system has counted tells that there
+// was one. The OOM of a limit above may have killed in other runs only.
 func (r *run) ownOOM(s *cgroup.Stats) bool {
 	if s.OwnOOMKills.Value > 0 || !r.oomNoticed.Load() || r.host.Version() == cgroup.V2 {
 		return s.OwnOOMKills.Value > 0
 	}
-	if s.OOMKills.Value > 0 || r.systemOOMKills == nil {
+	if s.OOMKills.Value > 0 || r.systemOOMKills == nil || !r.oomOwn.Load() {
 		return s.OOMKills.Value > 0
 	}
 	now, known := cgroup.SystemOOMKills()
@@ -407,8 +416,31 @@ func (r *run) openOOM() (err error) {
 			r.systemOOMKills = &n
 		}
 	}
-	r.oom, err = r.group.OOMEvents()
-	return err
+	if r.oom, err = r.group.OOMEvents(); err != nil {
+		return err
+	}
+	// Without it, which is another's to refuse, no OOM is known to be somebody else's.
+	r.oomAbove, _ = r.group.OOMEventsAbove()
+	return nil
+}
+
+// countOOMs is how many events have come that an eventfd tells of, since the last time; 0 without one.
+func countOOMs(file *os.File) (n uint64) {
+	if file == nil {
+		return 0
+	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = conn.Read(func(fd uintptr) bool {
+		var buf [8]byte
+		if got, err := unix.Read(int(fd), buf[:]); err == nil && got == len(buf) {
+			n = binary.NativeEndian.Uint64(buf[:])
+		}
+		return true // nothing is waited for
+	})
+	return n
 }
 
 // watchOOM sends when the kernel has killed a process of the run for its lack of memory. On v2
@@ -424,9 +456,15 @@ func (r *run) watchOOM() <-chan struct{} {
 	}
 	go func() {
 		buf := make([]byte, 4096)
+		var here, above uint64
 		for {
 			if _, err := r.oom.Read(buf); err != nil {
 				return // closed by teardown
+			}
+			if r.host.Version() == cgroup.V1 {
+				here += binary.NativeEndian.Uint64(buf)
+				above += countOOMs(r.oomAbove)
+				r.oomOwn.Store(here > above)
 			}
 			r.oomNoticed.Store(true)
 			for i := range looks {

@@ -20,6 +20,9 @@ func (r *run) teardown() {
 	}
 	if r.oom != nil {
 		_ = r.oom.Close() // ends the watching goroutine
+		if r.oomAbove != nil {
+			_ = r.oomAbove.Close()
+		}
 	}
 	if r.group != nil || r.program.PID != 0 {
 		r.killLeftover()
@@ -57,6 +60,31 @@ func (r *run) teardown() {
 	r.leavePlace()
 	if r.program.PID != 0 {
 		r.result.TeardownSeconds = seconds(time.Since(begun))
+	}
+}
+
+// collect takes what the dead have left in the kernel, once nobody is alive: zombies that are our children by
+// CLONE_PARENT, for which the first process of a killed pid namespace waits; and descriptors on their way through sockets
+// that are on their way themselves, which the kernel looks for when some socket is closed: one may be our caller's pipe.
+func (r *run) collect() {
+	collectDescriptors()
+	if !r.cfg.Subreaper || r.immortal || r.stage != nil && len(r.stage.Stuck()) > 0 {
+		return
+	}
+	for end := time.Now().Add(collectPatience); ; time.Sleep(time.Millisecond) {
+		pid, err := ignoringEINTR(func() (int, error) { return unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil) })
+		if err != nil || pid == 0 && time.Now().After(end) {
+			return // there is none; or another's doing keeps it
+		}
+	}
+}
+
+const collectPatience = 200 * time.Millisecond
+
+func collectDescriptors() {
+	if pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+		_ = unix.Close(pair[0])
+		_ = unix.Close(pair[1])
 	}
 }
 

@@ -231,6 +231,30 @@ os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} 
 	ended evil
 }
 
+@test "what can't be written is said once" {
+	start one -- sh -c "$SLEEPS"
+	run --separate-stderr -125 sh -c '"$0" stat --parent "$1" one >/dev/full' "$CGSHIM" $PARENT
+	[ "$(grep -c error: <<<"$stderr")" = 1 ]
+	"$CGSHIM" kill --parent $PARENT one
+	ended one
+}
+
+@test "gc leaves a group alone that says nothing of its owner, and that somebody is in" {
+	local dir=/sys/fs/cgroup/pids$PARENT pid
+	has cgroups_v1 || dir=/sys/fs/cgroup$PARENT
+	mkdir -p "$dir/1-deadbeef" "$dir/2-deadbeef"
+	sleep 1000 3>&- &
+	pid=$!
+	echo $pid >"$dir/1-deadbeef/cgroup.procs"
+	run -0 "$CGSHIM" gc --parent $PARENT
+	[ "$output" = $PARENT/2-deadbeef ]
+	kill -0 $pid
+	kill $pid
+	wait $pid || true
+	eventually rmdir "$dir/1-deadbeef"
+	rmdir "$dir"
+}
+
 @test "a long command line does not fill the screen" {
 	start long -- sh -c 'echo ready; sleep 1000; :' sh "$(printf 'x%.0s' {1..5000})"
 	run -0 "$CGSHIM" ps --parent $PARENT

@@ -80,12 +80,11 @@ declare -gA value=() # bats loads this file in a function
 flatten() {
 	[ -n "$result" ] || { echo "no result" >&2; return 1; }
 	[ "$result" != "${flattened:-}" ] || return 0
-	local path
+	local path text all
 	value=()
-	while IFS= read -r -d '' path && IFS= read -r -d '' "value[$path]"; do :; done < <(
-		jq -j '. as $result | paths | select(all(type == "string")) |
-			join("."), "\u0000", (. as $path | $result | getpath($path) | tostring), "\u0000"' <<<"$result"
-	)
+	all=$(jq -j '. as $result | paths | select(all(type == "string")) |
+		join("."), "\u001f", (. as $path | $result | getpath($path) | tostring), "\u001e"' <<<"$result")
+	while IFS=$'\x1f' read -r -d $'\x1e' path text; do value[$path]=$text; done <<<"$all"
 	[ ${#value[@]} -gt 0 ] || { echo "no JSON object: $result" >&2; return 1; }
 	flattened=$result
 }

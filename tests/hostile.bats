@@ -53,6 +53,53 @@ setup() { requires root; }
 	grep -q 'nobody reads it' "$BATS_TEST_TMPDIR/stderr"
 }
 
+@test "a program that has taken all processes of a limit above costs neither the result nor the clean-up" {
+	# shellcheck disable=SC2016
+	shim --pids 100 --wall-time 100 -- sh -c '"$0" --wall-time 1 --output-limit 1M --output "$2/inner" -- "$1" bomb 30' \
+		"$CGSHIM" "$HOSTILE" "$BATS_TEST_TMPDIR"
+	is verdict nonzero-exit exit_code 137 pids_peak 100
+	take_result "$BATS_TEST_TMPDIR/inner"
+	is verdict wall-time-limit error null
+	# Killed, too.
+	# shellcheck disable=SC2016
+	"$CGSHIM" --name cgshim-bats-outer --pids 100 --wall-time 100 --output "$BATS_TEST_TMPDIR/outer" -- sh -c '
+		sh -c "echo \$\$ >\"\$2/pid\"; exec \"\$0\" --output /dev/null -- \"\$1\" bomb 30" "$0" "$1" "$2"; exec sleep 1000' \
+		"$CGSHIM" "$HOSTILE" "$BATS_TEST_TMPDIR" 3>&- &
+	eventually [ -s "$BATS_TEST_TMPDIR/pid" ]
+	eventually full
+	kill -9 "$(cat "$BATS_TEST_TMPDIR/pid")"
+	eventually nothing_inside
+	"$CGSHIM" kill cgshim-bats-outer
+	wait $! || true
+}
+
+# Of the run cgshim-bats-outer.
+full() { [ "$("$CGSHIM" stat --json cgshim-bats-outer | jq .pids)" -ge 99 ]; }
+nothing_inside() { [ -z "$(find /sys/fs/cgroup -path '*/cgshim-bats-outer/*' -type d)" ]; }
+
+@test "a program of another user has nobody hung up" {
+	requires setpriv
+	install -m 755 "$HOSTILE" "$BATS_TEST_TMPDIR/hostile"
+	chmod 755 "$BATS_RUN_TMPDIR" "$BATS_TEST_TMPDIR"
+	# shellcheck disable=SC2016
+	run -0 setsid --wait sh -c '"$0" --user 65534:65534 --wall-time 20 --output "$2/result" -- "$1" orphaned; echo survived' \
+		"$CGSHIM" "$BATS_TEST_TMPDIR/hostile" "$BATS_TEST_TMPDIR" 3>&-
+	[ "$output" = survived ]
+	take_result "$BATS_TEST_TMPDIR/result"
+	is verdict ok exit_code 0
+}
+
+@test "descriptors that are left in sockets keep nobody's pipe open" {
+	requires system_python3
+	"$CGSHIM" --output "$BATS_TEST_TMPDIR/result" -- /usr/bin/python3 -c '
+import socket, os
+a, b = socket.socketpair()
+for s in a, b:
+	socket.send_fds(s, [b"x"], [1, 2, a.fileno(), b.fileno()])
+os._exit(0)' 3>&- | timeout 30 cat
+	[ "${PIPESTATUS[1]}" = 0 ]
+}
+
 @test "lines that the program forges in a file that both write to do not stand behind the result" {
 	requires system_python3
 	status=0

@@ -81,6 +81,14 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	is verdict ok leftover_killed "$n"
 }
 
+@test "… with hardly a descriptor to spare" {
+	local n
+	n=$(has real_cpu && echo 1000 || echo 150)
+	# shellcheck disable=SC2016
+	VIA="prlimit --nofile=36" shim --wall-time 3 -- sh -c 'i=0; while [ $i -lt "$0" ]; do sleep 1000 & i=$((i + 1)); done; wait' "$n"
+	is verdict wall-time-limit error null
+}
+
 @test "groups that the program makes are removed, whatever it has done to them" {
 	# In every directory of its own: sub-groups with a process each, one of them frozen where that is possible,
 	# and no permissions on any.
@@ -185,7 +193,9 @@ sweeps() { "$CGSHIM" gc >/dev/null 2>&1 && clean; }
 	start -- sh -c 'echo ready; exec sleep 1000'
 	local pid
 	pid=$(guardian "$shim")
-	[ "$(ls "/proc/$pid/fd")" = 4 ]
+	# But for the pipe that tells it, and, where there is that, what it kills with at once.
+	[ "$(readlink "/proc/$pid"/fd/* | grep -vc '/cgroup\.kill$')" = 1 ]
+	[[ $(readlink "/proc/$pid/fd/4") == pipe:* ]]
 	[ "$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")" -lt 1024 ]
 	[ "$(ps -o sid= -p "$pid" | tr -d ' ')" = "$pid" ]
 	kill "$shim"

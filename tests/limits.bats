@@ -62,6 +62,21 @@ setup() { requires root; }
 	done
 }
 
+@test "an OOM of a limit above, which kills in another run, is not this one's" {
+	local dir=/sys/fs/cgroup/memory/cgshim-bats-shared limit=memory.limit_in_bytes
+	has cgroups_v1 || { dir=/sys/fs/cgroup/cgshim-bats-shared limit=memory.max; echo +memory >/sys/fs/cgroup/cgroup.subtree_control; }
+	mkdir "$dir"
+	echo 120M >"$dir/$limit"
+	"$CGSHIM" --parent /cgshim-bats-shared --mem 90M --output "$BATS_TEST_TMPDIR/innocent" -- sh -c 'echo started; sleep 4' >"$BATS_TEST_TMPDIR/out" 3>&- &
+	eventually [ -s "$BATS_TEST_TMPDIR/out" ]
+	shim --parent /cgshim-bats-shared --mem 400M -- "$PROG" touch $((300 * MIB))
+	is verdict memory-limit
+	wait $!
+	take_result "$BATS_TEST_TMPDIR/innocent"
+	is verdict ok oom_kills 0
+	rmdir "$dir"
+}
+
 @test "a grandchild's OOM is the run's, whatever the main program exits with" {
 	for _ in $(times 10 5); do
 		shim --mem 32M -- "$PROG" grandchild $((64 * MIB))

@@ -163,6 +163,13 @@ many() {
 	is verdict error error.errno EEXIST
 	[ -d "$dir/cgshim/taken" ]
 	rmdir "$dir/cgshim/taken" "$dir/cgshim"
+	# In a hierarchy that the run has no use for, too.
+	! has cgroups_v1 || [ ! -d /sys/fs/cgroup/cpuset ] || {
+		mkdir -p /sys/fs/cgroup/cpuset/cgshim-bats-taken/foo
+		shim --parent /cgshim-bats-taken --name foo -- true
+		is verdict error error.errno EEXIST
+		rmdir /sys/fs/cgroup/cpuset/cgshim-bats-taken/foo /sys/fs/cgroup/cpuset/cgshim-bats-taken
+	}
 }
 
 @test "what outlives the program is killed, and counted" {

@@ -126,7 +126,10 @@ func controlRuns(command string, args []string) int {
 		if err == nil {
 			err = controls[command](c, run)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotPrinted):
+			status = shim.ExitFailed
+		case err != nil:
 			status = complainOf(fmt.Errorf("%s: %w", command, err))
 		}
 	}

@@ -162,6 +162,9 @@ func supervised(cfg shim.Config) *shim.Result {
 		return shim.SetupError(&cfg, "signals", err)
 	}
 	cfg.Signals = signals
+	if cfg.Limits.PIDs == 0 {
+		reserveThreads()
+	}
 	return shim.Run(context.Background(), cfg)
 }
 

@@ -4,11 +4,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void *sleeps(void *arg)
@@ -56,6 +59,36 @@ static int fillpipe(void)
 	return 0;
 }
 
+/* Has the kernel hang up its parent's process group: one that is orphaned again, with somebody in it stopped. */
+static int orphaned(void)
+{
+	int group, pipes[2], status;
+	char stat[512] = "", name[64], byte;
+	snprintf(name, sizeof name, "/proc/%d/stat", getppid());
+	int fd = open(name, O_RDONLY);
+	if (fd < 0 || read(fd, stat, sizeof stat - 1) < 0 || sscanf(strrchr(stat, ')'), ") %*c %*d %d", &group) != 1)
+		return 97;
+	signal(SIGHUP, SIG_IGN);
+	if (pipe(pipes))
+		return 97;
+	if (!fork()) {
+		setpgid(0, 0);
+		pid_t child = fork();
+		if (!child) {
+			setpgid(0, group);
+			(void)!write(pipes[1], "b", 1);
+			raise(SIGSTOP);
+			pause();
+		}
+		(void)!read(pipes[0], &byte, 1);
+		waitpid(child, &status, WUNTRACED);
+		return 0;
+	}
+	wait(&status);
+	usleep(300000);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -73,6 +106,16 @@ int main(int argc, char **argv)
 		raise(SIGUSR2);
 		return 0;
 	}
+	if (!strcmp(what, "bomb")) { /* all processes that there may be, for so many seconds */
+		time_t end = time(NULL) + atoi(argv[2]);
+		setsid();
+		for (int first = fork(); time(NULL) < end; usleep(first ? 1000000 : 2000))
+			if (!first)
+				(void)!fork();
+		return 0;
+	}
+	if (!strcmp(what, "orphaned"))
+		return orphaned();
 	if (!strcmp(what, "seize") && argc > 2) { /* traces another one */
 		ptrace(PTRACE_SEIZE, atoi(argv[2]), 0, 0);
 		pause();
