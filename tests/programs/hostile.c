@@ -109,7 +109,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "bomb")) { /* all processes that there may be, for so many seconds */
 		time_t end = time(NULL) + atoi(argv[2]);
 		setsid();
-		for (int first = fork(); time(NULL) < end; usleep(first ? 1000000 : 2000))
+		for (int first = fork(); time(NULL) < end; usleep(first ? 1000000 : 20000))
 			if (!first)
 				(void)!fork();
 		return 0;
