@@ -40,10 +40,8 @@ type hierarchy interface {
 	signalAll(ctx context.Context) error
 	// join opens what a process needs to enter by itself.
 	join() (*Join, error)
-	// watchOOM is OOMEvents.
-	watchOOM() (*os.File, error)
-	// watchOOMAbove is OOMEventsAbove.
-	watchOOMAbove() (*os.File, error)
+	// watchOOM is OOMEvents, or OOMEventsAbove.
+	watchOOM(above bool) (*os.File, error)
 }
 
 // Path is the group's path below each mount point.
@@ -185,12 +183,12 @@ func (g *Group) read(parts part) (Stats, error) {
 // OOMEvents returns a file that becomes readable when the group may have run out of memory: each Read,
 // of 4096 bytes or more, that returns data is such an event. Whether the kernel killed somebody, OOMKills
 // tells, on v1 a moment later. Close ends a Read that is blocked.
-func (g *Group) OOMEvents() (*os.File, error) { return g.h.watchOOM() }
+func (g *Group) OOMEvents() (*os.File, error) { return g.h.watchOOM(false) }
 
 // OOMEventsAbove is OOMEvents of the group above. v1 announces an OOM to the group that has run out, and to all below:
 // it is this group's own if the one above hears nothing of it. Each file is an eventfd, see eventfd(2), and the group
 // above is told first. v2 counts them apart by itself, and has none: errors.ErrUnsupported.
-func (g *Group) OOMEventsAbove() (*os.File, error) { return g.h.watchOOMAbove() }
+func (g *Group) OOMEventsAbove() (*os.File, error) { return g.h.watchOOM(true) }
 
 // Freeze stops every process of the group, and returns when all are stopped.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }

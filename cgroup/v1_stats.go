@@ -103,24 +103,15 @@ func oomKillsBelow(dir string) (sum uint64) {
 	return sum
 }
 
-func (g *v1) watchOOM() (*os.File, error) {
-	dir, ok := g.of[Memory]
-	if !ok {
-		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
-	}
-	return watchOOM(dir)
-}
-
-func (g *v1) watchOOMAbove() (*os.File, error) {
-	dir, ok := g.of[Memory]
-	if !ok {
-		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
-	}
-	return watchOOM(filepath.Dir(dir))
-}
-
 // watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
-func watchOOM(dir string) (*os.File, error) {
+func (g *v1) watchOOM(above bool) (*os.File, error) {
+	dir, ok := g.of[Memory]
+	if !ok {
+		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
+	}
+	if above {
+		dir = filepath.Dir(dir)
+	}
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, &Error{Op: "eventfd", Err: err}

@@ -67,10 +67,11 @@ func (g *v2) ownOOM(s *Stats, r *reader) {
 	s.MemoryHits = reached
 }
 
-func (g *v2) watchOOMAbove() (*os.File, error) { return nil, errors.ErrUnsupported }
-
 // watchOOM watches memory.events with inotify.
-func (g *v2) watchOOM() (*os.File, error) {
+func (g *v2) watchOOM(above bool) (*os.File, error) {
+	if above {
+		return nil, errors.ErrUnsupported
+	}
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, &Error{Op: "inotify", Err: err}

@@ -32,25 +32,28 @@ podman_alice() {
 }
 
 podman_as() {
-	local dir where=$2 options=()
+	local dir where=$2 options command
 	dir=$(rootfs "$1")
-	shift 2
+	divide "${@:3}"
+	"$where" podman --log-level=error run --rm --network=none "${options[@]}" --rootfs "$dir" "${command[@]}"
+}
+
+# divide [OPTION...] -- COMMAND...: sets $options and $command.
+divide() {
+	options=()
 	while [ "$1" != -- ]; do
 		options+=("$1")
 		shift
 	done
-	"$where" podman --log-level=error run --rm --network=none "${options[@]}" --rootfs "$dir" "${@:2}"
+	command=("${@:2}")
 }
 
 # docker_root [OPTION...] -- COMMAND...: root's, by Docker.
 docker_root() {
-	local options=()
-	while [ "$1" != -- ]; do
-		options+=("$1")
-		shift
-	done
+	local options command
+	divide "$@"
 	docker_daemon || return
-	docker run --rm --network=none "${options[@]}" cgshim-test "${@:2}"
+	docker run --rm --network=none "${options[@]}" cgshim-test "${command[@]}"
 }
 
 # docker_daemon: starts it, once, and makes an image. It needs no network, for which the machine has no modules.
