@@ -110,35 +110,83 @@ func fullPipe(t *testing.T) (write *os.File, release func()) {
 }
 
 // pausedProgram waits until a process has two children of which one is a zombie: the stage, which ends
-// after the clone. The other one is the program, on its way to the full pipe or waiting there.
+// after the clone. The other one is the program, on its way to the full pipe or waiting there. Before, the two may be
+// the re-execution that has cloned the stage, and the stage: it has no pipe, or does not wait for it.
 func pausedProgram(parent int) (pid int, err error) {
 	for end := time.Now().Add(generous); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		zombies, living := 0, 0
-		entries, err := os.ReadDir("/proc")
+		children, err := childrenOf(parent)
 		if err != nil {
 			return 0, err
 		}
-		for _, entry := range entries {
-			stat, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
-			if err != nil {
-				continue
-			}
-			// pid (comm) state ppid …
-			fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-			if fields[1] != strconv.Itoa(parent) {
-				continue
-			}
-			if fields[0] == "Z" {
+		for child, state := range children {
+			if state == "Z" {
 				zombies++
 			} else if living++; living == 1 {
-				pid, _ = strconv.Atoi(entry.Name())
+				pid = child
 			}
 		}
-		if zombies == 1 && living == 1 {
+		if zombies == 1 && living == 1 && hasPipe(pid) && waitsForPipe(pid) {
 			return pid, nil
 		}
 	}
 	return 0, errors.New("no program came to the full pipe")
+}
+
+// childrenOf are a process's children, and their states.
+func childrenOf(parent int) (states map[int]string, err error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	states = make(map[int]string)
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + entry.Name() + "/stat")
+		if err != nil {
+			continue
+		}
+		// pid (comm) state ppid …
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if fields[1] == strconv.Itoa(parent) {
+			states[pid] = fields[0]
+		}
+	}
+	return states, nil
+}
+
+// waitsForPipe says whether a process waits until there is room in a pipe; also where the kernel does not tell.
+func waitsForPipe(pid int) bool {
+	where, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/wchan")
+	return err != nil || string(where) == "0" || strings.Contains(string(where), "pipe_write")
+}
+
+// hasPipe says whether a process has a pipe open that is not its stdin, stdout or stderr.
+func hasPipe(pid int) bool {
+	for fd, target := range descriptorsOf(pid) {
+		if fd > 2 && strings.HasPrefix(target, "pipe:") {
+			return true
+		}
+	}
+	return false
+}
+
+// descriptorsOf are a process's, and what they are open on; none if it is gone.
+func descriptorsOf(pid int) map[int]string {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd/"
+	entries, _ := os.ReadDir(dir)
+	targets := make(map[int]string)
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		target, linkErr := os.Readlink(dir + entry.Name())
+		if err == nil && linkErr == nil {
+			targets[fd] = target
+		}
+	}
+	return targets
 }
 
 // A shim that dies before the parent-death signal is armed sends none. The program has to notice by

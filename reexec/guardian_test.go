@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
@@ -18,6 +19,9 @@ import (
 
 // execute is what the guardian of a test becomes: the will is the name of a file to write "done" to.
 func execute(will []byte) {
+	if len(will) == 0 {
+		return // see TestForkAndNothing
+	}
 	if err := os.WriteFile(string(will), []byte("done"), 0o644); err != nil {
 		fatalf("%v", err)
 	}
@@ -28,17 +32,21 @@ func execute(will []byte) {
 func launchGuarded() {
 	runtime.LockOSThread()
 	point, will := os.Args[1], os.Args[2]
-	keep := []int{4, 5} // where the stage has the pipe
-	for _, fd := range keep {
-		if err := unix.Dup2(2, fd); err != nil {
-			fatalf("dup2: %v", err)
+	var keep []int
+	for fd := 3; fd < 10; fd++ { // where the stage has its own
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			continue
 		}
+		if err := unix.Dup3(2, fd, unix.O_CLOEXEC); err != nil {
+			fatalf("dup3: %v", err)
+		}
+		keep = append(keep, fd)
 	}
 	stage, err := Start(true)
 	if err == nil {
 		err = stage.Bequeath([]byte(will))
 	}
-	spec := &Spec{Args: os.Args[3:]}
+	spec := &Spec{Args: os.Args[3:], NewSession: stage != nil && !stage.Terminal}
 	if point != "bequeathed" && err == nil {
 		err = stage.Prepare(spec)
 	}
@@ -49,24 +57,37 @@ func launchGuarded() {
 		if point == "failed" && errors.Is(err, unix.ENOENT) {
 			err = nil
 		}
-	case "dismissed":
+	case "staying", "staying, failed":
+		stage.Stay = true
+		program, err = stage.Launch(Join{}, Descriptors{Keep: keep})
+		if point == "staying, failed" && err == nil {
+			if _, err = launchOn(stage, &Spec{Args: []string{"/no/such/program"}}, Join{}); errors.Is(err, unix.ENOENT) {
+				err = nil
+			}
+		}
+	case "dismissed", "staying, dismissed":
+		stage.Stay = point != "dismissed"
 		program, err = stage.Launch(Join{}, Descriptors{})
 		stage.Dismiss()
 	}
 	if err != nil {
 		fatalf("%v", err)
 	}
-	fmt.Println(program.PID, stage.guardian)
+	fmt.Println(program.PID, stage.pid)
 	time.Sleep(time.Hour)
 }
 
 // killedAt kills a shim at a point, and says whether its will was executed.
-func killedAt(t *testing.T, point string, program ...string) (executed bool) {
+func killedAt(t *testing.T, env []string, point string, program ...string) (executed bool) {
 	t.Helper()
 	becomeSubreaper(t)
 	will := t.TempDir() + "/will"
-	cmd := exec.Command(self(t), append([]string{point, will}, program...)...)
-	cmd.Env = append(os.Environ(), helper("guarded"))
+	before := ":"
+	if slices.Contains(env, forkEnv+"=1") {
+		before = "ulimit -Sn 5" // its descriptors' numbers are above
+	}
+	cmd := exec.Command("/bin/sh", append([]string{"-c", before + `; exec "$0" "$@"`, self(t), point, will}, program...)...)
+	cmd.Env = append(append(os.Environ(), helper("guarded")), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -82,6 +103,14 @@ func killedAt(t *testing.T, point string, program ...string) (executed bool) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	// Orphans come to us: the program, killed by its parent-death signal, and the guardian, in the end.
+	watchdog := time.AfterFunc(generous, func() {
+		orphans, _ := childrenOf(os.Getpid())
+		t.Errorf("after %v there are still %v", generous, orphans)
+		for pid := range orphans {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	defer watchdog.Stop()
 	for {
 		var status unix.WaitStatus
 		_, err := unix.Wait4(-1, &status, unix.WALL, nil)
@@ -100,25 +129,46 @@ func killedAt(t *testing.T, point string, program ...string) (executed bool) {
 }
 
 func TestGuardian(t *testing.T) {
-	for point, program := range map[string]string{
+	programs := map[string]string{
 		"bequeathed": "/bin/sleep", "prepared": "/bin/sleep", "launched": "/bin/sleep", "failed": "/no/such/program",
-	} {
-		t.Run(point, func(t *testing.T) {
-			if !killedAt(t, point, program, "1000") {
-				t.Error("nobody executed the will")
-			}
-		})
+		"staying": "/bin/sleep", "staying, failed": "/bin/sleep",
 	}
-	t.Run("dismissed", func(t *testing.T) {
-		if killedAt(t, "dismissed", "/bin/sleep", "1000") {
-			t.Error("the guardian was dismissed, and executed the will")
+	everyPoint := slices.Sorted(maps.Keys(programs))
+	for name, c := range map[string]struct{ env, points []string }{
+		"":                     {nil, everyPoint},
+		"forked, ":             {[]string{forkEnv + "=1"}, everyPoint},
+		"old kernel, ":         {[]string{oldKernelEnv + "=1"}, []string{"launched", "staying"}},
+		"old kernel, forked, ": {[]string{oldKernelEnv + "=1", forkEnv + "=1"}, []string{"bequeathed", "launched", "staying"}},
+	} {
+		for _, point := range c.points {
+			t.Run(name+point, func(t *testing.T) {
+				if !killedAt(t, c.env, point, programs[point], "1000") {
+					t.Error("nobody executed the will")
+				}
+			})
 		}
-	})
+		for _, point := range []string{"dismissed", "staying, dismissed"} {
+			t.Run(name+point, func(t *testing.T) {
+				if killedAt(t, c.env, point, "/bin/sleep", "1000") {
+					t.Error("the guardian was dismissed, and executed the will")
+				}
+			})
+		}
+	}
 }
 
 // A guardian costs next to nothing, and holds nothing that somebody could wait for.
 func TestGuardianHasNothing(t *testing.T) {
-	lock(t)
+	t.Run("new kernel", func(t *testing.T) { lock(t); guardianHasNothing(t) })
+	t.Run("old kernel", func(t *testing.T) { oldKernel(t); guardianHasNothing(t) })
+}
+
+func guardianHasNothing(t *testing.T) {
+	leak, err := unix.FcntlInt(1, unix.F_DUPFD, 900)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(leak)
 	before := countFDs(t)
 	stage, err := Start(true)
 	if err != nil {
@@ -128,7 +178,7 @@ func TestGuardianHasNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proc := "/proc/" + strconv.Itoa(stage.guardian)
+	proc := "/proc/" + strconv.Itoa(stage.pid)
 	// It closes the socket first, and is on its own from then on.
 	var fds []os.DirEntry
 	for end := time.Now().Add(generous); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -142,7 +192,7 @@ func TestGuardianHasNothing(t *testing.T) {
 	if dir, err := os.Readlink(proc + "/cwd"); dir != "/" {
 		t.Errorf("it is in %q, %v", dir, err)
 	}
-	if sid, err := unix.Getsid(stage.guardian); sid != stage.guardian {
+	if sid, err := unix.Getsid(stage.pid); sid != stage.pid {
 		t.Errorf("it is in session %d, %v", sid, err)
 	}
 	var status []byte

@@ -2,6 +2,7 @@ package reexec
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -15,6 +16,20 @@ import (
 // itself started under special conditions.
 func launchAndExit() {
 	runtime.LockOSThread()
+	if os.Getenv("LEAK") != "" {
+		if _, err := unix.FcntlInt(1, unix.F_DUPFD, 900); err != nil {
+			fatalf("dup: %v", err)
+		}
+	}
+	if v := os.Getenv("NOFILE"); v != "" {
+		var limit unix.Rlimit
+		if _, err := fmt.Sscan(v, &limit.Cur, &limit.Max); err != nil {
+			fatalf("NOFILE: %v", err)
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			fatalf("setrlimit: %v", err)
+		}
+	}
 	program, err := launch(&Spec{Args: os.Args[1:]}, helperJoin())
 	if err != nil {
 		fatalf("%v", err)
@@ -65,8 +80,13 @@ func helperJoin() (join Join) {
 // underShell launches a program from a helper that a shell has started, after the given commands.
 func underShell(t *testing.T, join Join, commands string, program ...string) string {
 	t.Helper()
+	return underShellWith(t, nil, join, commands, program...)
+}
+
+func underShellWith(t *testing.T, env []string, join Join, commands string, program ...string) string {
+	t.Helper()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", commands + `; exec "$0" "$@"`, self(t)}, program...)...)
-	cmd.Env = append(os.Environ(), helper("launch"))
+	cmd.Env = append(append(os.Environ(), helper("launch")), env...)
 	if join.noInto {
 		cmd.Env = append(cmd.Env, "FALLBACK=1")
 	}

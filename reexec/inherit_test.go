@@ -1,6 +1,7 @@
 package reexec
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -58,6 +59,16 @@ func TestDescriptors(t *testing.T) {
 			t.Errorf("the program has descriptors %q", strings.Fields(got))
 		}
 	})
+}
+
+// A descriptor may have a number above the limit, which was lowered after it was opened, or raised by a Go runtime.
+func TestDescriptorsAboveLimit(t *testing.T) {
+	for name, env := range map[string][]string{"new kernel": {"LEAK=1"}, "old kernel": {"LEAK=1", oldKernelEnv + "=1"}} {
+		got := underShellWith(t, env, Join{}, "ulimit -Sn 64", "/bin/sh", "-c", "ls /proc/$$/fd; :")
+		if got != "0\n1\n2\n" {
+			t.Errorf("%s: the program has descriptors %q", name, strings.Fields(got))
+		}
+	}
 }
 
 func TestSignalMask(t *testing.T) {
@@ -147,6 +158,23 @@ func TestNofileAsStarted(t *testing.T) {
 			t.Errorf("soft and hard RLIMIT_NOFILE are %q, want 512 and %q", strings.Fields(got), hard)
 		}
 	})
+}
+
+// A limit that the shim has set itself since it was started is the program's.
+func TestNofileSetSince(t *testing.T) {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		t.Fatal(err)
+	}
+	if own.Max < 600 {
+		t.Skip("requires nofile_above_512")
+	}
+	for _, limit := range []string{"300 400", "512 512", "600 600", fmt.Sprint(own.Max, " ", own.Max)} {
+		got := underShellWith(t, []string{"NOFILE=" + limit}, Join{}, "ulimit -Sn 512", "/bin/sh", "-c", "echo $(ulimit -Sn) $(ulimit -Hn)")
+		if strings.TrimSpace(got) != limit {
+			t.Errorf("soft and hard RLIMIT_NOFILE are %s, want %s", got, limit)
+		}
+	}
 }
 
 func TestNoNewPrivs(t *testing.T) {

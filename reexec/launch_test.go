@@ -62,7 +62,7 @@ func TestExitStatus(t *testing.T) {
 func TestStageIsReaped(t *testing.T) {
 	lock(t)
 	stage := start(t)
-	stagePID := stage.pid
+	stagePID := stage.PID()
 	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
 		t.Fatal(err)
 	}

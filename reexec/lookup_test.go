@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -24,19 +25,6 @@ func TestCutColon(t *testing.T) {
 	} {
 		if before, after, found := cutColon(c.in); before != c.before || after != c.after || found != c.found {
 			t.Errorf("cutColon(%q) = %q, %q, %v", c.in, before, after, found)
-		}
-	}
-}
-
-func TestParseUint(t *testing.T) {
-	for in, want := range map[string]uintptr{"0": 0, "7": 7, "1023": 1023, "007": 7} {
-		if got, ok := parseUint(in); !ok || got != want {
-			t.Errorf("parseUint(%q) = %d, %v", in, got, ok)
-		}
-	}
-	for _, in := range []string{"", ".", "..", "-1", "+1", "1x", "x1", " 1"} {
-		if got, ok := parseUint(in); ok {
-			t.Errorf("parseUint(%q) = %d, want refusal", in, got)
 		}
 	}
 }
@@ -90,6 +78,24 @@ func lookupTree(t *testing.T) {
 	must(os.Chmod("locked", 0o700))
 }
 
+// lookup has a stage look for a program, in this process: it makes raw system calls only.
+func (m testMemory) lookup(name string, env []string) (path string, errno syscall.Errno) {
+	b, _, err := (&Stage{base: m.base(), spec: &Spec{Args: []string{name}, Env: env}}).compose(Join{}, Descriptors{})
+	if err != nil {
+		return err.Error(), syscall.EIO
+	}
+	m.load(b)
+	m.failure = record{}
+	if m.find(); m.failure.step != 0 {
+		if m.failure.step != StepLookup {
+			return m.failure.step.String(), syscall.EIO
+		}
+		return "", syscall.Errno(m.failure.errno)
+	}
+	path, _, _ = strings.Cut(string(b[m.path-m.base():]), "\x00")
+	return path, 0
+}
+
 func TestLookup(t *testing.T) {
 	lookupTree(t)
 	wd, err := os.Getwd()
@@ -97,6 +103,7 @@ func TestLookup(t *testing.T) {
 		t.Fatal(err)
 	}
 	abs := filepath.Join(wd, "exe")
+	stage := newMemory(t)
 	for _, c := range []struct {
 		name, prog, path, want string
 		errno                  syscall.Errno
@@ -124,7 +131,7 @@ func TestLookup(t *testing.T) {
 		{"slash, below a file", "prog/prog", "exe", "prog/prog", syscall.ENOTDIR},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, errno := lookup(c.prog, []string{"PATH=" + c.path})
+			got, errno := stage.lookup(c.prog, []string{"PATH=" + c.path})
 			if errno != c.errno || errno == 0 && got != c.want {
 				t.Errorf("lookup(%q) in %q = %q, %v; want %q, %v", c.prog, c.path, got, errno, c.want, c.errno)
 			}
@@ -133,7 +140,7 @@ func TestLookup(t *testing.T) {
 }
 
 func TestLookupWithoutPath(t *testing.T) {
-	got, errno := lookup("sh", nil)
+	got, errno := newMemory(t).lookup("sh", nil)
 	if errno != 0 || got != "/bin/sh" && got != "/usr/bin/sh" {
 		t.Errorf("lookup without PATH = %q, %v", got, errno)
 	}
@@ -145,6 +152,7 @@ func TestLookupUnsearchable(t *testing.T) {
 		t.Skip("requires root")
 	}
 	lookupTree(t)
+	stage := newMemory(t)
 	type answer struct {
 		path  string
 		errno syscall.Errno
@@ -158,7 +166,7 @@ func TestLookupUnsearchable(t *testing.T) {
 				ch <- answer{"setresuid", errno}
 				return
 			}
-			got, errno := lookup("prog", []string{"PATH=" + path})
+			got, errno := stage.lookup("prog", []string{"PATH=" + path})
 			ch <- answer{got, errno}
 		}()
 		return <-ch

@@ -25,6 +25,7 @@ const helperEnv = "REEXEC_TEST_HELPER"
 // helpers are the programs that the test binary turns into when helperEnv names one.
 var helpers = map[string]func(){
 	"count-args":   countArgs,
+	"forked":       useForked,
 	"guarded":      launchGuarded,
 	"launch":       launchAndExit,
 	"leave":        launchAndLinger,
@@ -37,7 +38,7 @@ var usedHelpers sync.Map
 func TestMain(m *testing.M) {
 	if will, ok := Will(); ok {
 		execute(will)
-		os.Exit(0)
+		unix.Exit(0) // os.Exit sleeps with the race detector, and GORACE is not in the environment
 	}
 	if name := os.Getenv(helperEnv); name != "" {
 		helper, ok := helpers[name]
@@ -96,30 +97,40 @@ func lock(t *testing.T) {
 	t.Cleanup(runtime.UnlockOSThread)
 }
 
-// start starts a stage. One that hangs is killed, so that the test fails instead of hanging too.
+// start starts a stage.
 func start(t *testing.T) *Stage {
 	t.Helper()
 	stage, err := Start(false)
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}
-	process, err := os.FindProcess(stage.pid) // a pidfd, where there is one: the pid may be reused
-	if err != nil {
-		t.Fatal(err)
-	}
+	watch(t, stage)
+	return stage
+}
+
+// watch kills what hangs, so that the test fails instead of hanging too.
+func watch(t *testing.T, stage *Stage) {
+	t.Helper()
 	fired := make(chan struct{})
 	watchdog := time.AfterFunc(generous, func() {
-		if process.Kill() == nil {
-			t.Errorf("the stage was still there after %v", generous)
+		defer close(fired)
+		stage.ending.Lock()
+		there := !stage.over
+		stage.ending.Unlock()
+		if !there {
+			return
 		}
-		close(fired)
+		t.Errorf("the stage was still there after %v", generous)
+		children, _ := childrenOf(os.Getpid())
+		for pid := range children {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
 	})
 	t.Cleanup(func() {
 		if !watchdog.Stop() {
 			<-fired // Errorf panics once the test has ended
 		}
 	})
-	return stage
 }
 
 // outcome is what became of a program.
@@ -139,12 +150,19 @@ func run(t *testing.T, spec *Spec, join Join) outcome {
 // runKeeping is run with descriptors to keep.
 func runKeeping(t *testing.T, spec *Spec, join Join, keep []int) outcome {
 	t.Helper()
+	o := runOn(t, start(t), spec, join, keep)
+	noChildren(t)
+	return o
+}
+
+// runOn has a stage launch a program, and waits for it.
+func runOn(t *testing.T, stage *Stage, spec *Spec, join Join, keep []int) outcome {
+	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	stage := start(t)
 	if err := stage.Prepare(spec); err != nil {
 		stage.Abort()
 		t.Fatalf("Prepare: %v", err)
@@ -154,7 +172,6 @@ func runKeeping(t *testing.T, spec *Spec, join Join, keep []int) outcome {
 		t.Fatalf("Launch: %v", err)
 	}
 	o.status, o.usage = wait(t, o.PID)
-	noChildren(t)
 	out, err := os.ReadFile(file.Name())
 	if err != nil {
 		t.Fatal(err)

@@ -28,40 +28,50 @@ func requireRoot(t *testing.T) {
 // listFDs prints a program's descriptors, "number target".
 var listFDs = []string{"/bin/sh", "-c", `for fd in /proc/$$/fd/*; do echo "${fd##*/} $(readlink "$fd")"; done`}
 
+// keepable opens a file under each number that is free. listed is what listFDs prints of them.
+func keepable(t *testing.T) (numbers []int, listed []string) {
+	t.Helper()
+	dir := t.TempDir()
+	for number := 3; number < 40; number++ {
+		if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err == nil {
+			continue // the test's own, or the Go runtime's
+		}
+		path := filepath.Join(dir, "keep-"+strconv.Itoa(number))
+		fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err == nil && fd != number {
+			err = errors.Join(unix.Dup3(fd, number, unix.O_CLOEXEC), unix.Close(fd))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(number) })
+		numbers = append(numbers, number)
+		listed = append(listed, fmt.Sprint(number, " ", path))
+	}
+	slices.Sort(listed)
+	return numbers, listed
+}
+
+// keptIn is what listFDs has printed, but for stdio, and for the shell's own: those are close-on-exec, and on the
+// directory that it lists.
+func keptIn(out string) (lines []string) {
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		number, target, _ := strings.Cut(line, " ")
+		if number > "2" && strings.Contains(target, "/keep-") || len(number) > 1 {
+			lines = append(lines, line)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
 // Kept descriptors have their own numbers, whichever of the stage's were there, and there are no others.
 func TestKeep(t *testing.T) {
 	everyWay(t, func(t *testing.T, join Join) {
 		lock(t)
-		dir := t.TempDir()
-		want := []string{}
-		var keep []int
-		for number := 3; number < 40; number++ {
-			if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err == nil {
-				continue // the test's own, or the Go runtime's
-			}
-			path := filepath.Join(dir, strconv.Itoa(number))
-			fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-			if err == nil && fd != number {
-				err = errors.Join(unix.Dup3(fd, number, unix.O_CLOEXEC), unix.Close(fd))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { unix.Close(number) })
-			keep = append(keep, number)
-			want = append(want, fmt.Sprint(number, " ", path))
-		}
-		out := runKeeping(t, &Spec{Args: listFDs}, join, keep).out
-		var got []string
-		for line := range strings.Lines(out) {
-			// The shell's own are close-on-exec, and on the directory that it lists.
-			if number, target, _ := strings.Cut(strings.TrimSpace(line), " "); number > "2" && strings.HasPrefix(target, dir) || len(number) > 1 {
-				got = append(got, number+" "+target)
-			}
-		}
-		slices.Sort(want)
-		slices.Sort(got)
-		if !slices.Equal(got, want) {
+		numbers, want := keepable(t)
+		if got := keptIn(runKeeping(t, &Spec{Args: listFDs}, join, numbers).out); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -111,7 +121,7 @@ func TestKeepWithoutRoom(t *testing.T) {
 	}
 	low := unix.Rlimit{Cur: 100, Max: 100}
 	stage := start(t)
-	if err := unix.Prlimit(stage.pid, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+	if err := unix.Prlimit(stage.PID(), unix.RLIMIT_NOFILE, &low, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := stage.Prepare(&Spec{Args: []string{"/bin/true"}}); err != nil {

@@ -2,6 +2,7 @@ package reexec
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -103,69 +104,250 @@ func (e *Error) Error() string {
 // Unwrap returns the errno, so that errors.Is(err, fs.ErrNotExist) works.
 func (e *Error) Unwrap() error { return e.Errno }
 
-// A Stage is a re-execution of this binary that is waiting for its orders. It is not safe for
-// concurrent use, but for Interrupt.
+// A Stage is a process that is waiting for its orders: a copy of this one, see Fork, or of a re-execution of this binary.
+// It is not safe for concurrent use, but for Interrupt.
 type Stage struct {
-	pid   int // 0 after Abort
-	sock  int
-	spec  *Spec
-	stuck []int // see Stuck
+	// Stay keeps the stage after a Launch for the next one, until Abort. Set it before the first.
+	Stay bool
+	// Slow is called by a Launch that takes longer than 20 ms, once; a millisecond is what one takes, unless it is for a file
+	// system that does not answer. Nil is nobody.
+	Slow func()
+	// Terminal says that the caller of Start or Fork has a controlling terminal.
+	Terminal bool
 
-	ending      sync.Mutex // what Interrupt shares: the end of pid and sock, and
+	pid     int     // 0 is not known yet, or reaped
+	base    uintptr // where an order has to fit in the stage's memory; 0 is not known yet
+	boot    int     // the re-execution that clones the stage; 0 without, or reaped
+	sock    int     // 0 when it has ended
+	spec    *Spec
+	guarded bool
+	ordered bool  // it has got an order, and does not stay
+	stuck   []int // see Stuck
+
+	waiting bool // a Launch, which has not called Slow
+
+	ending      sync.Mutex // what Interrupt shares: boot, pid, and
+	launching   bool       // a program that there is, is not reaped
 	interrupted bool
+	over        bool // Interrupt has nothing to do any more
 
-	guardian int // its pid
-	alive    int // our end of its pipe
+	alive  int // our end of the guardian's pipe
+	shared *shared
 }
 
-// Start starts a stage. The caller's goroutine must be locked to its thread (runtime.LockOSThread), and
-// the thread must live as long as the program: the parent-death signal of both follows that thread.
-// Every Stage has to end in Launch or Abort, and in Dismiss.
+// early is the stage that Fork has made, for Start.
+var early *Stage
+
+// Fork clones a stage from this process, for the next Start with a guardian: that is five times as quick as a
+// re-execution, and the stage is there by the time that it is needed. It is for a process that is young: call it in the
+// init of a package that is initialised early, because it does not import what is not. What has not become a run's stage by
+// the end has to be ended by Discard. Without a terminal the stage is in a session of its own, and Spec.NewSession has to
+// be true.
+//
+// The main thread becomes the goroutine's that calls it, for good. When it fails, Start does what it does otherwise.
+func Fork() {
+	if _, successor := syscall.Getenv(guardianEnv); successor {
+		return
+	}
+	runtime.LockOSThread()
+	sock, pipe, ends, err := connect(true)
+	if err != nil {
+		return
+	}
+	defer ends.close()
+	terminal := onTerminal()
+	memory, errno := newStage(ends.sock, ends.pipe, true, -1)
+	if errno == 0 {
+		defer memory.forget()
+		memory.leader, memory.flags = !terminal, uintptr(syscall.SIGCHLD)
+		var pid uintptr
+		if pid, errno = memory.fork(); errno == 0 {
+			early = &Stage{pid: int(pid), base: uintptr(unsafe.Pointer(&memory.order)), shared: memory.shared, sock: sock, alive: pipe, guarded: true, Terminal: terminal}
+			return
+		}
+	}
+	if memory != nil {
+		memory.shared.unmap()
+	}
+	closeFD(sock)
+	closeFD(pipe)
+}
+
+// onTerminal says whether this process has a controlling terminal, see proc_pid_stat(5).
+func onTerminal() bool {
+	var b [1024]byte
+	fd, err := syscall.Open("/proc/self/stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer closeFD(fd)
+	n, _ := readFull(fd, b[:])
+	// pid (comm) state ppid pgrp session tty_nr, and comm may hold anything.
+	at := n - 1
+	for at >= 0 && b[at] != ')' {
+		at--
+	}
+	for fields := 0; at >= 0 && at+1 < n; at++ {
+		if b[at] == ' ' {
+			fields++
+		}
+		if fields == 5 {
+			return b[at+1] != '0'
+		}
+	}
+	return false
+}
+
+// Discard ends the stage that Fork has made, if no Start has taken it.
+func Discard() {
+	if early != nil {
+		early.Dismiss()
+		early = nil
+	}
+}
+
+// ends are the descriptors that a stage has.
+type ends struct{ sock, pipe int }
+
+func (e ends) close() {
+	closeFD(e.sock)
+	if e.pipe != 0 {
+		closeFD(e.pipe)
+	}
+}
+
+// connect makes the socket pair, and the guardian's pipe.
+func connect(guarded bool) (sock, pipe int, stage ends, err error) {
+	socks, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil || !guarded {
+		return socks[0], 0, ends{sock: socks[1]}, err
+	}
+	var lifeline [2]int
+	if err := syscall.Pipe2(lifeline[:], syscall.O_CLOEXEC); err != nil {
+		closeFD(socks[0])
+		closeFD(socks[1])
+		return 0, 0, ends{}, err
+	}
+	return socks[0], lifeline[1], ends{socks[1], lifeline[0]}, nil
+}
+
+// Start starts a stage, or takes the one of Fork. The caller's goroutine must be locked to its thread
+// (runtime.LockOSThread), and the thread must live as long as the program: the parent-death signal of both follows
+// that thread. Every Stage has to end in Launch or Abort, and in Dismiss.
 //
 // With a guardian, this binary is executed once more when the caller dies before Dismiss, for cleaning up
 // what Bequeath has told: see Will.
 func Start(guarded bool) (*Stage, error) {
-	s := &Stage{}
-	socks, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if s := early; guarded && s != nil {
+		early = nil
+		return s, nil
+	}
+	s := &Stage{guarded: guarded, Terminal: onTerminal()}
+	file, err := s.share()
 	if err != nil {
 		return nil, stageError(err)
 	}
-	defer closeFD(socks[1])
-	s.sock = socks[0]
+	defer closeFD(file)
+	var theirs ends
+	if s.sock, s.alive, theirs, err = connect(guarded); err != nil {
+		s.shared.unmap()
+		return nil, stageError(err)
+	}
+	defer theirs.close()
 	attr := &syscall.ProcAttr{
-		// A stage lives for a millisecond: it never needs the garbage collector, whose threads would
-		// only delay it. Without disablethp its heap may be huge pages, and the program's ru_maxrss,
-		// which remembers the copy of the stage that it was before execve, 4 MiB.
+		// It lives for a millisecond, and never needs the garbage collector, whose threads would only delay it. Without
+		// disablethp its heap may be huge pages, and the program's ru_maxrss, which remembers the copy of the
+		// stage that it was before execve, 4 MiB.
 		Env:   []string{stageEnv + "=" + stageEnvFD, "GOGC=off", "GODEBUG=disablethp=1"},
-		Files: []uintptr{0, 1, 2, uintptr(socks[1])},
+		Files: []uintptr{0, 1, 2, uintptr(theirs.sock)},
 		Sys:   &syscall.SysProcAttr{},
 	}
 	if guarded {
-		var pipe [2]int
-		if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
-			closeFD(s.sock)
-			return nil, stageError(err)
-		}
-		defer closeFD(pipe[0])
-		s.alive = pipe[1]
-		attr.Files = append(attr.Files, uintptr(pipe[0]))
+		attr.Files = append(attr.Files, uintptr(theirs.pipe))
 		attr.Env = append(attr.Env, guardianVar)
 		// Until there is a guardian it is the stage that cleans up after us: also if our whole process group is killed.
 		attr.Sys.Setpgid = syscall.Getpgrp() != 0
-	} else {
-		attr.Sys.Pdeathsig = syscall.SIGKILL // there is nothing for it to do without us
 	}
-	if s.pid, err = syscall.ForkExec(exeFile, []string{guardianName}, attr); err != nil {
+	attr.Files = append(attr.Files, uintptr(file))
+	limitWaiting(s.sock, syscall.Timeval{Usec: slowMicros})
+	if s.boot, err = syscall.ForkExec(exeFile, []string{guardianName}, attr); err != nil {
 		closeFD(s.sock)
 		s.closeAlive()
+		s.shared.unmap()
 		return nil, stageError(err)
 	}
 	return s, nil
 }
 
-// Prepare hands the spec over, so that the stage can do everything that needs no cgroup. What fails
-// there is reported by Launch. The program gets the signal mask of the calling thread.
+// share maps a page that a re-execution can map, too, by the file that is returned.
+func (s *Stage) share() (file int, err error) {
+	const cloexec = 1 // MFD_CLOEXEC
+	name := []byte("cgshim-stage\x00")
+	fd, _, errno := syscall.RawSyscall(sysMemfd, uintptr(unsafe.Pointer(&name[0])), cloexec, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	if err = syscall.Ftruncate(int(fd), sharedSize); err == nil {
+		if s.shared, errno = mapShared(0, 0, int(fd)); errno != 0 {
+			err = errno
+		}
+	}
+	if err != nil {
+		closeFD(int(fd))
+	}
+	return int(fd), err
+}
+
+// sharedFD is that file in the re-execution.
+func sharedFD(guarded bool) int {
+	if guarded {
+		return guardianFD + 1
+	}
+	return stageFD + 1
+}
+
+// greet waits until the stage of a re-execution is there.
+func (s *Stage) greet() error {
+	if s.base != 0 {
+		return nil
+	}
+	var r record
+	n, err := s.readRecord(s.sock, &r)
+	switch {
+	case err != nil:
+		return stageError(err)
+	case n < int(recordSize):
+		return stageError(syscall.EIO)
+	case r.step != stepHello:
+		return s.failure(r)
+	}
+	s.note(&s.pid, int(r.pid))
+	s.base = uintptr(r.base)
+	s.reapSoon(s.take(&s.boot))
+	return nil
+}
+
+// note puts a child where Interrupt finds it.
+func (s *Stage) note(child *int, pid int) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	*child = pid
+	if s.interrupted {
+		kill(pid)
+	}
+}
+
+// take takes a child away from there: it is about to be reaped, and its number may be another's then.
+func (s *Stage) take(child *int) (pid int) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	pid, *child = *child, 0
+	return pid
+}
+
+// Prepare takes the spec of the next Launch. The program gets the signal mask of the calling thread.
 func (s *Stage) Prepare(spec *Spec) error {
+	s.spec = nil
 	if err := spec.check(); err != nil {
 		return err
 	}
@@ -175,8 +357,8 @@ func (s *Stage) Prepare(spec *Spec) error {
 	if errno != 0 {
 		return stageError(errno)
 	}
-	s.spec = spec
-	return stageError(sendAll(s.sock, complete.encode(), nil))
+	s.spec = &complete
+	return nil
 }
 
 // check refuses what neither the encoding nor the kernel can carry: an empty list, and NUL bytes, which
@@ -204,36 +386,30 @@ func (s *Spec) check() error {
 }
 
 // Launch starts the program inside the cgroups of join and returns when it is in execve. On error
-// nothing is running any more, but what Stuck says, and the error is an *Error.
+// nothing is running any more, but what Stuck says, and the error is an *Error. The stage is its guardian then, or ends
+// if it has none; or it stays. A stage that could not be talked to has ended, see Ended.
 func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
-	if s.pid == 0 || s.spec == nil {
+	if s.sock == 0 || s.spec == nil {
 		s.Abort()
 		return Program{}, stageError(syscall.EINVAL) // Abort was called, or Prepare was not, or failed
 	}
-	order, fds, err := newOrder(join, descriptors)
-	if err != nil {
+	s.waiting = true
+	program, sendErr, err := s.order(join, descriptors)
+	s.waiting = false
+	lost := program.PID == 0 && err == nil // it has gone without a word
+	if s.launched() {
+		err = stageError(syscall.EINTR)
+		kill(program.PID) // our unreaped child, of which Interrupt may not have known
+	}
+	var e *Error
+	if !s.Stay || lost || sendErr != nil || errors.As(err, &e) && e.Step == StepStage {
 		s.Abort()
-		return Program{}, err
-	}
-	sendErr := sendAll(s.sock, order.bytes(), fds)
-	if sendErr != nil {
-		// The stage would wait for the message for ever. If it is gone already, it has said why.
-		_ = syscall.Shutdown(s.sock, syscall.SHUT_WR)
-	}
-	var program Program
-	launchErr := s.readRecords(&program)
-	s.Abort()
-	if s.interrupted {
-		launchErr = stageError(syscall.EINTR)
-		if program.PID != 0 {
-			_ = syscall.Kill(program.PID, syscall.SIGKILL) // our unreaped child
-		}
 	}
 	switch {
-	case launchErr != nil:
+	case err != nil:
 		s.reapSoon(program.PID)
-		return Program{}, launchErr
-	case program.PID == 0:
+		return Program{}, err
+	case lost:
 		if index, closed := descriptors.firstClosed(); closed {
 			return Program{}, &Error{Step: StepFD, Errno: syscall.EBADF, Index: index}
 		}
@@ -242,17 +418,116 @@ func (s *Stage) Launch(join Join, descriptors Descriptors) (Program, error) {
 	return program, nil
 }
 
-// PID is the stage's until Launch or Abort, then 0.
-func (s *Stage) PID() int { return s.pid }
+// order sends the stage its order, and waits for what comes of it.
+func (s *Stage) order(join Join, descriptors Descriptors) (program Program, sendErr, err error) {
+	if err := s.greet(); err != nil {
+		return program, nil, err
+	}
+	b, fds, err := s.compose(join, descriptors)
+	if err != nil {
+		return program, nil, err
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return program, nil, stageError(err)
+	}
+	limitWaiting(pair[0], syscall.Timeval{Usec: slowMicros})
+	s.begin()
+	if len(b) > socketRoom {
+		s.beSlow() // the stage could make us wait before
+	}
+	h := header{size: uint64(len(b))}
+	sendErr = sendAll(s.sock, append(h.bytes(), b...), append([]int{pair[1]}, fds...))
+	closeFD(pair[1])
+	if sendErr == nil {
+		s.ordered = !s.Stay
+	} else {
+		// The stage would wait for the rest for ever. If it is gone already, it has said why.
+		_ = syscall.Shutdown(s.sock, syscall.SHUT_WR)
+	}
+	err = s.readRecords(pair[0])
+	closeFD(pair[0])
+	program = Program{PID: s.shared.program(), StartedNanos: s.shared.nanos, Born: s.shared.born != 0}
+	return program, sendErr, err
+}
+
+// slowMicros is when a launch is slow, deadMicros how long who was killed has to say a last word, and socketRoom what can
+// be sent to a stage that does not read yet.
+const (
+	slowMicros = 20_000
+	deadMicros = 500_000
+	socketRoom = 64 << 10
+)
+
+// beSlow calls Slow, if it was not called yet.
+func (s *Stage) beSlow() {
+	if s.Slow != nil && s.waiting {
+		s.waiting = false
+		s.Slow()
+	}
+}
+
+// limitWaiting has read return after a time, with EAGAIN.
+func limitWaiting(sock int, timeout syscall.Timeval) {
+	_ = syscall.SetsockoptTimeval(sock, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout)
+}
+
+// begin is the launch's.
+func (s *Stage) begin() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	*s.shared = shared{}
+	s.launching = true
+}
+
+// launched says whether a launch was interrupted before it was over.
+func (s *Stage) launched() (interrupted bool) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	s.launching, s.over = false, s.ordered
+	return s.interrupted
+}
+
+func (s *Stage) wasInterrupted() bool {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	return s.interrupted
+}
+
+// PID is the stage's until Launch or Abort, then 0, and if there is none. It waits for a re-execution's.
+func (s *Stage) PID() int {
+	if s.sock == 0 || s.greet() != nil {
+		return 0
+	}
+	return s.pid
+}
+
+// Ended says whether there can be no other Launch.
+func (s *Stage) Ended() bool { return s.sock == 0 }
 
 // Interrupt makes a Launch that is under way in another goroutine fail, with EINTR: without it, a stage or a
-// program that waits for a file system which does not answer is waited for. When the launch is over it does nothing.
+// program that waits for a file system which does not answer is waited for. When the launch is over it does nothing; a
+// stage that stays it ends.
 func (s *Stage) Interrupt() {
 	s.ending.Lock()
 	defer s.ending.Unlock()
-	if s.pid != 0 {
-		s.interrupted = true
-		_ = syscall.Shutdown(s.sock, syscall.SHUT_RDWR) // the end of file that Launch reads until
+	if s.over {
+		return
+	}
+	s.interrupted = true
+	// Their death is the end of file that Launch reads until. To shut the sockets down instead would hide a stage that
+	// has not told its pid yet.
+	kill(s.boot)
+	kill(s.pid)
+	if s.launching {
+		kill(s.shared.program())
+	}
+}
+
+// kill kills a child that was not reaped.
+func kill(pid int) {
+	if pid != 0 {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 
@@ -281,44 +556,12 @@ func (d *Descriptors) firstClosed() (index int, found bool) {
 	return 0, false
 }
 
-// newOrder is the launch message, and the descriptors that go with it.
-func newOrder(join Join, descriptors Descriptors) (*launchOrder, []int, error) {
-	order := &launchOrder{mode: joinTasks}
-	var fds []int
-	if join.Into != 0 {
-		order.mode, fds = joinInto, []int{join.Into, join.Procs}
-		if join.noInto {
-			order.mode = joinNoInto
-		}
-	}
-	fds = append(fds, join.Tasks...)
-	order.joins = uint64(len(fds))
-	if descriptors.Stdio != nil {
-		fds = append(fds, descriptors.Stdio[:]...)
-		order.stdio = uint64(len(descriptors.Stdio))
-	}
-	if len(join.Tasks) > maxTasks {
-		return nil, nil, &Error{Step: StepJoin, Errno: syscall.E2BIG, Index: maxTasks}
-	}
-	if len(descriptors.Keep) > maxKeep {
-		return nil, nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: maxKeep}
-	}
-	for i, fd := range descriptors.Keep {
-		if fd < stageFD {
-			return nil, nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: i}
-		}
-		order.keep[i] = int64(fd)
-	}
-	order.keeps = uint64(len(descriptors.Keep))
-	return order, append(fds, descriptors.Keep...), nil
-}
-
-// readRecords reads until end of file: the stage is gone, and the program in execve or gone.
-func (s *Stage) readRecords(program *Program) error {
+// readRecords reads until end of file: the stage is done, and the program in execve or gone.
+func (s *Stage) readRecords(sock int) error {
 	var failed error
 	for {
 		var r record
-		n, err := readFull(s.sock, r.bytes())
+		n, err := s.readRecord(sock, &r)
 		if errors.Is(err, syscall.ECONNRESET) {
 			err = nil // end of file, of a stage that gave up before it read everything
 		}
@@ -328,14 +571,20 @@ func (s *Stage) readRecords(program *Program) error {
 		if n < int(recordSize) {
 			return failed
 		}
-		switch r.step {
-		case stepStarted:
-			program.PID, program.StartedNanos, program.Born = int(r.pid), r.nanos, r.errno == bornInto
-		case stepGuardian:
-			s.guardian = int(r.pid)
-		default:
-			failed = s.failure(r)
+		failed = s.failure(r)
+	}
+}
+
+// readRecord waits for a record; after an interrupt, not for ever: what was killed may be in an uninterruptible sleep.
+func (s *Stage) readRecord(sock int, r *record) (n int, err error) {
+	for last := false; ; {
+		n, err = readFull(sock, r.bytes())
+		if !errors.Is(err, syscall.EAGAIN) || last {
+			return n, err
 		}
+		last = s.wasInterrupted()
+		s.beSlow()
+		limitWaiting(sock, syscall.Timeval{Usec: deadMicros})
 	}
 }
 
@@ -365,38 +614,44 @@ func (s *Stage) Bequeath(message []byte) error {
 	return nil
 }
 
-// Abort ends a stage that was not launched and waits for it. After Launch it does nothing.
+// Abort ends a stage that was not launched, or that stays, and waits for it. After another Launch it does nothing.
 func (s *Stage) Abort() {
-	if s.pid == 0 {
+	if s.sock == 0 {
 		return
 	}
-	if s.guardian != s.pid {
-		// After Launch it has exited, or is about to. Before, it may hang, in a chdir to a dead network file
-		// system for example. It is our unreaped child, so that the pid is its own.
-		_ = syscall.Kill(s.pid, syscall.SIGKILL)
-		s.reapSoon(s.pid)
+	if !s.ordered {
+		s.Interrupt() // it may hang, in a chdir to a dead network file system for example
 	}
-	s.ending.Lock()
-	defer s.ending.Unlock()
-	s.pid = 0
+	if s.boot != 0 && s.greet() != nil { // which finds out whether it has cloned the stage
+		s.reapSoon(s.take(&s.boot))
+	}
+	if !s.guarded || s.wasInterrupted() {
+		s.reapSoon(s.take(&s.pid))
+	}
 	closeFD(s.sock) // not before: for a stage that waits, it is our death
+	s.sock = 0
+	s.ending.Lock()
+	s.over = true
+	s.ending.Unlock()
 }
 
 // Release tells the guardian that there is nothing to clean up any more, after Abort. It does not wait for its
 // end, as Dismiss does.
 func (s *Stage) Release() {
 	s.Abort()
-	if s.guardian != 0 {
-		_ = syscall.Kill(s.guardian, syscall.SIGKILL) // our unreaped child
-	}
+	kill(s.pid)
 	s.closeAlive() // which ends it, too
 }
 
 // Dismiss is Release, and waits for the guardian.
 func (s *Stage) Dismiss() {
 	s.Release()
-	reap(s.guardian)
-	s.guardian = 0
+	reap(s.pid)
+	s.pid = 0
+	if s.shared != nil {
+		s.shared.unmap()
+		s.shared = nil
+	}
 }
 
 func (s *Stage) closeAlive() {

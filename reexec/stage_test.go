@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +20,7 @@ func TestAbort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lock(t)
 			before := countFDs(t)
-			stage, err := Start(false) // without start's watchdog, which has a descriptor too
+			stage, err := Start(false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,6 +50,47 @@ func TestAbort(t *testing.T) {
 	}
 }
 
+// Whenever a stage is ended, also while the re-execution is about to clone it, nothing is left.
+func TestAbortAnyTime(t *testing.T) {
+	lock(t)
+	before := countFDs(t)
+	runs := many(100)
+	for i := range runs {
+		stage, err := Start(i%2 == 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond / time.Duration(runs))
+		if i%4 < 2 {
+			stage.Abort()
+			noChildren(t)
+		}
+		stage.Dismiss()
+		noChildren(t)
+	}
+	if after := countFDs(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// A huge page of the stage's memory would be in every program's ru_maxrss, see TestMaxRSS.
+func TestStageMemoryHasNoHugePages(t *testing.T) {
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+		return // nor has any
+	}
+	stage := newMemory(t)
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, mapping, found := strings.Cut(string(smaps), fmt.Sprintf("\n%x-", unsafe.Pointer(stage.stage)))
+	_, flags, _ := strings.Cut(mapping, "VmFlags:")
+	flags, _, _ = strings.Cut(flags, "\n")
+	if !found || !strings.Contains(flags+" ", " nh ") {
+		t.Errorf("the mapping at %p has the flags %q", stage.stage, flags)
+	}
+}
+
 // A stage that dies, of the OOM killer say, is an error at once, at whatever point it dies.
 func TestStageKilled(t *testing.T) {
 	spec := &Spec{Args: []string{"/bin/true"}}
@@ -54,8 +98,7 @@ func TestStageKilled(t *testing.T) {
 		lock(t)
 		stage := start(t)
 		killStage(t, stage)
-		checkStageError(t, stage.Prepare(spec))
-		_, err := stage.Launch(Join{}, Descriptors{})
+		_, err := launchOn(stage, spec, Join{})
 		checkStageError(t, err)
 		noChildren(t)
 	})
@@ -63,7 +106,9 @@ func TestStageKilled(t *testing.T) {
 		lock(t)
 		stage := start(t)
 		killStage(t, stage)
-		checkStageError(t, stage.Prepare(spec))
+		if err := stage.Prepare(spec); err != nil { // does not need it
+			t.Error(err)
+		}
 		stage.Abort()
 		noChildren(t)
 	})
@@ -82,11 +127,12 @@ func TestStageKilled(t *testing.T) {
 
 func killStage(t *testing.T, stage *Stage) {
 	t.Helper()
-	if err := unix.Kill(stage.pid, unix.SIGKILL); err != nil {
+	pid := stage.PID()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	// Wait until it is dead, and leave it to be reaped.
-	if err := unix.Waitid(unix.P_PID, stage.pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -108,7 +154,7 @@ func TestStageKilledAfterClone(t *testing.T) {
 		t.Fatal(err)
 	}
 	attached, done := make(chan error), make(chan int, 1)
-	go killAtClone(stage.pid, attached, done)
+	go killAtClone(stage.PID(), attached, done)
 	if err := <-attached; errors.Is(err, unix.EPERM) {
 		stage.Abort()
 		t.Skip("requires ptrace")

@@ -1,0 +1,293 @@
+package reexec
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// An order is everything that a stage and a program do, worked out by the shim: the two make system calls only
+// (see stage.go). It goes to the stage's memory as it is, with what it points to behind it, so that its pointers
+// are addresses there.
+type order struct {
+	// The descriptors that come with it: one to report to, then these.
+	joins uint64
+	stdio uint64 // 3 or none
+	keeps uint64
+	keep  [maxKeep]int64 // the numbers that the last get
+
+	flags uintptr // orderGuard and others
+	dir   uintptr // string; 0 is none
+	// Where the program may be: strings, with 0 for the end. They are offsets from the order, as its list is.
+	paths      uintptr
+	argv, envv uintptr
+
+	clone cloneArgs
+	calls [maxSystemCalls]systemCall
+	count int
+	born  int // the first call for a program that clone3 has put into its cgroup2 group
+}
+
+const (
+	orderGuard  = 1 << iota // when the launch is over, become its guardian
+	orderStay               // wait for the next order instead
+	orderInto               // the first two descriptors are a cgroup2 directory and its cgroup.procs
+	orderClone3             // not as if the kernel had none
+	orderSearch             // take the first of paths that can be executed, and not just the one that there is
+	orderNewNet
+)
+
+// A systemCall is one of those between clone3 and execve.
+type systemCall struct {
+	trap       uintptr
+	a1, a2, a3 uintptr
+	a4         uintptr
+	want       uintptr // for getppid, which never fails: the result that is not a failure
+	index      int     // of what it is about, for error reports
+	step       Step
+	flags      uint32
+}
+
+const (
+	callOptional   = 1 << iota // a failure is none
+	callDescriptor             // a1 is an index of the order's descriptors
+)
+
+// cloneArgs is struct clone_args, see clone(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+const maxSystemCalls = 64 // a power of two: 33 groups, 16 rlimits, and a dozen others
+
+// orderSize is how much of a stage's memory the order itself takes; what follows is aligned.
+const orderSize = (unsafe.Sizeof(order{}) + 7) / 8 * 8
+
+// A composer writes an order for a stage's memory at some address.
+type composer struct {
+	order
+	base uintptr
+	tail []byte // what follows the order
+	err  *Error
+}
+
+// compose works out an order, and the descriptors that go with it, after the one to report to.
+func (s *Stage) compose(join Join, descriptors Descriptors) (b []byte, fds []int, err error) {
+	c := &composer{base: s.base}
+	if fds, err = c.takeDescriptors(join, descriptors); err != nil {
+		return nil, nil, err
+	}
+	c.flag(s.guarded, orderGuard)
+	c.flag(s.Stay, orderStay)
+	spec := s.spec
+	c.flag(spec.NewNet, orderNewNet)
+	if spec.Dir != "" {
+		c.dir = c.string(spec.Dir)
+	}
+	c.findProgram(spec)
+	c.argv, c.envv = c.strings(spec.Args), c.strings(spec.Env)
+	c.plan(spec)
+	if c.err != nil {
+		return nil, nil, c.err
+	}
+	if orderSize+uintptr(len(c.tail)) > orderRoom {
+		return nil, nil, &Error{Step: StepExec, Errno: syscall.E2BIG, Arg: spec.Args[0]}
+	}
+	b = make([]byte, orderSize, orderSize+uintptr(len(c.tail)))
+	copy(b, (*[unsafe.Sizeof(order{})]byte)(unsafe.Pointer(&c.order))[:])
+	return append(b, c.tail...), fds, nil
+}
+
+func (c *composer) flag(set bool, flag uintptr) {
+	if set {
+		c.flags |= flag
+	}
+}
+
+func (c *composer) takeDescriptors(join Join, descriptors Descriptors) (fds []int, err error) {
+	if join.Into != 0 {
+		c.flags |= orderInto
+		fds = []int{join.Into, join.Procs}
+	}
+	fds = append(fds, join.Tasks...)
+	c.flag(!join.noInto, orderClone3)
+	c.joins = uint64(len(fds))
+	if descriptors.Stdio != nil {
+		fds = append(fds, descriptors.Stdio[:]...)
+		c.stdio = uint64(len(descriptors.Stdio))
+	}
+	if len(join.Tasks) > maxTasks {
+		return nil, &Error{Step: StepJoin, Errno: syscall.E2BIG, Index: maxTasks}
+	}
+	if len(descriptors.Keep) > maxKeep {
+		return nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: maxKeep}
+	}
+	for i, fd := range descriptors.Keep {
+		if fd < stageFD {
+			return nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: i}
+		}
+		c.keep[i] = int64(fd)
+	}
+	c.keeps = uint64(len(descriptors.Keep))
+	return append(fds, descriptors.Keep...), nil
+}
+
+// findProgram lists where execvp(3) would look. A name with a slash is taken as it is, but has to exist: so that "not
+// found" is told apart from an interpreter that is missing.
+func (c *composer) findProgram(spec *Spec) {
+	name := spec.Args[0]
+	var offsets []uintptr
+	add := func(path string) { offsets = append(offsets, c.string(path)-c.base) }
+	if hasByte(name, '/') {
+		add(name)
+	} else {
+		c.flags |= orderSearch
+		for rest, more := pathOf(spec.Env), name != ""; more; {
+			var dir string
+			dir, rest, more = cutColon(rest)
+			if dir == "" {
+				dir = "." // POSIX: a zero-length prefix is the current directory
+			}
+			add(dir + "/" + name)
+		}
+	}
+	c.paths = c.words(append(offsets, 0)) - c.base
+}
+
+func pathOf(env []string) string {
+	for _, kv := range env {
+		if len(kv) >= 5 && kv[:5] == "PATH=" {
+			return kv[5:]
+		}
+	}
+	return "/bin:/usr/bin"
+}
+
+func cutColon(s string) (before, after string, found bool) {
+	for i := range len(s) {
+		if s[i] == ':' {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, "", false
+}
+
+// plan writes down the program's way to execve.
+func (c *composer) plan(spec *Spec) {
+	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID | cloneClearSighand
+	first := 0
+	if c.flags&orderInto != 0 {
+		c.clone.flags |= cloneIntoCgroup // of the first descriptor
+		first, c.born = 1, 1
+	}
+	zero := c.string("0")
+	for i := first; i < int(c.joins); i++ {
+		// "0" is the writer itself; in a tasks file it is the one form that does not wait for an RCU grace
+		// period (6 to 8 ms).
+		c.add(StepJoin, i-first, syscall.SYS_WRITE, uintptr(i), zero, 1).flags = callDescriptor
+	}
+	switch {
+	case spec.NewSession:
+		c.add(StepStage, 0, syscall.SYS_SETSID, 0, 0, 0)
+	case spec.pgrp != 0:
+		c.add(StepStage, 0, syscall.SYS_SETPGID, 0, uintptr(spec.pgrp), 0)
+	}
+	if mask := spec.Affinity; len(mask) > 0 {
+		call := c.add(StepAffinity, 0, syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask))*8, 0)
+		if call.a3 = c.words64(mask...); spec.AffinityOptional {
+			call.flags = callOptional
+		}
+	}
+	limits, raising := programRlimits(spec.Rlimits)
+	c.addRlimits(limits[:raising])
+	if who := spec.Credential; who != nil {
+		uid, gid := uintptr(who.UID), uintptr(who.GID)
+		c.add(StepUser, 0, syscall.SYS_SETGROUPS, uintptr(len(who.Groups)), c.words32(who.Groups), 0)
+		c.add(StepUser, 0, syscall.SYS_SETRESGID, gid, gid, gid)
+		c.add(StepUser, 0, syscall.SYS_SETRESUID, uid, uid, uid)
+	}
+	// After setresuid, which would compare a low RLIMIT_NPROC with the number of the user's processes, and
+	// have execve fail.
+	c.addRlimits(limits[raising:])
+	if !spec.AllowNewPrivs {
+		c.add(StepNoNewPrivs, 0, syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0)
+	}
+	// After setresuid, which clears it. If the shim has died before, its death sends no signal: look.
+	c.add(StepPdeathsig, 0, syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
+	c.add(StepPdeathsig, 0, syscall.SYS_GETPPID, 0, 0, 0).want = uintptr(spec.parent)
+	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, c.words64(spec.mask), 0).a4 = sigsetSize
+	// And execve, of the path that the stage has found.
+}
+
+func (c *composer) addRlimits(limits []rlimit) {
+	for i := range limits {
+		l := &limits[i]
+		c.add(StepRlimit, l.index, syscall.SYS_PRLIMIT64, 0, l.resource, c.words64(l.limit[:]...))
+	}
+}
+
+func (c *composer) add(step Step, index int, trap, a1, a2, a3 uintptr) *systemCall {
+	if c.count == maxSystemCalls {
+		c.err = &Error{Step: step, Errno: syscall.E2BIG, Index: index}
+		return new(systemCall)
+	}
+	s := &c.calls[c.count]
+	*s = systemCall{step: step, index: index, trap: trap, a1: a1, a2: a2, a3: a3}
+	c.count++
+	return s
+}
+
+// string, strings and words put something behind the order, and return its address.
+
+func (c *composer) string(s string) uintptr {
+	at := c.next()
+	c.tail = append(append(c.tail, s...), 0)
+	return at
+}
+
+func (c *composer) strings(list []string) uintptr {
+	pointers := make([]uintptr, 0, len(list)+1)
+	for _, s := range list {
+		pointers = append(pointers, c.string(s))
+	}
+	return c.words(append(pointers, 0))
+}
+
+func (c *composer) words(list []uintptr) uintptr {
+	at := c.align()
+	for _, v := range list {
+		c.tail = append(c.tail, (*[8]byte)(unsafe.Pointer(&v))[:]...)
+	}
+	return at
+}
+
+func (c *composer) words64(list ...uint64) uintptr {
+	at := c.align()
+	for _, v := range list {
+		c.tail = append(c.tail, (*[8]byte)(unsafe.Pointer(&v))[:]...)
+	}
+	return at
+}
+
+func (c *composer) words32(list []uint32) uintptr {
+	at := c.align()
+	for _, v := range list {
+		c.tail = append(c.tail, (*[4]byte)(unsafe.Pointer(&v))[:]...)
+	}
+	return at
+}
+
+func (c *composer) next() uintptr { return c.base + orderSize + uintptr(len(c.tail)) }
+
+func (c *composer) align() uintptr {
+	for len(c.tail)%8 != 0 {
+		c.tail = append(c.tail, 0)
+	}
+	return c.next()
+}
+
+// rlimit is what prlimit(2) needs, and which of Spec.Rlimits it is; -1 if none.
+type rlimit struct {
+	resource uintptr
+	index    int
+	limit    [2]uint64
+}
