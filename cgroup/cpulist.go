@@ -58,9 +58,9 @@ func OnlineMems() ([]int, error) {
 }
 
 func online(path string) ([]int, error) {
-	content, err := os.ReadFile(path)
+	content, err := readValue(path)
 	if err != nil {
 		return nil, err
 	}
-	return ParseCPUList(strings.TrimSpace(string(content)))
+	return ParseCPUList(strings.TrimSpace(content))
 }

@@ -27,10 +27,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 			return nil, &Error{Op: "create", Value: string(c), Path: path, Err: ErrNoController}
 		}
 	}
-	if h.Exists(path) { // also where it would not be made
-		return nil, &Error{Op: "create", Path: path, Err: unix.EEXIST}
-	}
-	m := maker{owner: h.owner}
+	m := maker{owner: h.owner, mounts: h.roots()}
 	g := &Group{path: path, hidden: h.hidden}
 	var err error
 	if h.version == V2 {
@@ -43,10 +40,17 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 		return nil, err
 	}
 	g.dirs, g.parents = m.leaves, m.parents
-	for _, root := range h.roots() {
-		if dir := root + path; !slices.Contains(g.dirs, dir) {
-			g.elsewhere = append(g.elsewhere, dir)
+	g.mounts = m.mounts
+	for _, root := range g.mounts {
+		dir := root + path
+		if slices.Contains(g.dirs, dir) {
+			continue
 		}
+		if unix.Access(dir, unix.F_OK) == nil {
+			m.undo()
+			return nil, &Error{Op: "create", Path: path, Err: unix.EEXIST}
+		}
+		g.elsewhere = append(g.elsewhere, dir)
 	}
 	return g, nil
 }
@@ -56,7 +60,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	g := &Group{path: path, hidden: h.hidden}
+	g := &Group{path: path, hidden: h.hidden, mounts: h.roots()}
 	var err error
 	if h.version == V2 {
 		g.h, g.dirs, err = openV2(h, path)
@@ -84,13 +88,14 @@ func checkPath(p string) error {
 // A maker makes directories and remembers them, so that a failure half-way leaves nothing behind.
 type maker struct {
 	owner           string
+	mounts          []string // see Host.roots
 	parents, leaves []string
 }
 
 func (m *maker) undo() {
 	for _, leaf := range m.leaves {
 		_ = unix.Rmdir(leaf)
-		removeMade(leaf, m.parents)
+		removeMade(leaf, m.mounts, m.parents)
 	}
 	for _, dir := range slices.Backward(m.parents) { // those that got no leaf
 		_ = unix.Rmdir(dir)
@@ -133,8 +138,8 @@ func marked(dir string) bool { return readMark(dir, marks) != "" }
 // removeMade removes the directories above dir that Create made, by whoever's call, up to the first that
 // it did not make, or that somebody else is in: who is removes it later. made are those of one's own, for
 // where marks do not work.
-func removeMade(dir string, made []string) {
-	for dir = filepath.Dir(dir); marked(dir) || slices.Contains(made, dir); dir = filepath.Dir(dir) {
+func removeMade(dir string, mounts, made []string) {
+	for dir = filepath.Dir(dir); !slices.Contains(mounts, dir) && (marked(dir) || slices.Contains(made, dir)); dir = filepath.Dir(dir) {
 		err := unix.Rmdir(dir)
 		if err != nil {
 			err = unix.Rmdir(dir) // an EBUSY may pass, as in Remove

@@ -30,6 +30,25 @@ func readFile(path string) (string, error) {
 	}
 }
 
+// readValue is readFile for what the kernel hands out in one piece if it fits into a page: all cgroup files but
+// lists of processes.
+func readValue(path string) (string, error) {
+	fd, err := openFile(path, unix.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var page [4096]byte
+	n, err := retry(func() (int, error) { return unix.Read(fd, page[:]) })
+	if err != nil {
+		return "", &Error{Op: "read", Path: path, Err: err}
+	}
+	if n == len(page) {
+		return readFile(path)
+	}
+	return string(page[:n]), nil
+}
+
 // writeFile writes a value in one call, as cgroup files want it.
 func writeFile(path, value string) error {
 	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) })

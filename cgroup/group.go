@@ -20,9 +20,12 @@ type Group struct {
 	h    hierarchy
 	dirs []string // the group's own directories; processes are looked up in the first
 
+	mounts    []string // see Host.roots
 	parents   []string // directories above the group that its Create made
 	elsewhere []string // v1: where it has no directory, but runs inside of it may have made one
 	hidden    []string // see Host.Without
+
+	warm warm
 
 	setting  sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
 	removing sync.Mutex
@@ -40,8 +43,8 @@ type hierarchy interface {
 	signalAll(ctx context.Context) error
 	// join opens what a process needs to enter by itself.
 	join() (*Join, error)
-	// watchOOM is OOMEvents, or OOMEventsAbove.
-	watchOOM(above bool) (*os.File, error)
+	// watchOOM is OOMEventFD, or OOMEventFDAbove.
+	watchOOM(above bool) (int, error)
 }
 
 // Path is the group's path below each mount point.
@@ -84,7 +87,7 @@ func (g *Group) hides(file string) bool { return slices.Contains(g.hidden, file)
 // Populated says whether a process is alive in the group or below it. Zombies are not.
 func (g *Group) Populated() (bool, error) {
 	if !g.hides(eventsFile) {
-		content, err := readFile(g.dirs[0] + "/" + eventsFile)
+		content, err := g.warm.value(g.dirs[0] + "/" + eventsFile)
 		if err == nil {
 			n, _ := keyed(content, "populated")
 			return n != 0, nil
@@ -146,11 +149,18 @@ func (g *Group) pollEmpty(ctx context.Context) error {
 
 // Stats reads what the group has used so far. What the kernel does not tell is unknown, and no error.
 func (g *Group) Stats() (Stats, error) {
+	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart | nowPart)
+}
+
+// Totals is Stats without MemoryCurrent, SwapCurrent and PIDsCurrent, for when nobody is there any more.
+func (g *Group) Totals() (Stats, error) {
 	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart)
 }
 
 // Sample is Stats without the pressure, for who reads it often.
-func (g *Group) Sample() (Stats, error) { return g.read(memoryPart | cpuPart | pidsPart | ioPart) }
+func (g *Group) Sample() (Stats, error) {
+	return g.read(memoryPart | cpuPart | pidsPart | ioPart | nowPart)
+}
 
 // MemoryPeak reads the most memory, in bytes, that was ever charged to the group.
 func (g *Group) MemoryPeak() (Figure, error) {
@@ -175,7 +185,7 @@ func (g *Group) CPUUsage() (Figure, error) {
 
 func (g *Group) read(parts part) (Stats, error) {
 	var s Stats
-	r := reader{hidden: g.hidden}
+	r := reader{hidden: g.hidden, warm: &g.warm}
 	g.h.stats(&s, &r, parts)
 	return s, r.err
 }
@@ -183,12 +193,22 @@ func (g *Group) read(parts part) (Stats, error) {
 // OOMEvents returns a file that becomes readable when the group may have run out of memory: each Read,
 // of 4096 bytes or more, that returns data is such an event. Whether the kernel killed somebody, OOMKills
 // tells, on v1 a moment later. Close ends a Read that is blocked.
-func (g *Group) OOMEvents() (*os.File, error) { return g.h.watchOOM(false) }
+func (g *Group) OOMEvents() (*os.File, error) {
+	fd, err := g.OOMEventFD()
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "oom-events"), nil
+}
 
-// OOMEventsAbove is OOMEvents of the group above. v1 announces an OOM to the group that has run out, and to all below:
-// it is this group's own if the one above hears nothing of it. Each file is an eventfd, see eventfd(2), and the group
-// above is told first. v2 counts them apart by itself, and has none: errors.ErrUnsupported.
-func (g *Group) OOMEventsAbove() (*os.File, error) { return g.h.watchOOM(true) }
+// OOMEventFD is OOMEvents as a descriptor for poll(2), non-blocking: an eventfd, see eventfd(2), on v1, and an inotify(7)
+// one on v2. The caller closes it.
+func (g *Group) OOMEventFD() (int, error) { return g.h.watchOOM(false) }
+
+// OOMEventFDAbove is OOMEventFD of the group above. v1 announces an OOM to the group that has run out, and to all below:
+// it is this group's own if the one above hears nothing of it, which is told first. v2 counts them apart by itself, and
+// has none: errors.ErrUnsupported.
+func (g *Group) OOMEventFDAbove() (int, error) { return g.h.watchOOM(true) }
 
 // Freeze stops every process of the group, and returns when all are stopped.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }
@@ -222,8 +242,29 @@ func (g *Group) Frozen() (bool, error) {
 func (g *Group) Remove() error {
 	g.removing.Lock()
 	defer g.removing.Unlock()
+	dirs, err := g.removeItself()
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		removeMade(dir, g.mounts, g.parents)
+	}
+	g.parents = nil // from now on they may be somebody else's
+	return nil
+}
+
+// RemoveItself is Remove but for the parents: for who knows that they are needed still.
+func (g *Group) RemoveItself() error {
+	g.removing.Lock()
+	defer g.removing.Unlock()
+	_, err := g.removeItself()
+	return err
+}
+
+func (g *Group) removeItself() (dirs []string, err error) {
+	g.warm.close()
 	var errs []error
-	dirs := append(slices.DeleteFunc(slices.Clone(g.elsewhere), func(dir string) bool { return !isGroup(dir) }), g.dirs...)
+	dirs = append(slices.DeleteFunc(slices.Clone(g.elsewhere), func(dir string) bool { return !isGroup(dir) }), g.dirs...)
 	for _, dir := range dirs {
 		remove := removeAll
 		if len(errs) > 0 {
@@ -233,14 +274,7 @@ func (g *Group) Remove() error {
 			errs = append(errs, &Error{Op: "remove", Path: dir, Err: err})
 		}
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	for _, dir := range dirs {
-		removeMade(dir, g.parents)
-	}
-	g.parents = nil // from now on they may be somebody else's
-	return nil
+	return dirs, errors.Join(errs...)
 }
 
 // Close is Remove, for defer.

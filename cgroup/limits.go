@@ -1,10 +1,8 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 
@@ -169,9 +167,9 @@ func (l *IOLimit) device() string { return fmt.Sprintf("%d:%d", l.Major, l.Minor
 
 // hostHasSwap says whether any swap is active (/proc/swaps, proc(5)). If that can't be read, assume so.
 func hostHasSwap() bool {
-	content, err := os.ReadFile("/proc/swaps")
-	if errors.Is(err, os.ErrNotExist) {
+	content, err := readFile("/proc/swaps")
+	if missing(err) {
 		return false // a kernel without CONFIG_SWAP
 	}
-	return err != nil || strings.Count(string(content), "\n") > 1
+	return err != nil || strings.Count(content, "\n") > 1
 }

@@ -27,10 +27,7 @@ func (h *Host) GroupOf(pid int) (string, error) {
 func (h *Host) groupOf(file string) (string, error) {
 	controller := ""
 	if h.version == V1 {
-		controller = Memory.v1Name()
-		if !h.Has(Memory) {
-			controller = h.controllers[0].v1Name()
-		}
+		controller = h.ownController().v1Name()
 	}
 	content, err := readFile(file)
 	if err != nil {
@@ -46,6 +43,25 @@ func (h *Host) groupOf(file string) (string, error) {
 		}
 	}
 	return "", &Error{Op: "find", Path: file, Err: ErrNotMounted}
+}
+
+// OfOwn is a host with no hierarchy but the one that Own is about.
+func (h *Host) OfOwn() *Host {
+	if h.version == V2 {
+		return h
+	}
+	only := *h
+	only.unified = ""
+	only.controllers = []Controller{h.ownController()}
+	return &only
+}
+
+// ownController is one of the hierarchy on v1 that Own is about.
+func (h *Host) ownController() Controller {
+	if h.Has(Memory) {
+		return Memory
+	}
+	return h.controllers[0]
 }
 
 // below is a path as seen from a root that it is below: "/" is the root itself.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -69,6 +70,27 @@ func (h *Host) Groups(path string) ([]Entry, error) {
 	return list, nil
 }
 
+// Alone says whether the group is certainly the only one right below its parent, in each hierarchy. That is a look at a
+// number; Groups makes a list.
+func (g *Group) Alone() bool {
+	for _, mount := range g.mounts {
+		var st unix.Stat_t
+		parent := filepath.Dir(mount + g.path)
+		err := unix.Stat(parent, &st)
+		if missing(err) {
+			continue
+		}
+		links := uint64(2) // of a directory without others in it, see inode(7)
+		if slices.Contains(g.dirs, mount+g.path) {
+			links++
+		}
+		if err != nil || uint64(st.Nlink) != links {
+			return false
+		}
+	}
+	return true
+}
+
 // MissingParents lists the directories above path that are not there, and that Create would have to make.
 func (h *Host) MissingParents(path string) []string {
 	var list []string
@@ -115,8 +137,9 @@ func (h *Host) Clean(ctx context.Context, path, owner string, missing []string) 
 			return err
 		}
 	}
-	for _, root := range h.roots() {
-		removeMade(root+path, nil)
+	mounts := h.roots()
+	for _, root := range mounts {
+		removeMade(root+path, mounts, nil)
 	}
 	return nil
 }

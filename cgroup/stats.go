@@ -57,6 +57,7 @@ const (
 	pidsPart
 	ioPart
 	pressurePart
+	nowPart      // of the others what is only of the moment
 	oomPart      // of memoryPart only the OOM kills
 	peakPart     // of memoryPart only the peak
 	cpuUsagePart // of cpuPart at least the usage
@@ -67,13 +68,14 @@ const (
 type reader struct {
 	err    error
 	hidden []string // see Host.Without
+	warm   *warm
 }
 
 func (r *reader) read(path string) (string, bool) {
 	if slices.Contains(r.hidden, filepath.Base(path)) {
 		return "", false
 	}
-	content, err := readFile(path)
+	content, err := r.warm.value(path)
 	if err == nil {
 		return content, true
 	}
@@ -173,7 +175,7 @@ func (r *reader) pressures(dir string, s *Stats) {
 
 // noSwap makes the swap peak a 0 where the host has no swap at all.
 func (r *reader) noSwap(s *Stats) {
-	if !s.SwapPeak.Known() && s.MemoryCurrent.Known() && !hostHasSwap() {
+	if !s.SwapPeak.Known() && s.MemoryAnon.Known() && !hostHasSwap() {
 		s.SwapPeak = Figure{Source: "/proc/swaps"}
 	}
 }

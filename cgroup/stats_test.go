@@ -16,7 +16,7 @@ func v1Dir(dir string) *v1 {
 	return g
 }
 
-const allParts = memoryPart | cpuPart | pidsPart | ioPart | pressurePart
+const allParts = memoryPart | cpuPart | pidsPart | ioPart | pressurePart | nowPart
 
 func TestStatsV1(t *testing.T) {
 	for _, test := range []struct {

@@ -29,6 +29,10 @@ func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, er
 		}
 	}
 	wanted := slices.Clone(controllers)
+	if h.frugal && g.unified != "" && !slices.Contains(h.hidden, cpuStatFile) && unix.Access(g.unified+"/"+cpuStatFile, unix.F_OK) == nil {
+		wanted = slices.DeleteFunc(wanted, func(c Controller) bool { return c == CPUAcct })
+		g.of[CPUAcct] = g.unified
+	}
 	if g.unified == "" && h.Has(Freezer) && !slices.Contains(wanted, Freezer) {
 		wanted = append(wanted, Freezer) // without cgroup.kill, the only exact way to kill
 	}
@@ -59,12 +63,12 @@ func (g *v1) addUnified(m *maker, mount, path string) error {
 	case errors.Is(err, unix.EEXIST):
 		return err
 	case err != nil:
-		removeMade(dir, m.parents)
+		removeMade(dir, m.mounts, m.parents)
 		return nil
 	case g.noKill || unix.Access(dir+"/"+killFile, unix.F_OK) != nil:
 		m.leaves = m.leaves[:len(m.leaves)-1]
 		_ = unix.Rmdir(dir)
-		removeMade(dir, m.parents)
+		removeMade(dir, m.mounts, m.parents)
 		return nil
 	}
 	g.unified = dir
@@ -82,6 +86,9 @@ func openV1(h *Host, path string) (*v1, []string, error) {
 	for _, c := range h.controllers {
 		dir := h.mounts[c] + path
 		if !isGroup(dir) {
+			if c == CPUAcct && g.unified != "" {
+				g.of[c] = g.unified // see createV1
+			}
 			continue
 		}
 		g.of[c] = dir

@@ -13,7 +13,9 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
 	}
 	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
-		s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
+		if parts&nowPart != 0 {
+			s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
+		}
 		r.keys(dir+"/memory.stat", 1, map[string]*Figure{
 			"total_rss": &s.MemoryAnon, "total_cache": &s.MemoryFile, "total_swap": &s.SwapCurrent,
 		})
@@ -32,10 +34,15 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		s.OOMKills = s.OwnOOMKills
 		s.OOMKills.Value += oomKillsBelow(dir)
 	}
-	if dir, ok := g.of[CPUAcct]; ok && parts&(cpuPart|cpuUsagePart) != 0 {
+	dir, ok := g.of[CPUAcct]
+	if ok && dir == g.unified && parts&(cpuPart|cpuUsagePart) != 0 {
+		r.keys(dir+"/"+cpuStatFile, 1000, map[string]*Figure{"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem})
+		ok = false
+	}
+	if ok && parts&(cpuPart|cpuUsagePart) != 0 {
 		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
 	}
-	if dir, ok := g.of[CPUAcct]; ok && parts&cpuPart != 0 {
+	if ok && parts&cpuPart != 0 {
 		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
 		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
 		if !s.CPUUser.Known() {
@@ -48,7 +55,9 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
 	}
 	if dir, ok := g.of[PIDs]; ok && parts&pidsPart != 0 {
-		s.PIDsCurrent = r.number(dir+"/pids.current", 1)
+		if parts&nowPart != 0 {
+			s.PIDsCurrent = r.number(dir+"/pids.current", 1)
+		}
 		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
 		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
 	}
@@ -103,18 +112,21 @@ func oomKillsBelow(dir string) (sum uint64) {
 	return sum
 }
 
+// cpuStatFile is there on v2, also beside v1 on a hybrid host.
+const cpuStatFile = "cpu.stat"
+
 // watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
-func (g *v1) watchOOM(above bool) (*os.File, error) {
+func (g *v1) watchOOM(above bool) (int, error) {
 	dir, ok := g.of[Memory]
 	if !ok {
-		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
+		return -1, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
 	}
 	if above {
 		dir = filepath.Dir(dir)
 	}
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return nil, &Error{Op: "eventfd", Err: err}
+		return -1, &Error{Op: "eventfd", Err: err}
 	}
 	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
 	if err == nil {
@@ -123,7 +135,7 @@ func (g *v1) watchOOM(above bool) (*os.File, error) {
 	}
 	if err != nil {
 		unix.Close(event)
-		return nil, err
+		return -1, err
 	}
-	return os.NewFile(uintptr(event), "oom-events"), nil
+	return event, nil
 }

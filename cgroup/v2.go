@@ -33,7 +33,7 @@ func createV2(h *Host, m *maker, path string, controllers []Controller) (*v2, er
 			return nil, err
 		}
 		m.undo()
-		*m = maker{owner: m.owner}
+		*m = maker{owner: m.owner, mounts: m.mounts}
 	}
 	return nil, &Error{Op: "create", Path: dir, Err: unix.ENOENT}
 }

@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,11 +11,13 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1) // since Linux 5.19
 	}
 	if parts&memoryPart != 0 {
-		s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
+		if parts&nowPart != 0 {
+			s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
+			s.SwapCurrent = r.number(g.dir+"/memory.swap.current", 1)
+		}
 		r.keys(g.dir+"/memory.stat", 1, map[string]*Figure{
 			"anon": &s.MemoryAnon, "file": &s.MemoryFile, "kernel": &s.MemoryKernel,
 		})
-		s.SwapCurrent = r.number(g.dir+"/memory.swap.current", 1)
 		s.SwapPeak = r.number(g.dir+"/memory.swap.peak", 1) // since Linux 6.5
 		if limit, ok := r.read(g.dir + "/memory.swap.max"); ok && !s.SwapPeak.Known() && limit == "0\n" {
 			s.SwapPeak = Figure{Source: "memory.swap.max"}
@@ -35,7 +36,9 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		})
 	}
 	if parts&pidsPart != 0 {
-		s.PIDsCurrent = r.number(g.dir+"/pids.current", 1)
+		if parts&nowPart != 0 {
+			s.PIDsCurrent = r.number(g.dir+"/pids.current", 1)
+		}
 		s.PIDsPeak = r.number(g.dir+"/pids.peak", 1) // since Linux 6.1
 		r.keys(g.dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
 	}
@@ -68,17 +71,17 @@ func (g *v2) ownOOM(s *Stats, r *reader) {
 }
 
 // watchOOM watches memory.events with inotify.
-func (g *v2) watchOOM(above bool) (*os.File, error) {
+func (g *v2) watchOOM(above bool) (int, error) {
 	if above {
-		return nil, errors.ErrUnsupported
+		return -1, errors.ErrUnsupported
 	}
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return nil, &Error{Op: "inotify", Err: err}
+		return -1, &Error{Op: "inotify", Err: err}
 	}
 	if _, err := unix.InotifyAddWatch(watch, g.dir+"/memory.events", unix.IN_MODIFY); err != nil {
 		unix.Close(watch)
-		return nil, &Error{Op: "watch", Path: g.dir + "/memory.events", Err: err}
+		return -1, &Error{Op: "watch", Path: g.dir + "/memory.events", Err: err}
 	}
-	return os.NewFile(uintptr(watch), "oom-events"), nil
+	return watch, nil
 }
