@@ -80,7 +80,7 @@ func (r *run) enforceBestEffort() {
 		r.enforce(limit)
 	}
 	if r.group != nil && r.result.Enforced["mem"] == ByCgroup {
-		if err := r.openOOM(); err != nil {
+		if err := r.oom.open(r.host, r.group); err != nil {
 			r.warn("OOM events: %v", err) // an OOM kill is still counted at the end
 		}
 	}
@@ -181,10 +181,7 @@ func (r *run) leaveGroup(err error) bool {
 	if r.group == nil {
 		return false
 	}
-	if r.oom != nil {
-		_ = r.oom.Close()
-		r.oom = nil
-	}
+	r.oom.stop()
 	if err := r.group.Remove(); err != nil {
 		r.noteError("remove", err)
 		return false

@@ -85,6 +85,9 @@ type Config struct {
 	// OnEvent is called with each Event, from the goroutine of Run: while it has not returned, nobody
 	// watches the run. Nil is nobody.
 	OnEvent func(Event)
+	// OnPhase is called when a phase of the run is over, with its name, from the goroutine of Run: for who wants to know
+	// where the time goes. Nil is nobody.
+	OnPhase func(name string)
 	// Sample is how often the counters are read while the program runs, for Sample events and for figures
 	// that the kernel tells only of the moment. 0 is never; the least is MinSample.
 	Sample time.Duration

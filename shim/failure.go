@@ -81,7 +81,7 @@ func (r *run) launchError(err, prepareErr error, join *cgroup.Join) (string, err
 			err = &cgroup.Error{Op: "join", Path: join.Paths[e.Index], Err: e.Errno}
 		}
 	case reexec.StepRlimit:
-		if limits := r.spec().Rlimits; e.Index >= 0 && e.Index < len(limits) {
+		if limits := r.rlimits(); e.Index >= 0 && e.Index < len(limits) {
 			e.Arg = rlimitName(limits[e.Index].Resource)
 		}
 	case reexec.StepUser:

@@ -36,6 +36,28 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 	}
 }
 
+// superviseStage is superviseLaunch for the stage's part, which is over before anybody could lose his patience, mostly.
+func (r *run) superviseStage(ctx context.Context) (stop func()) {
+	end := r.takeEarly
+	r.stage.Slow = func() { end = r.superviseLaunch(ctx, r.stage.Interrupt) }
+	return func() { end() }
+}
+
+// takeEarly takes the signals that have come by now.
+func (r *run) takeEarly() {
+	for {
+		select {
+		case sig, open := <-r.cfg.Signals:
+			if !open {
+				return
+			}
+			r.early = append(r.early, sig)
+		default:
+			return
+		}
+	}
+}
+
 func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func()) {
 	told, signals := ctx.Done(), r.cfg.Signals
 	// The wall time is counted from the program's start, which a slow machine must not take for a hang.

@@ -24,8 +24,9 @@ type output struct {
 	stop     int // an eventfd: take what is there, do not wait for more
 	left     atomic.Int64
 	passed   atomic.Int64
-	exceeded chan struct{} // closed when there was more than the limit
-	once     sync.Once
+	more     sync.Mutex
+	exceeded bool   // there was more than the limit
+	notify   func() // who wants to know
 	done     sync.WaitGroup
 }
 
@@ -47,7 +48,7 @@ const (
 
 // newOutput makes the pipes; the program gets stdio's second and third descriptor replaced.
 func newOutput(limit int64, stdio *[3]int) (*output, error) {
-	o := &output{exceeded: make(chan struct{}), stop: -1}
+	o := &output{stop: -1}
 	o.left.Store(limit)
 	var err error
 	if o.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
@@ -156,10 +157,34 @@ func (s *stream) run() {
 		}
 		if granted < n {
 			// The pipe stays open until the program is dead: it must not die of SIGPIPE instead.
-			s.out.once.Do(func() { close(s.out.exceeded) })
+			s.out.exceed()
 			return
 		}
 	}
+}
+
+func (o *output) exceed() {
+	o.more.Lock()
+	defer o.more.Unlock()
+	o.exceeded = true
+	if o.notify != nil {
+		o.notify()
+	}
+}
+
+// onExceeded has somebody told when there is more than the limit, or was already.
+func (o *output) onExceeded(notify func()) {
+	o.more.Lock()
+	defer o.more.Unlock()
+	if o.notify = notify; o.exceeded {
+		notify()
+	}
+}
+
+func (o *output) tooMuch() bool {
+	o.more.Lock()
+	defer o.more.Unlock()
+	return o.exceeded
 }
 
 // grant takes n bytes, or what there is, off the limit.

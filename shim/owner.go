@@ -8,10 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +29,7 @@ type owner struct {
 }
 
 // thisOwner is this process as an owner; "" if /proc does not tell.
-func thisOwner() string {
+var thisOwner = sync.OnceValue(func() string {
 	pid := os.Getpid()
 	self, err := readProcess(pid)
 	o := owner{pid: pid, started: self.started, pidns: namespace("pid"), timens: namespace("time")}
@@ -37,7 +37,7 @@ func thisOwner() string {
 		return ""
 	}
 	return o.String()
-}
+})
 
 // namespace identifies one that this process is in; 0 if /proc does not tell, or there is no such kind.
 func namespace(kind string) uint64 {
@@ -178,7 +178,7 @@ func (r *run) sweep() (stop func()) {
 	switch {
 	case r.place.unit != nil:
 		parents = r.host.Match(globQuote.Replace(path.Dir(r.place.base)) + "/cgshim-*.scope")
-	case parents[0] == "/": // which is everybody's
+	case parents[0] == "/", r.group.Alone(): // that is everybody's; there is nobody
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -204,8 +204,11 @@ func (r *run) sweep() (stop func()) {
 // globQuote makes a pattern of a path: slices have backslashes in their names.
 var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
-// automaticName is what runName makes.
-var automaticName = regexp.MustCompile(`/[0-9]+-[0-9a-f]{8}$`)
+// automatic says whether the last element of a path is what runName makes: a number, and eight hexadecimal digits.
+func automatic(group string) bool {
+	pid, random, ok := strings.Cut(path.Base(group), "-")
+	return ok && pid != "" && strings.Trim(pid, "0123456789") == "" && len(random) == 8 && strings.Trim(random, "0123456789abcdef") == ""
+}
 
 // findStale lists the groups whose owner is dead, and those that have none although they are named like runs.
 func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.Entry, err error) {
@@ -227,7 +230,7 @@ func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {
 		switch {
 		case ok && o.dead():
 			stale = append(stale, group)
-		case group.Owner == "" && automaticName.MatchString(group.Path):
+		case group.Owner == "" && automatic(group.Path):
 			unmarked = append(unmarked, group)
 		}
 	}
@@ -245,23 +248,32 @@ type process struct {
 	pid, parent int
 	zombie      bool
 	stopped     bool
-	terminal    bool // has a controlling one
 	threads     uint64
 	started     uint64 // clock ticks since boot
 }
 
 func readProcess(pid int) (process, error) {
-	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return process{}, err
 	}
+	defer unix.Close(fd)
+	var content [1024]byte // there are 52 numbers, and a name
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, content[:]) })
+	if err != nil {
+		return process{}, err
+	}
+	return parseProcess(pid, string(content[:n]))
+}
+
+func parseProcess(pid int, content string) (process, error) {
 	// The name, in parentheses, may hold anything.
-	end := strings.LastIndexByte(string(content), ')')
-	fields := strings.Fields(string(content[end+1:]))
+	end := strings.LastIndexByte(content, ')')
+	fields := strings.Fields(content[end+1:])
 	if end < 0 || len(fields) < 20 {
 		return process{}, unix.ESRCH // it has gone meanwhile
 	}
-	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T", terminal: fields[4] != "0"}
+	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T"}
 	p.parent, _ = strconv.Atoi(fields[1])
 	p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
 	p.started, _ = strconv.ParseUint(fields[19], 10, 64)

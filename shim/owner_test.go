@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -148,18 +147,18 @@ func TestWill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = group.Remove() }()
-	line := fmt.Sprintf(`{"cgroup":%q,"owner":%q}`+"\n", group.Path(), r.owner)
+	line := string((&will{cgroup: group.Path(), owner: r.owner}).encode())
 	for name, message := range map[string]string{
 		"nothing":        "",
 		"cut off":        line[:len(line)-1],
-		"none after all": line + `{"cgroup":""}` + "\n",
-		"no JSON":        "?\n",
+		"none after all": line + string((&will{owner: r.owner}).encode()),
+		"no will":        "?\n",
 	} {
 		if execute([]byte(message)) != 0 || !host.Exists(group.Path()) {
 			t.Errorf("%s: the group is gone", name)
 		}
 	}
-	if execute([]byte(line+"{")) != 0 || host.Exists(group.Path()) {
+	if execute([]byte(line+"/")) != 0 || host.Exists(group.Path()) {
 		t.Error("the group is still there")
 	}
 }

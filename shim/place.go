@@ -128,6 +128,9 @@ type reach struct {
 // around looks at the groups from our own upwards. Where systemd runs only what it has delegated is anybody
 // else's; and root may change everything, which makes nothing its own.
 func around(host *cgroup.Host, own string) reach {
+	if os.Geteuid() == 0 && !bounded(host.OfOwn(), own) {
+		return reach{}
+	}
 	r := reach{reason: "we are in a group that this user may change"}
 	for group := own; ; group = path.Dir(group) {
 		reason, bounds := bounds(host, group)
@@ -148,6 +151,15 @@ func around(host *cgroup.Host, own string) reach {
 			return r
 		default:
 			return reach{}
+		}
+	}
+}
+
+// bounded says whether there is a bound at a group, or above it.
+func bounded(host *cgroup.Host, group string) bool {
+	for ; ; group = path.Dir(group) {
+		if _, bounds := bounds(host, group); bounds || group == "/" {
+			return bounds
 		}
 	}
 }

@@ -8,9 +8,8 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -26,37 +25,35 @@ const killTimeout = 10 * time.Second
 var detect = cgroup.Detect
 
 // run is the state of one run. Only the goroutine of Run writes to it, but for early and gaveUp, which are
-// superviseLaunch's; the one that watches for OOM reads what setup wrote.
+// superviseLaunch's, and for what is in watch.
 type run struct {
 	cfg    *Config
 	result *Result
 	began  time.Time
 
+	slot           *slot // of a Pool; nil is none
 	stage          *reexec.Stage
 	owner          string // this process, as the group's owner
 	host           *cgroup.Host
 	name           string // the last element of the group's path
 	place          Place
+	placement      placement
 	group          *cgroup.Group // nil without one, which only BestEffort bears
-	oom            *os.File      // OOM events; nil without a memory limit
-	oomNoticed     atomic.Bool   // there was one
-	oomAbove       *os.File      // like oom, of the group above; v1
-	oomOwn         atomic.Bool   // there was one that the group above has not heard of
-	systemOOMKills *uint64       // those of the whole system before the run; v1
-	fallback       fallback      // what enforces instead of the group
-	output         *output       // nil without an output limit
+	join           *cgroup.Join  // open already; nil is not
+	oom            oomWatch
+	systemOOMKills *uint64  // those of the whole system before the run; v1
+	fallback       fallback // what enforces instead of the group
+	output         *output  // nil without an output limit
 	samples        samples
 
 	program   reexec.Program
-	early     []os.Signal      // that have come before there was a program
-	gaveUp    error            // why the launch was not waited for any longer
-	started   time.Time        // the program's creation
-	exited    <-chan struct{}  // closed when the run is over; the program is a zombie until teardown reaps it
-	trapped   chan unix.Signal // the program, which has made us its tracer, stands at that signal
-	killed    bool             // the program has been, for a limit or told so
-	diedOf    unix.Signal      // the signal that has ended the program; set before exited is closed
-	ended     time.Time        // when that was seen
-	leave     context.CancelFunc
+	early     []os.Signal // that have come before there was a program
+	gaveUp    error       // why the launch was not waited for any longer
+	started   time.Time   // the program's creation
+	watch     watch       // for its end, and all else that can happen
+	killed    bool        // the program has been, for a limit or told so
+	diedOf    unix.Signal // the signal that has ended the program
+	ended     time.Time   // when the run's end was seen; the program is a zombie until teardown reaps it
 	stopSweep func()
 
 	killedFor    Verdict // the limit that ended the run; "" if none did
@@ -73,20 +70,40 @@ func Run(ctx context.Context, cfg Config) *Result {
 	// The parent-death signal follows this thread, and so does the program's idea of its parent.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	return newRun(&cfg).do(ctx)
+}
 
-	r := &run{cfg: &cfg, result: newResult(&cfg), began: time.Now()}
+// do is Run, on a thread that lives as long as the program.
+func (r *run) do(ctx context.Context) *Result {
 	if step, err := r.setup(ctx); err != nil {
 		r.fail(step, err)
 	} else {
+		r.phase("started")
 		r.supervise(ctx)
+		r.phase("wait")
 	}
 	r.teardown()
 	r.collect()
+	r.phase("collect")
 	return r.result
+}
+
+func newRun(cfg *Config) *run {
+	return &run{cfg: cfg, result: newResult(cfg), began: time.Now()}
+}
+
+// phase ends one, see Config.OnPhase.
+func (r *run) phase(name string) {
+	if r.cfg.OnPhase != nil {
+		r.cfg.OnPhase(name)
+	}
 }
 
 // setup brings the program up to its execve. On error it says at which step; teardown cleans up.
 func (r *run) setup(ctx context.Context) (step string, err error) {
+	if r.slot != nil {
+		return r.slot.setup(ctx, r)
+	}
 	if err := r.cfg.Validate(); err != nil {
 		return "usage", err
 	}
@@ -96,8 +113,10 @@ func (r *run) setup(ctx context.Context) (step string, err error) {
 	if r.stage, err = reexec.Start(true); err != nil {
 		return "stage", err
 	}
-	// While the stage boots and reads this, the groups are made.
+	r.phase("stage")
+	// While the stage boots, the groups are made.
 	prepareErr := r.stage.Prepare(r.spec())
+	r.phase("spec")
 	if step, err := r.makeGroup(ctx); err != nil {
 		return step, err
 	}
@@ -111,14 +130,12 @@ func (r *run) spec() *reexec.Spec {
 		Env:           cfg.environment(),
 		Dir:           cfg.Dir,
 		AllowNewPrivs: cfg.AllowNewPrivs,
-		Rlimits:       append(r.fallback.rlimits(), cfg.Rlimits...),
+		Rlimits:       r.rlimits(),
 		NewNet:        cfg.NoNetwork && !r.fallback.hostNet,
 	}
 	// Without a terminal there is no job control, and the program has no business with our process group: it could make
 	// the kernel send SIGHUP to all in it.
-	if self, err := readProcess(os.Getpid()); err == nil {
-		spec.NewSession = !self.terminal
-	}
+	spec.NewSession = !r.stage.Terminal
 	if cfg.Limits.CPUSetCPUs != "" {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
 		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
@@ -131,6 +148,8 @@ func (r *run) spec() *reexec.Spec {
 	}
 	return spec
 }
+
+func (r *run) rlimits() []reexec.Rlimit { return append(r.fallback.rlimits(), r.cfg.Rlimits...) }
 
 // ownAffinity is this thread's, if it is not all CPUs: before Linux 6.2 a task that joins a group with the
 // cpuset controller loses it. Nil is all.
@@ -158,22 +177,26 @@ func mask(cpus []int) []uint64 {
 // launch has the prepared stage start the program, in its group and with its descriptors.
 func (r *run) launch(ctx context.Context, prepareErr error) (step string, err error) {
 	join := new(cgroup.Join)
-	if r.group != nil {
+	if r.join != nil {
+		join = r.join
+	} else if r.group != nil {
 		if join, err = r.group.Join(); err != nil {
 			return "join", err
 		}
-		defer join.Close()
 	}
+	defer join.Close()
 	stdio := r.stdio()
 	if r.cfg.OutputLimit > 0 {
 		if r.output, err = newOutput(r.cfg.OutputLimit, &stdio); err != nil {
 			return "output", err
 		}
 	}
-	stop := r.superviseLaunch(ctx, r.stage.Interrupt)
+	r.phase("join")
+	stop := r.superviseStage(ctx)
 	r.program, err = r.stage.Launch(
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
 		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
+	r.phase("launch")
 	stop()
 	if err != nil {
 		if r.output != nil {
@@ -201,6 +224,7 @@ func (r *run) makeGroup(ctx context.Context) (step string, err error) {
 	if err := r.createGroup(ctx, r.neededControllers()); err != nil {
 		return "cgroup", err
 	}
+	r.phase("mkdir")
 	limits := r.cfg.Limits
 	limits.OOMGroup = limits.Memory != 0
 	if err := r.group.Set(limits); err != nil {
@@ -213,10 +237,14 @@ func (r *run) makeGroup(ctx context.Context) (step string, err error) {
 		r.result.Enforced["cpu_time"] = ByTimer
 	}
 	r.noteEnforced()
+	r.phase("limits")
 	if limits.Memory != 0 {
-		if err = r.openOOM(); err != nil {
+		if err := r.oom.open(r.host, r.group); err != nil {
 			return "limit", err
 		}
+		r.phase("oom")
+	} else {
+		r.oom.stop() // of a group made ahead
 	}
 	return "", nil
 }
@@ -228,6 +256,7 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 		if r.host, err = detect(); err != nil {
 			return err
 		}
+		r.phase("detect")
 	}
 	version := int(r.host.Version())
 	r.result.CgroupVersion = &version
@@ -239,7 +268,14 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 		needed = append(needed, cgroup.CPUAcct) // on v2 every group has it
 	}
 	wanted := r.wantedControllers(needed)
-	if !r.host.Exists(where) { // else Create refuses it, and it is not ours to clean up
+	// To be rid of a limit of CPU time, root's program shall have to leave two groups.
+	r.placement = placement{parent: path.Dir(where), asked: slices.Clone(wanted), frugal: r.cfg.CPUTime == 0}
+	if r.slot != nil && r.slot.take(r) {
+		where = r.group.Path()
+		r.result.Cgroup = &where
+		return nil
+	}
+	if r.cfg.Name == "" || !r.host.Exists(where) { // else Create refuses it, and it is not ours to clean up
 		if err := r.bequeath(where); err != nil {
 			return err
 		}
@@ -250,7 +286,7 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 		}
 	}()
 	for {
-		r.group, err = r.host.OwnedBy(r.owner).Create(where, wanted...)
+		r.group, err = r.owning(r.owner).Create(where, wanted...)
 		var e *cgroup.Error
 		switch {
 		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
@@ -268,18 +304,32 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 			return err
 		default:
 			r.result.Cgroup = &where
+			r.placement.got = wanted
 			return nil
 		}
 	}
 }
 
+// owning is the host for the run's group.
+func (r *run) owning(owner string) *cgroup.Host {
+	host := r.host.OwnedBy(owner)
+	if r.placement.frugal {
+		host = host.Frugal()
+	}
+	return host
+}
+
 // settle finds the place for the group, makes it fit, and returns the group's path.
 func (r *run) settle(ctx context.Context) (where string, err error) {
+	if r.slot != nil {
+		return path.Join(r.place.Parent, r.name), nil
+	}
 	r.owner, r.name = thisOwner(), r.cfg.runName()
 	if r.place, err = Locate(r.host, r.cfg, os.Getpid(), r.stage.PID()); err != nil {
 		return "", err
 	}
 	parent, err := r.enterPlace(ctx)
+	r.phase("place")
 	return path.Join(parent, r.name), err
 }
 
@@ -383,64 +433,15 @@ func (r *run) programStarted() {
 	if r.output != nil {
 		r.output.start()
 	}
-	r.awaitEnd()
-	if r.group != nil {
+	switch {
+	case r.slot != nil:
+		r.slot.prepare(r)
+	case r.group != nil:
 		r.stopSweep = r.sweep()
 	}
+	warmUp()
 }
 
-// awaitEnd waits for the end of the run in the background.
-func (r *run) awaitEnd() {
-	ctx, cancel := context.WithCancel(context.Background())
-	exited, pid := make(chan struct{}), r.program.PID
-	r.exited, r.leave, r.trapped = exited, cancel, make(chan unix.Signal)
-	go func() {
-		defer close(exited)
-		for {
-			// WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no
-			// signal of ours can hit a stranger, on kernels without pidfd too.
-			var info childInfo
-			err := unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT, nil)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err == nil && info.code > cldDumped { // a stop: these are reported of whom we trace
-				select {
-				case r.trapped <- unix.Signal(info.status):
-				case <-time.After(trapPause): // nobody looks any more; it is being killed
-				}
-				continue
-			}
-			if info.code == cldKilled || info.code == cldDumped {
-				r.diedOf = unix.Signal(info.status)
-			}
-			break
-		}
-		if r.cfg.WaitAll {
-			r.waitEmpty(ctx)
-		}
-	}()
-}
-
-// childInfo is a siginfo_t as waitid(2) fills it in, on 64-bit Linux.
-type childInfo struct {
-	signo, errno, code, _ int32
-	pid, uid, status      int32
-	_                     [100]byte
-}
-
-const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2); what is greater is no end
-
-// trapPause bounds how often a stop is looked at that nobody ends.
-const trapPause = 10 * time.Millisecond
-
-// waitEmpty waits for the last process. What goes wrong there is found by teardown, which looks, too.
-func (r *run) waitEmpty(ctx context.Context) {
-	if r.group != nil {
-		_ = r.group.WaitEmpty(ctx)
-		return
-	}
-	for pause := time.Millisecond; len(r.strays()) > 0 && ctx.Err() == nil; pause = min(2*pause, 50*time.Millisecond) {
-		time.Sleep(pause)
-	}
-}
+// warmUp has the JSON encoder find out about the result's type while the program runs: that takes a quarter of a
+// millisecond the first time.
+var warmUp = sync.OnceFunc(func() { (&Result{}).JSON(false) })

@@ -197,8 +197,11 @@ func TestRunIsInItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := []string{":memory:", ":pids:", ":cpuacct:"}
-	if host.Version() == cgroup.V2 {
+	switch {
+	case host.Version() == cgroup.V2:
 		wanted = []string{"0::"}
+	case strings.Contains(string(content), "0::"+cfg.Parent): // a hybrid host, where that tells the CPU time, too
+		wanted = []string{":memory:", ":pids:", "0::"}
 	}
 	for _, hierarchy := range wanted {
 		if !strings.Contains(string(content), hierarchy+cfg.Parent+"/mine\n") {

@@ -110,6 +110,9 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	if err != nil {
 		return nil, false
 	}
+	if populated, err := group.Populated(); err == nil && !populated && automatic(entry.Path) && !o.dead() {
+		return nil, false // a run that is about to begin, or over: or a pool's, made ahead
+	}
 	stats, err := group.Sample()
 	if err != nil {
 		return nil, false

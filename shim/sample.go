@@ -23,13 +23,6 @@ type samples struct {
 	final   cgroup.Stats
 }
 
-// sampleTimers are for Config.Sample, and for a peak that has to be sampled.
-func (r *run) sampleTimers() (sample, peak *time.Timer) {
-	mustSamplePeak := r.lacksPeak()
-	r.samples.regular = r.cfg.Sample > 0 || mustSamplePeak
-	return newTimer(r.cfg.Sample > 0, r.cfg.Sample), newTimer(mustSamplePeak, 0)
-}
-
 // lacksPeak says whether the kernel tells the memory of the moment only.
 func (r *run) lacksPeak() bool {
 	if r.group == nil {

@@ -2,7 +2,6 @@ package shim
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"os"
 	"runtime"
@@ -54,79 +53,95 @@ func ForwardedSignals() []os.Signal {
 
 // supervise waits for the program's end, and brings it about when a limit is reached or it is told to.
 func (r *run) supervise(ctx context.Context) {
-	done, signals := ctx.Done(), r.cfg.Signals
-	wall := newTimer(r.cfg.WallTime > 0, r.cfg.WallTime-time.Since(r.started))
-	defer wall.Stop()
-	budget := cpuBudget{cpus: r.cpuCount()}
-	cpu := newTimer(r.cfg.CPUTime > 0, budget.wait(r.cfg.CPUTime))
-	defer cpu.Stop()
-	stop, grace, suspend := newTimer(false, 0), newTimer(false, 0), newTimer(false, 0)
-	defer stop.Stop()
-	defer grace.Stop()
-	defer suspend.Stop()
-	sample, samplePeak := r.sampleTimers()
-	defer sample.Stop()
-	defer samplePeak.Stop()
-	oom := r.watchOOM()
-	var tooMuch <-chan struct{}
-	if r.output != nil {
-		tooMuch = r.output.exceeded
+	var t alarms
+	if r.cfg.WallTime > 0 {
+		t.wall.set(r.cfg.WallTime - time.Since(r.started))
 	}
-
+	budget := cpuBudget{cpus: r.cpuCount()}
+	if r.cfg.CPUTime > 0 {
+		t.cpu.set(budget.wait(r.cfg.CPUTime))
+	}
+	if r.cfg.Sample > 0 {
+		t.sample.set(r.cfg.Sample)
+	}
+	if r.lacksPeak() {
+		t.samplePeak.set(0)
+	}
+	if r.oom.watched() && r.oom.v1 {
+		t.baseline.set(oomBaseline)
+	}
+	r.samples.regular = t.sample.isSet() || t.samplePeak.isSet()
+	r.watchEnd(&t)
 	for _, sig := range r.early {
 		// A terminal's, too: while it was launched, the program was in the stage's process group.
 		if number, fromTerminal := signalNumber(sig); fromTerminal {
 			_ = unix.Kill(r.program.PID, number)
 		}
-		r.forward(sig, stop, suspend)
+		r.forward(sig, &t)
 	}
-	var lost <-chan time.Time
 	for !r.immortal { // what could not be killed can't be waited for
-		if r.killed && lost == nil {
-			lost = time.After(killTimeout)
+		if r.killed && !t.lost.isSet() {
+			t.lost.set(killTimeout)
 		}
-		select {
-		case <-r.exited:
-			r.ended = time.Now()
+		var oom bool
+		if !r.watch.gone {
+			oom = r.wait(&t)
+		}
+		now := time.Now()
+		if r.over() {
+			r.ended = now
 			r.drainSignals()
 			return
-		case sig := <-r.trapped:
-			r.untrace(sig)
-		case <-lost:
+		}
+		if t.attend.due(now) {
+			r.attend(ctx)
+		}
+		for _, sig := range r.takeSignals(ctx) {
+			r.forward(sig, &t)
+		}
+		r.takeTrap()
+		if r.oom.looks(oom, &t.oom, now) && r.oomKilled() {
+			r.oom.stop()
+			r.kill(MemoryLimit)
+		}
+		if r.output != nil && !r.killed && r.output.tooMuch() {
+			r.kill(OutputLimit)
+		}
+		r.ring(&t, &budget, now)
+		if t.lost.due(now) {
 			r.noteError("wait", errTraced)
 			return
-		case sig, open := <-signals:
-			if !open {
-				signals = nil
-				continue
-			}
-			r.forward(sig, stop, suspend)
-		case <-suspend.C:
-			r.suspend(suspend)
-		case <-done:
-			done = nil
-			r.forward(unix.SIGTERM, stop, suspend)
-		case <-wall.C:
-			r.timeIsUp(WallTimeLimit, grace)
-		case <-cpu.C:
-			r.checkCPU(&budget, cpu, grace)
-		case <-oom:
-			oom = nil
-			r.kill(MemoryLimit)
-		case <-tooMuch:
-			tooMuch = nil
-			r.kill(OutputLimit)
-		case <-stop.C:
-			r.kill("")
-		case <-grace.C:
-			r.kill("")
-		case <-sample.C:
-			sample.Reset(r.cfg.Sample)
-			r.sample()
-		case <-samplePeak.C:
-			samplePeak.Reset(peakInterval)
-			r.readSample()
 		}
+	}
+}
+
+// ring does what it is time for.
+func (r *run) ring(t *alarms, budget *cpuBudget, now time.Time) {
+	if t.suspend.due(now) {
+		r.suspend(&t.suspend)
+	}
+	if t.baseline.due(now) {
+		r.noteSystemOOMKills()
+	}
+	if t.wall.due(now) {
+		r.timeIsUp(WallTimeLimit, &t.grace)
+	}
+	if t.cpu.due(now) {
+		r.checkCPU(budget, &t.cpu, &t.grace)
+	}
+	if t.stop.due(now) {
+		r.kill("")
+	}
+	if t.grace.due(now) {
+		r.kill("")
+	}
+	if t.sample.due(now) {
+		t.sample.set(r.cfg.Sample)
+		r.sample()
+	}
+	if t.samplePeak.due(now) {
+		t.samplePeak.set(peakInterval)
+		r.readSample()
 	}
 }
 
@@ -140,7 +155,7 @@ func newTimer(running bool, d time.Duration) *time.Timer {
 }
 
 // checkCPU ends the run if its CPU time is used up, and otherwise says when to look again.
-func (r *run) checkCPU(budget *cpuBudget, next, grace *time.Timer) {
+func (r *run) checkCPU(budget *cpuBudget, next, grace *alarm) {
 	rest, err := r.cpuRest()
 	switch {
 	case err != nil:
@@ -151,7 +166,7 @@ func (r *run) checkCPU(budget *cpuBudget, next, grace *time.Timer) {
 	case rest <= 0:
 		r.timeIsUp(CPUTimeLimit, grace)
 	default:
-		next.Reset(budget.wait(rest))
+		next.set(budget.wait(rest))
 	}
 }
 
@@ -217,7 +232,7 @@ func (r *run) cpuCount() int {
 
 // forward passes a signal on. A cancelling one gives the program until the stop timeout, and one from the
 // terminal no more than until the next.
-func (r *run) forward(sig os.Signal, stop, suspend *time.Timer) {
+func (r *run) forward(sig os.Signal, t *alarms) {
 	number, fromTerminal := signalNumber(sig)
 	if !fromTerminal && number != 0 {
 		// Our unreaped child: the pid is the program's or a zombie's.
@@ -227,12 +242,12 @@ func (r *run) forward(sig os.Signal, stop, suspend *time.Timer) {
 	switch {
 	case policy.stops:
 		r.suspendUntil = time.Now().Add(suspendPatience)
-		suspend.Reset(0)
+		t.suspend.set(0)
 	case policy.cancels && !r.cancelled:
 		r.cancelled = true
-		stop.Reset(r.cfg.stopTimeout())
+		t.stop.set(r.cfg.stopTimeout())
 	case policy.cancels && fromTerminal:
-		stop.Reset(0)
+		t.stop.set(0)
 	}
 }
 
@@ -242,13 +257,13 @@ const suspendPatience = 5 * time.Second
 
 // suspend stops this process, as the program's Ctrl-Z does without it, so that the shell notices. It goes on with
 // SIGCONT, which the program gets as well. The limits of time go on, too: they are seen to afterwards.
-func (r *run) suspend(again *time.Timer) {
+func (r *run) suspend(again *alarm) {
 	p, err := readProcess(r.program.PID)
 	switch {
 	case err == nil && p.stopped:
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 	case err == nil && time.Now().Before(r.suspendUntil):
-		again.Reset(2 * time.Millisecond)
+		again.set(2 * time.Millisecond)
 	}
 }
 
@@ -274,9 +289,11 @@ const signalLag = 100 * time.Millisecond
 // to have ended, so that it has come, if it comes at all; but not all the way: that is waited for if the program
 // died of such a signal.
 func (r *run) drainSignals() {
+	late := r.watch.relay.end()
 	if r.killedFor != "" {
 		return // --grace's SIGTERM, and the verdict is there
 	}
+	r.cancelled = r.cancelled || slices.ContainsFunc(late, cancels)
 	lag := newTimer(signalPolicy[r.diedOf].cancels, signalLag)
 	defer lag.Stop()
 	for !r.cancelled {
@@ -301,7 +318,7 @@ func (r *run) drainSignals() {
 }
 
 // timeIsUp ends the run for a time limit: at once, or with a SIGTERM and a grace.
-func (r *run) timeIsUp(reason Verdict, grace *time.Timer) {
+func (r *run) timeIsUp(reason Verdict, grace *alarm) {
 	if r.cfg.Grace == 0 || r.oomKilled() {
 		r.kill(reason)
 		return
@@ -309,16 +326,7 @@ func (r *run) timeIsUp(reason Verdict, grace *time.Timer) {
 	if r.killedFor == "" && !r.over() {
 		r.blame(reason)
 		_ = unix.Kill(r.program.PID, unix.SIGTERM) // our unreaped child
-		grace.Reset(r.cfg.Grace)
-	}
-}
-
-func (r *run) over() bool {
-	select {
-	case <-r.exited:
-		return true
-	default:
-		return false
+		grace.set(r.cfg.Grace)
 	}
 }
 
@@ -399,84 +407,12 @@ func (r *run) oomKilled() bool {
 // limit is, and below; if the group of the victim has been removed by now, what the system has counted tells that there
 // was one. The OOM of a limit above may have killed in other runs only.
 func (r *run) ownOOM(s *cgroup.Stats) bool {
-	if s.OwnOOMKills.Value > 0 || !r.oomNoticed.Load() || r.host.Version() == cgroup.V2 {
+	if s.OwnOOMKills.Value > 0 || !r.oom.noticed || r.host.Version() == cgroup.V2 {
 		return s.OwnOOMKills.Value > 0
 	}
-	if s.OOMKills.Value > 0 || r.systemOOMKills == nil || !r.oomOwn.Load() {
+	if s.OOMKills.Value > 0 || r.systemOOMKills == nil || !r.oom.own {
 		return s.OOMKills.Value > 0
 	}
 	now, known := cgroup.SystemOOMKills()
 	return known && now > *r.systemOOMKills
-}
-
-// openOOM prepares for watchOOM.
-func (r *run) openOOM() (err error) {
-	if r.host.Version() == cgroup.V1 {
-		if n, known := cgroup.SystemOOMKills(); known {
-			r.systemOOMKills = &n
-		}
-	}
-	if r.oom, err = r.group.OOMEvents(); err != nil {
-		return err
-	}
-	// Without it, which is another's to refuse, no OOM is known to be somebody else's.
-	r.oomAbove, _ = r.group.OOMEventsAbove()
-	return nil
-}
-
-// countOOMs is how many events have come that an eventfd tells of, since the last time; 0 without one.
-func countOOMs(file *os.File) (n uint64) {
-	if file == nil {
-		return 0
-	}
-	conn, err := file.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	_ = conn.Read(func(fd uintptr) bool {
-		var buf [8]byte
-		if got, err := unix.Read(int(fd), buf[:]); err == nil && got == len(buf) {
-			n = binary.NativeEndian.Uint64(buf[:])
-		}
-		return true // nothing is waited for
-	})
-	return n
-}
-
-// watchOOM sends when the kernel has killed a process of the run for its lack of memory. On v2
-// memory.oom.group has then killed the others too.
-func (r *run) watchOOM() <-chan struct{} {
-	if r.oom == nil {
-		return nil
-	}
-	killed := make(chan struct{}, 1)
-	looks := 1
-	if r.host.Version() == cgroup.V1 {
-		looks = 100 // it announces an OOM some milliseconds before it has killed, and also one that kills nobody
-	}
-	go func() {
-		buf := make([]byte, 4096)
-		var here, above uint64
-		for {
-			if _, err := r.oom.Read(buf); err != nil {
-				return // closed by teardown
-			}
-			if r.host.Version() == cgroup.V1 {
-				here += binary.NativeEndian.Uint64(buf)
-				above += countOOMs(r.oomAbove)
-				r.oomOwn.Store(here > above)
-			}
-			r.oomNoticed.Store(true)
-			for i := range looks {
-				if i > 0 {
-					time.Sleep(time.Millisecond)
-				}
-				if r.oomKilled() {
-					killed <- struct{}{}
-					return
-				}
-			}
-		}
-	}()
-	return killed
 }

@@ -18,33 +18,35 @@ func (r *run) teardown() {
 	if begun.IsZero() {
 		begun = time.Now()
 	}
-	if r.oom != nil {
-		_ = r.oom.Close() // ends the watching goroutine
-		if r.oomAbove != nil {
-			_ = r.oomAbove.Close()
-		}
-	}
+	r.oom.stop()
 	if r.group != nil || r.program.PID != 0 {
 		r.killLeftover()
 	}
-	if r.leave != nil {
-		r.leave()
-	}
+	r.phase("kill")
+	r.watch.close()
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	ran := !r.ended.IsZero() && r.reap(&status, &usage)
 	if !ran && r.program.PID != 0 {
 		go func() { _, _ = ignoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, nil, 0, nil) }) }()
 	}
+	r.phase("reap")
 	if r.program.PID != 0 {
 		r.readStats(ran, &usage)
 	}
+	if r.slot != nil && r.group != nil {
+		r.slot.pattern = r.group.Pattern()
+	}
+	r.phase("read")
 	if r.group != nil && !r.immortal {
 		r.remove()
 	}
+	r.phase("rmdir")
 	if r.stage != nil {
-		r.stage.Release() // now there is nothing left to guard
-		defer r.stage.Dismiss()
+		if r.slot == nil {
+			r.stage.Release() // now there is nothing left to guard
+			defer r.stage.Dismiss()
+		}
 		if pids := r.stage.Stuck(); len(pids) > 0 {
 			r.noteError("kill", fmt.Errorf("processes %v of the launch: %w", pids, cgroup.ErrNotEmpty))
 		}
@@ -58,6 +60,7 @@ func (r *run) teardown() {
 	}
 	r.classify(ran, status, tooMuch)
 	r.leavePlace()
+	r.phase("sweep")
 	if r.program.PID != 0 {
 		r.result.TeardownSeconds = seconds(time.Since(begun))
 	}
@@ -147,12 +150,7 @@ func (r *run) finishOutput() bool {
 	}
 	delivered := uint64(r.output.passed.Load())
 	r.result.OutputBytes = &delivered
-	select {
-	case <-r.output.exceeded:
-		return true
-	default:
-		return false
-	}
+	return r.output.tooMuch()
 }
 
 // readStats is the only reading of the final figures: everybody is dead, and the directories are there.
@@ -160,7 +158,7 @@ func (r *run) readStats(reaped bool, usage *unix.Rusage) {
 	var s cgroup.Stats
 	if r.group != nil {
 		var err error
-		if s, err = r.group.Stats(); err != nil {
+		if s, err = r.group.Totals(); err != nil {
 			r.noteError("stats", err)
 		}
 	}
@@ -280,11 +278,15 @@ func (r *run) noteHits(tooMuchOutput bool) {
 // remove removes the group. Busy it is when somebody has moved out of the directory in which processes are
 // looked up, but not out of all.
 func (r *run) remove() {
-	err := r.group.Remove()
+	remove := r.group.Remove
+	if r.slot != nil && r.slot.pending {
+		remove = r.group.RemoveItself // the spare one is in the same parent
+	}
+	err := remove()
 	if errors.Is(err, unix.EBUSY) && !r.immortal {
 		r.killGroup()
 		r.result.LeftoverKilled = nil // how many those were
-		err = r.group.Remove()
+		err = remove()
 	}
 	if err != nil {
 		r.noteError("remove", err)

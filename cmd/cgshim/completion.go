@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -54,13 +55,13 @@ func words(kind string) string {
 }
 
 // quotes are what neither a zsh spec nor a fish description may have inside.
-var quotes = regexp.MustCompile("[`'\\[\\]]")
+var quotes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("[`'\\[\\]]") })
 
 func flagHelps() []flagHelp {
 	var list []flagHelp
 	for _, f := range flags() {
 		doc := f.(cli.DocGenerationFlag)
-		help := flagHelp{usage: quotes.ReplaceAllString(doc.GetUsage(), ""), takesValue: doc.TakesValue(), kind: kinds[f.Names()[0]]}
+		help := flagHelp{usage: quotes().ReplaceAllString(doc.GetUsage(), ""), takesValue: doc.TakesValue(), kind: kinds[f.Names()[0]]}
 		for _, name := range f.Names() {
 			help.names = append(help.names, dashed(name))
 		}

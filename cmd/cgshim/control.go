@@ -22,6 +22,9 @@ type control struct {
 	manager string
 	nest    bool
 	signal  unix.Signal
+	jobs    int
+	pin     bool
+	events  bool
 	names   []string
 }
 
@@ -41,12 +44,14 @@ func parseControl(command string, args []string, flags ...string) (*control, err
 			continue
 		case !dashed || !slices.Contains(flags, name):
 			return nil, fmt.Errorf("%s %q: no such flag; there is %s", command, flag, "--"+strings.Join(flags, ", --"))
-		case name == "json", name == "nest":
+		case slices.Contains([]string{"json", "nest", "pin", "events"}, name):
 			if hasValue {
 				return nil, fmt.Errorf("%s %q: takes no value", command, args[i])
 			}
 			c.json = c.json || name == "json"
 			c.nest = c.nest || name == "nest"
+			c.pin = c.pin || name == "pin"
+			c.events = c.events || name == "events"
 			continue
 		case !hasValue:
 			if i++; i == len(args) {
@@ -69,11 +74,18 @@ func (c *control) set(name, value string) (err error) {
 	case "manager":
 		err = shim.CheckManager(value)
 		c.manager = value
+	case "jobs":
+		if c.jobs, err = strconv.Atoi(value); err != nil || c.jobs < 1 || c.jobs > maxJobs {
+			err = fmt.Errorf("want a whole number from 1 to %d", maxJobs)
+		}
 	case "signal":
 		c.signal, err = parseSignal(value)
 	}
 	return err
 }
+
+// maxJobs is more than anybody has CPUs for.
+const maxJobs = 4096
 
 // parseSignal parses TERM, SIGTERM or 15, of the signals that reach a run.
 func parseSignal(value string) (unix.Signal, error) {

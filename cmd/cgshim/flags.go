@@ -113,9 +113,9 @@ func flags() []cli.Flag {
 }
 
 // newConfig turns parsed flags into a Config, without its files. The error names flag and value.
-func newConfig(c *cli.Context) (shim.Config, error) {
+func newConfig(c flagValues, args []string) (shim.Config, error) {
 	cfg := shim.Config{
-		Args:          c.Args().Slice(),
+		Args:          args,
 		Dir:           c.String("chdir"),
 		AllowNewPrivs: c.Bool("allow-new-privs"),
 		Env:           baseEnv(c.Bool("clear-env")),
@@ -151,6 +151,9 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 	if p.err != nil {
 		return cfg, p.err
 	}
+	if len(args) == 0 {
+		return cfg, errors.New("no program given")
+	}
 	if err := checkCombination(c); err != nil {
 		return cfg, err
 	}
@@ -158,10 +161,8 @@ func newConfig(c *cli.Context) (shim.Config, error) {
 }
 
 // checkCombination refuses flags that contradict each other, or say nothing.
-func checkCombination(c *cli.Context) error {
+func checkCombination(c flagValues) error {
 	switch {
-	case c.NArg() == 0:
-		return errors.New("no program given")
 	case c.IsSet("swap") && !c.IsSet("mem"):
 		return errors.New("--swap needs --mem: it is swap on top of that")
 	case c.IsSet("cpu-weight") && c.IsSet("cpu-shares"):

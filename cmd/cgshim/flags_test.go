@@ -22,7 +22,7 @@ func parseFlags(t *testing.T, args ...string) (cfg shim.Config, err error) {
 	app := &cli.App{
 		Flags: flags(), HideHelp: true, DisableSliceFlagSeparator: true,
 		Action: func(c *cli.Context) error {
-			cfg, err = newConfig(c)
+			cfg, err = newConfig(c, c.Args().Slice())
 			return nil
 		},
 	}

@@ -8,16 +8,19 @@ package main
 import (
 	"os"
 
-	// First, so that a re-execution as a stage is over before anything else is initialised.
-	_ "github.com/cgshim/cgshim/reexec"
-
+	_ "github.com/cgshim/cgshim/cmd/cgshim/internal/early"
+	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim"
 )
 
 // version is set by the Makefile with -ldflags.
 var version = "0.1.0-dev"
 
-func main() { os.Exit(dispatch(os.Args[1:])) }
+func main() {
+	status := dispatch(os.Args[1:])
+	reexec.Discard() // of a command line that is wrong
+	os.Exit(status)
+}
 
 // dispatch decides by the first argument alone whether it is a subcommand: "cgshim -- version" and
 // "cgshim --mem 64M version" run a program called version.
@@ -38,6 +41,8 @@ func dispatch(args []string) int {
 			return listRuns(args[1:])
 		case "stat", "kill", "freeze", "thaw":
 			return controlRuns(args[0], args[1:])
+		case "batch":
+			return runBatch(args[1:])
 		case "completion":
 			return printCompletion(args[1:])
 		case "run":

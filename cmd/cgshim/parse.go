@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/sys/user"
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
@@ -20,9 +18,17 @@ import (
 	"github.com/cgshim/cgshim/shim"
 )
 
+// flagValues are the flags of a run: of a command line, or of a request of cgshim batch. A flag is known by its first name.
+type flagValues interface {
+	IsSet(name string) bool
+	String(name string) string
+	StringSlice(name string) []string
+	Bool(name string) bool
+}
+
 // A flagParser turns flags into values and keeps the first error. A flag that is not set is 0.
 type flagParser struct {
-	c   *cli.Context
+	c   flagValues
 	err error
 }
 
@@ -299,15 +305,28 @@ var (
 	errTooLarge    = errors.New("is too large")
 )
 
-// sizePattern is what RAMInBytes understands, less its surprises ("1 .5m", "+1", "0x1p3").
-var sizePattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?([kKmMgGtTpP]([iI]?[bB])?|[bB])?$`)
+// isSize says what RAMInBytes understands, less its surprises ("1 .5m", "+1", "0x1p3"): a number, and perhaps a unit.
+func isSize(value string) bool {
+	number := strings.TrimRight(value, "kKmMgGtTpPiIbB")
+	unit := strings.ToLower(value[len(number):])
+	if prefix := strings.TrimRight(unit, "ib"); len(prefix) > 1 || !slices.Contains([]string{"", "b", "ib"}, unit[len(prefix):]) || unit == "ib" {
+		return false
+	}
+	whole, fraction, point := strings.Cut(number, ".")
+	return isDigits(whole) && (!point || isDigits(fraction))
+}
 
-// secondsPattern is a bare number: ParseFloat would take "1e3", "0x1p3", "Inf" and "NaN" for one too.
-var secondsPattern = regexp.MustCompile(`^[0-9]*\.?[0-9]+$`)
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// isSeconds says what a bare number is: ParseFloat would take "1e3", "0x1p3", "Inf" and "NaN" for one too.
+func isSeconds(value string) bool {
+	whole, fraction, point := strings.Cut(value, ".")
+	return (isDigits(whole) || point && whole == "") && (!point || isDigits(fraction))
+}
 
 // parseSize parses a binary size: 64M, 64m, 64MB and 64MiB are all 67108864.
 func parseSize(value string) (int64, error) {
-	if !sizePattern.MatchString(value) {
+	if !isSize(value) {
 		return 0, errSize
 	}
 	n, err := units.RAMInBytes(value)
@@ -325,7 +344,7 @@ func parseSize(value string) (int64, error) {
 func parseDuration(value string) (time.Duration, error) {
 	d, err := time.ParseDuration(value)
 	if err != nil {
-		if !secondsPattern.MatchString(value) {
+		if !isSeconds(value) {
 			return 0, errDuration
 		}
 		seconds, err := strconv.ParseFloat(value, 64)

@@ -41,6 +41,8 @@ Exit status: the program's own; 128+N if signal N ended it; 125 if cgshim failed
 // runCommand parses the flags, runs the program, and delivers the result: exactly one, whatever happens.
 func runCommand(args []string) int {
 	status := 0
+	traced := newTrace()
+	defer traced.print()
 	app := &cli.App{
 		Name:                      "cgshim",
 		HideHelp:                  true, // --help is in flags, with a category
@@ -55,8 +57,9 @@ func runCommand(args []string) int {
 			if c.Bool("help") {
 				return cli.ShowAppHelp(c)
 			}
-			cfg, err := newConfig(c)
-			d := delivery{flag: parsedFlags(c), pretty: c.Bool("pretty"), events: c.Bool("events")}
+			cfg, err := newConfig(c, c.Args().Slice())
+			d := delivery{flag: parsedFlags(c), pretty: c.Bool("pretty"), events: c.Bool("events"), traced: traced}
+			traced.end("flags")
 			status = d.run(cfg, err)
 			return nil
 		},
@@ -75,6 +78,7 @@ type delivery struct {
 	flag   flagReader
 	pretty bool
 	events bool
+	traced *trace
 }
 
 // run opens the place for the result before anything is created, runs, and writes it.
@@ -87,7 +91,11 @@ func (d *delivery) run(cfg shim.Config, usageErr error) int {
 		usageErr = fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(out.fd))
 	}
 	if usageErr == nil {
-		usageErr = openFiles(d.flag, &cfg) // last, for it may create some
+		usageErr = openFiles(d.flag, &cfg, 0) // last, for it may create some
+	}
+	d.traced.end("files")
+	if d.traced != nil {
+		cfg.OnPhase = d.traced.end
 	}
 	var result *shim.Result
 	switch {
@@ -112,6 +120,7 @@ func (d *delivery) run(cfg shim.Config, usageErr error) int {
 		}
 		return shim.ExitFailed
 	}
+	d.traced.end("output")
 	if !out.isStderr() && result.Error != nil {
 		complain(result.Error)
 	}
@@ -120,7 +129,8 @@ func (d *delivery) run(cfg shim.Config, usageErr error) int {
 
 // openFiles opens what the program gets as its standard descriptors. No signal handler is installed yet:
 // waiting for the other end of a FIFO can be interrupted.
-func openFiles(flag flagReader, cfg *shim.Config) error {
+// With O_NONBLOCK it is not waited for.
+func openFiles(flag flagReader, cfg *shim.Config, nonblock int) error {
 	const write = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC
 	for _, f := range []struct {
 		name  string
@@ -134,9 +144,12 @@ func openFiles(flag flagReader, cfg *shim.Config) error {
 			continue
 		}
 		// Not os.OpenFile, which makes a FIFO non-blocking: the program shares that flag.
-		fd, err := unix.Open(path, f.flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
+		fd, err := unix.Open(path, f.flags|nonblock|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
 		if err != nil {
 			return fmt.Errorf("--%s %q: %w", f.name, path, err)
+		}
+		if nonblock != 0 { // the program shares that flag
+			_ = unix.SetNonblock(fd, false)
 		}
 		*f.file = os.NewFile(uintptr(fd), path)
 	}

@@ -117,6 +117,8 @@ func writeFD(fd int, line []byte) error {
 		fd = own
 	}
 	progress := time.Now()
+	var st unix.Stat_t
+	socket := unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 	for len(line) > 0 {
 		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		n, err := unix.Poll(ready, int(deliveryTimeout.Milliseconds()))
@@ -128,8 +130,10 @@ func writeFD(fd int, line []byte) error {
 		case n == 0, time.Since(progress) > deliveryTimeout:
 			return errStalled
 		}
-		written, err := unix.SendmsgN(fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if errors.Is(err, unix.ENOTSOCK) {
+		var written int
+		if socket {
+			written, err = unix.SendmsgN(fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		} else {
 			written, err = unix.Write(fd, line[:min(len(line), roomFor(fd))])
 		}
 		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {

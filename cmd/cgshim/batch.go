@@ -1,0 +1,514 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim"
+)
+
+const (
+	// batchAhead is how many requests are read before there is room for them: a request that cancels another is only seen
+	// when it is read.
+	batchAhead = 4096
+	// maxRequest is the longest line: the kernel takes no more than 6 MiB of arguments and environment.
+	maxRequest = 16 << 20
+)
+
+// batchFlags are what goes for all requests.
+var batchFlags = []string{"jobs", "pin", "events", "parent", "manager", "nest"}
+
+// A batch is "cgshim batch": it reads requests, one JSON object a line, and answers each with a result that bears its id.
+type batch struct {
+	pool   *shim.Pool
+	out    *answers
+	events bool
+	null   *os.File
+
+	stop    context.Context // the end of everything
+	queue   chan *request
+	waiting sync.WaitGroup // for the answers
+	mu      sync.Mutex
+	active  map[string]*request // by id, those that have not been answered
+}
+
+// A request is one line.
+type request struct {
+	id     string // JSON; "null" is none
+	cfg    shim.Config
+	files  requestFlags // for openFiles
+	ctx    context.Context
+	cancel context.CancelFunc
+	told   sync.WaitGroup // events that are not written yet
+}
+
+// runBatch is "cgshim batch [--jobs N] [--pin] …".
+func runBatch(args []string) int {
+	c, err := parseControl("batch", args, batchFlags...)
+	if err == nil && len(c.names) > 0 {
+		err = fmt.Errorf("batch %q: requests come on standard input", c.names[0])
+	}
+	if err != nil {
+		return complainOf(err)
+	}
+	if err := checkWritable(1); err != nil {
+		return complainOf(fmt.Errorf("batch: standard output: %w", err))
+	}
+	if err := checkRoom(); err != nil {
+		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	cfg := shim.PoolConfig{Jobs: c.jobs, Pin: c.pin, Manager: c.manager, Nest: c.nest, Childless: true}
+	if len(c.parents) > 0 {
+		cfg.Parent = c.parents[0]
+	}
+	stop, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
+	pool, err := shim.NewPool(cfg)
+	if err != nil {
+		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return complainOf(err)
+	}
+	b := &batch{pool: pool, events: c.events, null: null, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
+	b.out = newAnswers(1, cancel)
+	status := b.serve(signals, cancel)
+	if err := pool.Close(); err != nil {
+		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	if err := b.out.err(); err != nil {
+		return complainOf(fmt.Errorf("batch: writing a result: %w", err))
+	}
+	return status
+}
+
+// serve answers requests until there are no more, or it is told to stop.
+func (b *batch) serve(signals <-chan os.Signal, cancel context.CancelFunc) (status int) {
+	read, finished := make(chan error, 1), make(chan struct{})
+	go func() { read <- b.readAll(os.Stdin) }()
+	go func() {
+		defer close(finished)
+		b.handAll()
+		b.waiting.Wait()
+	}()
+	for {
+		select {
+		case <-finished:
+			return status
+		case err := <-read:
+			close(b.queue)
+			if err != nil {
+				status = complainOf(fmt.Errorf("batch: reading requests: %w", err))
+			}
+		case sig := <-signals:
+			status = signalStatus + int(sig.(unix.Signal))
+			cancel() // who reads may be blocked in that, and goes with this process
+		}
+	}
+}
+
+// signalStatus plus a signal is what a shell says of a process that it has ended.
+const signalStatus = 128
+
+// handAll hands the requests on, until there are no more; or answers those that there are, when it is told to stop.
+func (b *batch) handAll() {
+	for {
+		select {
+		case r, open := <-b.queue:
+			if !open {
+				return
+			}
+			b.hand(r)
+			continue
+		case <-b.stop.Done():
+		}
+		select {
+		case r, open := <-b.queue:
+			if open {
+				b.answer(r, shim.Unstarted(&r.cfg))
+				continue
+			}
+		default:
+		}
+		return
+	}
+}
+
+// readAll reads requests to the end.
+func (b *batch) readAll(from io.Reader) error {
+	lines := bufio.NewReaderSize(from, 64<<10)
+	for b.stop.Err() == nil {
+		line, err := readLine(lines)
+		switch {
+		case errors.Is(err, errTooLong):
+			b.refuse("null", shim.Config{}, err)
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
+		case len(strings.TrimSpace(string(line))) > 0:
+			b.take(line)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+	}
+	return nil
+}
+
+var errTooLong = fmt.Errorf("the line is longer than %d bytes", maxRequest)
+
+// readLine reads a line. One that is too long is read over.
+func readLine(from *bufio.Reader) (line []byte, err error) {
+	tooLong := false
+	for {
+		part, err := from.ReadSlice('\n')
+		if len(line)+len(part) > maxRequest {
+			tooLong, line = true, nil
+		}
+		if !tooLong {
+			line = append(line, part...)
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if tooLong && (err == nil || errors.Is(err, io.EOF)) {
+			return nil, errors.Join(errTooLong, err)
+		}
+		return line, err
+	}
+}
+
+// take does what a line says.
+func (b *batch) take(line []byte) {
+	r, cancels, err := parseRequest(line)
+	switch {
+	case err != nil:
+		b.refuse(r.id, r.cfg, err)
+		return
+	case cancels != "":
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if other := b.active[cancels]; other != nil { // else it has been answered already
+			other.cancel()
+		}
+		return
+	}
+	r.ctx, r.cancel = context.WithCancel(b.stop)
+	b.mu.Lock()
+	if r.id != "null" && b.active[r.id] != nil {
+		b.mu.Unlock()
+		r.cancel()
+		b.refuse(r.id, r.cfg, fmt.Errorf("id %s: the request before of that id has not been answered", r.id))
+		return
+	}
+	if r.id != "null" {
+		b.active[r.id] = r
+	}
+	b.mu.Unlock()
+	if b.events {
+		r.cfg.OnEvent = func(e shim.Event) { b.out.event(r, e) }
+	}
+	b.waiting.Add(1)
+	if len(b.queue) == 0 && b.pool.TryGo(r.ctx, b.job(r)) {
+		return
+	}
+	select {
+	case b.queue <- r:
+	case <-b.stop.Done():
+		b.answer(r, shim.Unstarted(&r.cfg))
+	}
+}
+
+// hand gives a request to the pool, when there is room.
+func (b *batch) hand(r *request) {
+	err := r.ctx.Err()
+	if err == nil {
+		err = b.pool.Go(r.ctx, b.job(r))
+	}
+	if err != nil {
+		b.answer(r, shim.Unstarted(&r.cfg))
+	}
+}
+
+func (b *batch) job(r *request) *shim.Job {
+	return &shim.Job{
+		Config:  r.cfg,
+		Prepare: func(cfg *shim.Config) error { return b.open(r, cfg) },
+		Done: func(result *shim.Result) {
+			b.close(r)
+			b.answer(r, result)
+		},
+	}
+}
+
+func (b *batch) answer(r *request, result *shim.Result) {
+	defer b.waiting.Done()
+	r.cancel()
+	b.mu.Lock()
+	delete(b.active, r.id)
+	b.mu.Unlock()
+	r.told.Wait()
+	b.out.write(r.id, result.JSON(false))
+}
+
+// refuse answers what is no request.
+func (b *batch) refuse(id string, cfg shim.Config, err error) {
+	b.out.write(id, shim.UsageError(&cfg, err).JSON(false))
+}
+
+// open opens the request's files. Without, standard input and output are /dev/null, for the coprocess's own are its
+// caller's. Nobody waits for the other end of a FIFO: a slot would be lost.
+func (b *batch) open(r *request, cfg *shim.Config) error {
+	cfg.Stdin, cfg.Stdout = b.null, b.null
+	err := openFiles(func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) }, cfg, unix.O_NONBLOCK)
+	r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = cfg.Stdin, cfg.Stdout, cfg.Stderr
+	return err
+}
+
+func (b *batch) close(r *request) {
+	for _, file := range []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr} {
+		if file != nil && file != b.null {
+			_ = file.Close() // the second time, if two are the same, is an error
+		}
+	}
+}
+
+// notOfRequests are flags that are about where the result goes.
+var notOfRequests = []string{"fd", "output", "pretty", "events", "help"}
+
+// parseRequest reads a request. With cancels it is one to cancel that of the id. On error it has the id, if it could be
+// read.
+func parseRequest(line []byte) (r *request, cancels string, err error) {
+	r = &request{id: "null"}
+	var fields map[string]any
+	decoder := json.NewDecoder(strings.NewReader(string(line)))
+	decoder.UseNumber()
+	if err := decoder.Decode(&fields); err != nil {
+		return r, "", fmt.Errorf("the line is no JSON object: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return r, "", errors.New("there is more on the line than one JSON object")
+	}
+	if r.id, err = requestID(fields["id"]); err != nil {
+		return r, "", err
+	}
+	if what, ok := fields["cancel"]; ok {
+		if cancels, err = requestID(what); err == nil && (len(fields) > 1 || cancels == "null") {
+			err = errors.New(`"cancel": want the id of a request, and nothing else`)
+		}
+		return r, cancels, err
+	}
+	var args []string
+	if args, err = texts("argv", fields["argv"]); err != nil {
+		return r, "", err
+	}
+	r.files = requestFlags{}
+	for key, value := range fields {
+		if key == "id" || key == "argv" || value == nil {
+			continue
+		}
+		if err := r.files.set(key, value); err != nil {
+			return r, "", err
+		}
+	}
+	r.cfg, err = newConfig(r.files, args)
+	r.cfg.Args = args
+	return r, "", err
+}
+
+// requestID is an id as JSON: a string or a number.
+func requestID(value any) (string, error) {
+	switch id := value.(type) {
+	case nil:
+		return "null", nil
+	case json.Number:
+		return id.String(), nil
+	case string:
+		text, err := json.Marshal(id)
+		return string(text), err
+	}
+	return "null", errors.New(`"id": want a string or a number`)
+}
+
+// requestFlags are the flags of a request, by their first names.
+type requestFlags map[string][]string
+
+func (f requestFlags) set(key string, value any) error {
+	flag, ok := requestFlag(key)
+	if !ok {
+		return fmt.Errorf("%q: no such key; those are the flags of a run, id, argv and cancel", key)
+	}
+	var err error
+	var list []string
+	switch value := value.(type) {
+	case bool:
+		if !flag.isBool {
+			return fmt.Errorf("%q: want a string or a number", key)
+		}
+		if value {
+			list = []string{"true"}
+		}
+	case []any:
+		if !flag.isList {
+			return fmt.Errorf("%q: want one value", key)
+		}
+		list, err = texts(key, value)
+	default:
+		if flag.isBool {
+			return fmt.Errorf("%q: want true or false", key)
+		}
+		list, err = texts(key, []any{value})
+	}
+	if len(list) > 0 {
+		f[flag.name] = list
+	}
+	return err
+}
+
+// texts are the strings of a JSON array; numbers are taken as they are written.
+func texts(key string, value any) ([]string, error) {
+	array, ok := value.([]any)
+	list := make([]string, len(array))
+	for i := range array {
+		switch element := array[i].(type) {
+		case string:
+			list[i] = element
+		case json.Number:
+			list[i] = element.String()
+		default:
+			ok = false
+		}
+	}
+	if !ok {
+		return nil, fmt.Errorf("%q: want strings", key)
+	}
+	return list, nil
+}
+
+// IsSet and the others are flagValues.
+func (f requestFlags) IsSet(name string) bool { return len(f[name]) > 0 }
+
+func (f requestFlags) String(name string) string {
+	if len(f[name]) == 0 {
+		return ""
+	}
+	return f[name][0]
+}
+
+// StringSlice has the values of a flag that can be given several times.
+func (f requestFlags) StringSlice(name string) []string { return f[name] }
+
+// Bool says whether a flag without a value is set.
+func (f requestFlags) Bool(name string) bool { return f.IsSet(name) }
+
+// A requestKey is what a request may have for a flag.
+type requestKey struct {
+	name           string
+	isBool, isList bool
+}
+
+var requestKeys = sync.OnceValue(func() map[string]requestKey {
+	keys := map[string]requestKey{}
+	for _, flag := range flags() {
+		names := flag.Names()
+		if slices.Contains(notOfRequests, names[0]) {
+			continue
+		}
+		_, isBool := flag.(onFlag)
+		_, isList := flag.(listFlag)
+		for _, name := range names {
+			keys[name] = requestKey{names[0], isBool, isList}
+		}
+	}
+	return keys
+})
+
+func requestFlag(key string) (requestKey, bool) {
+	flag, ok := requestKeys()[key]
+	return flag, ok
+}
+
+// answers writes lines to a descriptor, from several threads. Results wait for a reader who is slow; events do not: while
+// they did, nobody would watch the run.
+type answers struct {
+	fd     int
+	broken func() // called when nobody can read any more
+
+	mu     sync.Mutex
+	failed error
+	events chan answer
+}
+
+type answer struct {
+	line []byte
+	of   *request
+}
+
+func newAnswers(fd int, broken func()) *answers {
+	a := &answers{fd: fd, broken: broken, events: make(chan answer, eventQueue)}
+	go func() {
+		for e := range a.events {
+			a.writeLine(e.line)
+			e.of.told.Done()
+		}
+	}()
+	return a
+}
+
+// event queues an event, or leaves it out if too many are queued.
+func (a *answers) event(r *request, e shim.Event) {
+	r.told.Add(1)
+	select {
+	case a.events <- answer{tagged(r.id, e.JSON()), r}:
+	default:
+		r.told.Done()
+	}
+}
+
+// tagged puts the id in front of what else an object has.
+func tagged(id string, object []byte) []byte {
+	return append([]byte(`{"id":`+id+","), object[1:]...)
+}
+
+func (a *answers) write(id string, object []byte) { a.writeLine(tagged(id, object)) }
+
+func (a *answers) writeLine(line []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(line) > 0 && a.failed == nil {
+		n, err := unix.Write(a.fd, line)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLOUT}}, -1)
+		case err != nil:
+			a.failed = err
+			a.broken()
+		default:
+			line = line[n:]
+		}
+	}
+}
+
+func (a *answers) err() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failed
+}

@@ -1,0 +1,508 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"path"
+	"runtime"
+	"slices"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
+)
+
+// A PoolConfig says how a Pool is made.
+type PoolConfig struct {
+	// Jobs is how many programs run at the same time. 0 is one for each CPU of this process; with Pin for each core.
+	Jobs int
+	// Pin gives each job CPUs of its own, by a cpuset: whole cores, with all their hyper-threads, so that no two jobs
+	// share one.
+	Pin bool
+	// Parent, Manager and Nest are the Config's, for the runs that do not say themselves.
+	Parent, Manager string
+	Nest            bool
+	// Childless says that the calling process has no children but the pool's. Zombies that a program has made its
+	// children (CLONE_PARENT) are then waited for.
+	Childless bool
+}
+
+// A Pool runs programs as Run does, and quicker: with the stages started, and the groups made, ahead. Each job has a
+// thread of its own. It is safe for concurrent use.
+//
+// When this process dies, everything of its runs is killed and removed, as it is with Run.
+type Pool struct {
+	cfg   PoolConfig
+	host  *cgroup.Host
+	place Place        // of the runs that do not ask for another
+	here  *cgroup.Host // for that place
+
+	queue    chan *Job
+	slots    sync.WaitGroup
+	children children
+
+	closing sync.Once
+	leave   chan struct{} // closed when the slots have ended
+	left    chan error    // what keepPlace says in the end
+}
+
+// A Job is one run of a Pool.
+type Job struct {
+	Config Config
+	// Prepare is called before the run, by the thread that will do it: to open files, for example. Its error is the
+	// result's, of step "usage". Nil is nothing to prepare.
+	Prepare func(*Config) error
+	// Done is called with the result, by that thread, after everything of the run is gone. Until it returns the thread
+	// does nothing else.
+	Done func(*Result)
+
+	ctx context.Context
+}
+
+// NewPool makes a pool. Close ends it.
+func NewPool(cfg PoolConfig) (*Pool, error) {
+	p := &Pool{cfg: cfg, queue: make(chan *Job), leave: make(chan struct{}), left: make(chan error, 1)}
+	probe := &Config{Args: []string{"pool"}, Parent: cfg.Parent, Manager: cfg.Manager, Nest: cfg.Nest}
+	if err := probe.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Jobs < 0 {
+		return nil, configError("%d jobs", cfg.Jobs)
+	}
+	var err error
+	if p.host, err = detect(); err != nil {
+		return nil, err
+	}
+	shares, err := p.shares()
+	if err != nil {
+		return nil, err
+	}
+	ready := make(chan error)
+	go p.keepPlace(ready, probe)
+	if err := <-ready; err != nil {
+		return nil, errors.Join(err, <-p.left) // which may add that something stays
+	}
+	go p.sweep()
+	for _, cpus := range shares {
+		p.slots.Go((&slot{pool: p, cpus: cpus}).work)
+	}
+	return p, nil
+}
+
+// shares is what CPUs each job has: a list, or "" for all.
+func (p *Pool) shares() ([]string, error) {
+	if !p.cfg.Pin {
+		jobs := p.cfg.Jobs
+		if jobs == 0 {
+			jobs = runtime.NumCPU()
+		}
+		return make([]string, jobs), nil
+	}
+	if !p.host.Has(cgroup.CPUSet) {
+		return nil, &cgroup.Error{Op: "pin", Value: string(cgroup.CPUSet), Err: cgroup.ErrNoController}
+	}
+	cores, err := ownCores()
+	if err != nil {
+		return nil, err
+	}
+	return divide(cores, p.cfg.Jobs)
+}
+
+// keepPlace enters the place for the runs, with a stage that guards what that takes, and leaves it in the end.
+func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
+	runtime.LockOSThread() // for good: the stage's parent is this thread
+	r := newRun(cfg)
+	r.host = p.host
+	var err error
+	p.children.launching.RLock()
+	if r.stage, err = reexec.Start(true); err == nil {
+		p.children.add(r.stage.PID())
+		var where string
+		if where, err = r.settle(context.Background()); err == nil {
+			p.here, p.place = r.host, r.place
+			p.place.Parent = path.Dir(where)
+			p.place.undo = nil // that is for here
+		}
+	}
+	p.children.launching.RUnlock()
+	ready <- err
+	if err == nil {
+		<-p.leave
+	}
+	if r.stage != nil {
+		r.leavePlace()
+		r.stage.Dismiss()
+	}
+	err = nil
+	if r.result.Error != nil {
+		err = r.result.Error.cause
+	}
+	p.left <- err
+}
+
+// sweep is run.sweep, once for all runs.
+func (p *Pool) sweep() {
+	if p.place.unit != nil || p.place.Parent == "/" {
+		return // a scope is new; the root is everybody's
+	}
+	groups, _ := p.host.Groups(p.place.Parent)
+	stale, _ := sift(groups)
+	cleanAll(context.Background(), p.host, stale)
+}
+
+// Go queues a job, and waits until there is a thread for it, or for the end of ctx, which also cancels the run later on.
+// The error is that of ctx; without one Done is called.
+func (p *Pool) Go(ctx context.Context, job *Job) error {
+	job.ctx = ctx
+	select {
+	case p.queue <- job:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TryGo is Go if there is a thread for the job right now.
+func (p *Pool) TryGo(ctx context.Context, job *Job) bool {
+	job.ctx = ctx
+	select {
+	case p.queue <- job:
+		return true
+	default:
+		return false
+	}
+}
+
+// Run runs a program, and returns as Run of the package does.
+func (p *Pool) Run(ctx context.Context, cfg Config) *Result {
+	done := make(chan *Result, 1)
+	if err := p.Go(ctx, &Job{Config: cfg, Done: func(r *Result) { done <- r }}); err != nil {
+		return Unstarted(&cfg)
+	}
+	return <-done
+}
+
+// Close waits for the runs that are under way, and takes back what the pool has made. No Go or Run may be called
+// meanwhile, or after it.
+func (p *Pool) Close() (err error) {
+	p.closing.Do(func() {
+		close(p.queue)
+		p.slots.Wait()
+		if p.place.unit == nil { // the parents, which the last run may have left to a spare group that was not to be had
+			_ = p.host.Clean(context.Background(), path.Join(p.place.Parent, "none"), thisOwner(), nil)
+		}
+		close(p.leave)
+		err = <-p.left
+	})
+	return err
+}
+
+// Unstarted is the result of a run that was cancelled before it began.
+func Unstarted(cfg *Config) *Result {
+	r := newResult(cfg)
+	r.Verdict = Cancelled
+	r.Error = &ErrorInfo{Step: "cancelled", Message: "cancelled before it was started", exitStatus: ExitFailed}
+	return r
+}
+
+// A slot does one job after the other, on a thread of its own: the parent of the stage and of the programs.
+type slot struct {
+	pool  *Pool
+	cpus  string // its own; "" is all
+	stage *reexec.Stage
+	told  []string // the parents that the stage's will names
+
+	wishes  chan wish   // for the next group
+	spares  chan *spare // one for each wish; nil if it could not be made
+	pending bool        // there is one to take
+	pattern cgroup.Pattern
+	above   int // the oomWatch's of all that take one; 0 is none
+}
+
+// A wish is for a group, which is made by another thread than that of the slot, whose program may be on the same CPU.
+type wish struct {
+	placement
+	host    *cgroup.Host
+	oom     bool // it will be watched
+	pattern cgroup.Pattern
+}
+
+// A spare is a group made ahead.
+type spare struct {
+	placement
+	group *cgroup.Group
+	join  *cgroup.Join
+	oom   oomWatch
+}
+
+// A placement is what kind of group a run has.
+type placement struct {
+	parent string
+	asked  []cgroup.Controller // and
+	got    []cgroup.Controller // of these, what there is
+	frugal bool
+}
+
+func (p *placement) same(other *placement) bool {
+	return p.parent == other.parent && p.frugal == other.frugal && slices.Equal(p.asked, other.asked)
+}
+
+func (s *slot) work() {
+	runtime.LockOSThread() // for good: what it has started dies with it, and it has a priority of its own
+	preferSelf()
+	s.wishes, s.spares = make(chan wish, 1), make(chan *spare, 1)
+	go s.fulfil()
+	_ = s.ready() // else the first run says what is wrong
+	for job := range s.pool.queue {
+		job.Done(s.run(job))
+	}
+	close(s.wishes)
+	for n := range s.spares {
+		n.drop()
+	}
+	if s.above > 0 {
+		_ = unix.Close(s.above)
+	}
+	if s.stage != nil {
+		s.pool.children.drop(s.stage.PID())
+		s.stage.Dismiss()
+	}
+}
+
+// preferSelf gives this thread more of the CPU than the programs get, which could starve it otherwise, if that is
+// allowed. What it starts does not inherit that.
+func preferSelf() {
+	const resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK, see sched(7)
+	var priority int32
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL|resetOnFork, uintptr(unsafe.Pointer(&priority)))
+	if errno == 0 {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
+	}
+}
+
+// ready makes sure that there is a stage.
+func (s *slot) ready() (err error) {
+	if s.stage != nil && !s.stage.Ended() {
+		return nil
+	}
+	if s.stage != nil {
+		s.stage.Dismiss()
+	}
+	children := &s.pool.children
+	children.launching.RLock()
+	defer children.launching.RUnlock()
+	if s.stage, err = reexec.Start(true); err != nil {
+		s.stage = nil
+		return err
+	}
+	s.stage.Stay, s.told = true, nil
+	children.add(s.stage.PID())
+	if unit := s.pool.place.unit; unit != nil {
+		if err := unit.adopt(s.stage.PID()); err != nil {
+			return err
+		}
+	}
+	return s.tell(s.pool.place.Parent)
+}
+
+// mostParents bounds what is written into the guardian's pipe.
+const mostParents = 64
+
+// tell has the guardian clean up below a parent, too.
+func (s *slot) tell(parent string) error {
+	switch {
+	case slices.Contains(s.told, parent):
+		return nil
+	case len(s.told) >= mostParents:
+		s.pool.children.drop(s.stage.PID())
+		s.stage.Abort()
+		if err := s.ready(); err != nil {
+			return err
+		}
+	}
+	s.told = append(s.told, parent)
+	return s.stage.Bequeath((&will{owner: thisOwner(), sweep: parent}).encode())
+}
+
+// run does a job.
+func (s *slot) run(job *Job) *Result {
+	cfg := &job.Config
+	cfg.Subreaper = false
+	if job.ctx.Err() != nil {
+		return Unstarted(cfg)
+	}
+	if job.Prepare != nil {
+		if err := job.Prepare(cfg); err != nil {
+			return UsageError(cfg, err)
+		}
+	}
+	if s.cpus != "" {
+		if cfg.Limits.CPUSetCPUs != "" {
+			return UsageError(cfg, errors.New("a cpuset of its own: each job of this pool has been given its CPUs"))
+		}
+		cfg.Limits.CPUSetCPUs = s.cpus
+	}
+	if cfg.BestEffort || cfg.Nest || cfg.Manager != "" && cfg.Manager != s.pool.cfg.Manager {
+		// What the pool has no place for. Its children are not known: they are all waited for before anybody looks.
+		s.pool.children.launching.RLock()
+		defer s.pool.children.launching.RUnlock()
+		return Run(job.ctx, *cfg)
+	}
+	r := newRun(cfg)
+	r.slot = s
+	result := r.do(job.ctx)
+	if r.program.PID != 0 {
+		s.pool.children.drop(r.program.PID)
+	}
+	if s.stage != nil && len(s.stage.Stuck()) > 0 {
+		s.stage.Abort()
+	}
+	if s.pool.cfg.Childless {
+		s.pool.children.reap()
+	}
+	return result
+}
+
+// setup is run.setup, with the slot's stage.
+func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
+	if err := r.cfg.Validate(); err != nil {
+		return "usage", err
+	}
+	if err := s.ready(); err != nil {
+		return "stage", err
+	}
+	r.stage, r.owner, r.name = s.stage, thisOwner(), r.cfg.runName()
+	r.host, r.place = s.pool.here, s.pool.place
+	if r.cfg.Parent != "" {
+		r.host, r.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
+	}
+	r.phase("stage")
+	prepareErr := s.stage.Prepare(r.spec())
+	r.phase("spec")
+	if err := s.tell(r.place.Parent); err != nil {
+		return "stage", err
+	}
+	r.stage = s.stage
+	if step, err := r.makeGroup(ctx); err != nil {
+		return step, err
+	}
+	s.pool.children.launching.RLock()
+	defer s.pool.children.launching.RUnlock()
+	step, err = r.launch(ctx, prepareErr)
+	if r.program.PID != 0 {
+		s.pool.children.add(r.program.PID)
+	}
+	return step, err
+}
+
+// take takes the group made ahead for a run, if it is such a one.
+func (s *slot) take(r *run) bool {
+	if !s.pending || r.cfg.Name != "" {
+		return false
+	}
+	s.pending = false
+	n := <-s.spares
+	if n == nil {
+		return false
+	}
+	if !n.same(&r.placement) {
+		n.drop()
+		return false
+	}
+	r.group, r.join, r.oom, r.placement = n.group, n.join, n.oom, n.placement
+	if r.oom.watched() {
+		r.oom.shareAbove(&s.above, r.group)
+	}
+	r.name = path.Base(r.group.Path())
+	return true
+}
+
+// prepare has the group for the next run made, while the program of this one runs: one like it.
+func (s *slot) prepare(r *run) {
+	// A parent that was asked for should not stay longer than that run.
+	if !s.pending && r.place.Parent == s.pool.place.Parent {
+		s.pending = true
+		s.wishes <- wish{r.placement, r.owning(r.owner), r.oom.watched(), s.pattern}
+	}
+}
+
+// fulfil makes the groups that are wished for. What goes wrong there the next run will find out by itself.
+func (s *slot) fulfil() {
+	defer close(s.spares)
+	for w := range s.wishes {
+		s.spares <- w.make()
+	}
+}
+
+func (w *wish) make() *spare {
+	group, err := w.host.Create(path.Join(w.parent, (&Config{}).runName()), w.got...)
+	if err != nil {
+		return nil
+	}
+	join, err := group.Join()
+	if err != nil {
+		_ = group.Remove()
+		return nil
+	}
+	group.Warm(w.pattern)
+	n := &spare{placement: w.placement, group: group, join: join}
+	if w.oom {
+		_ = n.oom.openOwn(w.host, group) // else the run will, and say why not
+	}
+	return n
+}
+
+func (n *spare) drop() {
+	if n != nil {
+		n.join.Close()
+		n.oom.stop()
+		_ = n.group.Remove()
+	}
+}
+
+// children knows a pool's child processes, so that others can be told from them.
+type children struct {
+	launching sync.RWMutex // held by who may have one that is not known yet
+
+	mu    sync.Mutex
+	known map[int]bool
+}
+
+func (c *children) add(pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = map[int]bool{}
+	}
+	c.known[pid] = true
+}
+
+func (c *children) drop(pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, pid)
+}
+
+// reap waits for zombies that are nobody's, as far as they can be seen: the kernel shows one after the other, and stops
+// at one that somebody will wait for. The next run looks again.
+func (c *children) reap() {
+	if !c.launching.TryLock() {
+		return
+	}
+	defer c.launching.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		var info childInfo
+		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+		if err != nil || info.pid == 0 || c.known[int(info.pid)] {
+			return
+		}
+		if _, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil); err != nil {
+			return
+		}
+	}
+}
