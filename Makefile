@@ -16,10 +16,10 @@ export CGO_ENABLED = 0
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup reexec shim tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') go.mod go.sum
-SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2 tests/hosts
+SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2 tests/hosts tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak clean help
+.PHONY: all build run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs clean help
 
 all: build
 
@@ -29,6 +29,7 @@ help:
 	@echo 'make test    everything: linters, Go tests, bats on this machine, on cgroup v2 and with systemd in VMs'
 	@echo 'make lint | test-go | test-bats | test-vm | test-systemd   one part of it'
 	@echo 'make soak    20000 runs of all kinds, some of them killed: nothing may leak'
+	@echo 'make bench   how fast it is beside others, as Markdown; $$ROUNDS (300). bench-vm: on cgroup v2, emulated'
 	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
 
 build: build/cgshim
@@ -114,6 +115,29 @@ fuzz:
 # make test has a shorter form of it.
 soak: build $(PROGRAMS)
 	tests/soak
+
+# It prints, and fails nothing: make bench >FILE
+bench:
+	@tests/bench/run
+
+bench-vm:
+	@tests/bench/run vm
+
+bench-programs: build/bench/reference build/bench/bench build/bench/sleeper build/bench/noop build/bench/empty
+
+build/bench/%: tests/bench/%.c
+	@mkdir -p build/bench
+	$(CC) -O2 -Wall -Wextra -Werror -static -pthread -o $@ $< -lm
+
+build/bench/noop: build/programs/noop
+	@mkdir -p build/bench
+	cp $< $@
+
+build/bench/empty:
+	@mkdir -p build/bench
+	printf 'package main\n\nfunc main() {}\n' >$@.go
+	$(GO) build -trimpath -ldflags '-s -w' -o $@ $@.go
+	rm $@.go
 
 clean:
 	rm -rf build
