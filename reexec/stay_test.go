@@ -95,7 +95,8 @@ func testStay(t *testing.T, join Join, guarded bool) {
 	stage, end := staying(t, guarded)
 	defer end()
 	pid := stage.PID()
-	if pgrp, err := unix.Getpgid(pid); err != nil || guarded == (pgrp == unix.Getpgrp()) {
+	// 0 is a group of another pid namespace, which Start leaves alone.
+	if pgrp, err := unix.Getpgid(pid); err != nil || unix.Getpgrp() != 0 && guarded == (pgrp == unix.Getpgrp()) {
 		t.Errorf("guarded %v: the stage's process group is %d, this one's %d, %v", guarded, pgrp, unix.Getpgrp(), err)
 	}
 	want := outputOn(t, stage, &Spec{Args: whereAmI}, join)

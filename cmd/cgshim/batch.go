@@ -51,6 +51,7 @@ type request struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	told   sync.WaitGroup // events that are not written yet
+	handed bool           // to the pool, or answered without; batch.mu is for it
 }
 
 // runBatch is "cgshim batch [--jobs N] [--pin] …".
@@ -143,7 +144,9 @@ func (b *batch) handAll() {
 		select {
 		case r, open := <-b.queue:
 			if open {
-				b.answer(r, shim.Unstarted(&r.cfg))
+				if b.claim(r) {
+					b.answer(r, shim.Unstarted(&r.cfg))
+				}
 				continue
 			}
 		default:
@@ -204,9 +207,14 @@ func (b *batch) take(line []byte) {
 		return
 	case cancels != "":
 		b.mu.Lock()
-		defer b.mu.Unlock()
-		if other := b.active[cancels]; other != nil { // else it has been answered already
-			other.cancel()
+		other := b.active[cancels]
+		b.mu.Unlock()
+		if other == nil {
+			return // it has been answered already
+		}
+		other.cancel()
+		if b.claim(other) {
+			b.answer(other, shim.Unstarted(&other.cfg))
 		}
 		return
 	}
@@ -227,17 +235,32 @@ func (b *batch) take(line []byte) {
 	}
 	b.waiting.Add(1)
 	if len(b.queue) == 0 && b.pool.TryGo(r.ctx, b.job(r)) {
+		b.claim(r)
 		return
 	}
 	select {
 	case b.queue <- r:
 	case <-b.stop.Done():
-		b.answer(r, shim.Unstarted(&r.cfg))
+		if b.claim(r) {
+			b.answer(r, shim.Unstarted(&r.cfg))
+		}
 	}
+}
+
+// claim is for who will have a request answered: one only.
+func (b *batch) claim(r *request) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := !r.handed
+	r.handed = true
+	return first
 }
 
 // hand gives a request to the pool, when there is room.
 func (b *batch) hand(r *request) {
+	if !b.claim(r) {
+		return
+	}
 	err := r.ctx.Err()
 	if err == nil {
 		err = b.pool.Go(r.ctx, b.job(r))
