@@ -3,6 +3,8 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,16 +50,13 @@ func readOwner(dir string) (owner string, uid int) {
 func (h *Host) Groups(path string) ([]Entry, error) {
 	var list []Entry
 	for _, root := range h.roots() {
-		children, err := os.ReadDir(root + path)
+		names, err := subdirectories(root + path)
 		if err != nil && !missing(err) {
 			return nil, &Error{Op: "read", Path: root + path, Err: err}
 		}
-		for _, child := range children {
-			if !child.IsDir() {
-				continue
-			}
-			entry := Entry{Path: strings.TrimSuffix(path, "/") + "/" + child.Name()}
-			entry.Owner, entry.UID = readOwner(root + path + "/" + child.Name())
+		for _, name := range names {
+			entry := Entry{Path: strings.TrimSuffix(path, "/") + "/" + name}
+			entry.Owner, entry.UID = readOwner(root + path + "/" + name)
 			i := slices.IndexFunc(list, func(e Entry) bool { return e.Path == entry.Path })
 			switch {
 			case i < 0:
@@ -70,25 +69,61 @@ func (h *Host) Groups(path string) ([]Entry, error) {
 	return list, nil
 }
 
-// Alone says whether the group is certainly the only one right below its parent, in each hierarchy. That is a look at a
-// number; Groups makes a list.
-func (g *Group) Alone() bool {
+// Others is how many groups there are right below its parent beside this one, in the hierarchy with the most of them. That
+// is a look at a number; Groups makes a list. What can't be seen is a lot.
+func (g *Group) Others() int {
+	most := 0
 	for _, mount := range g.mounts {
 		var st unix.Stat_t
-		parent := filepath.Dir(mount + g.path)
-		err := unix.Stat(parent, &st)
+		err := unix.Stat(filepath.Dir(mount+g.path), &st)
 		if missing(err) {
 			continue
 		}
-		links := uint64(2) // of a directory without others in it, see inode(7)
+		others := int(st.Nlink) - 2 // of a directory without others in it, see inode(7)
 		if slices.Contains(g.dirs, mount+g.path) {
-			links++
+			others--
 		}
-		if err != nil || uint64(st.Nlink) != links {
-			return false
+		if err != nil || others < 0 {
+			return math.MaxInt
+		}
+		most = max(most, others)
+	}
+	return most
+}
+
+// Some is Groups for some few of them, by chance, and of one hierarchy, by chance as well.
+func (h *Host) Some(path string, count int) ([]Entry, error) {
+	var dir string
+	var names []string
+	roots := h.roots()
+	for _, i := range rand.Perm(len(roots)) { // the first in which there are any
+		var err error
+		dir = roots[i] + path
+		if names, err = subdirectories(dir); err != nil && !missing(err) {
+			return nil, &Error{Op: "read", Path: dir, Err: err}
+		}
+		if len(names) > 0 {
+			break
 		}
 	}
-	return true
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	var list []Entry
+	for _, name := range names[:min(len(names), count)] {
+		entry := Entry{Path: strings.TrimSuffix(path, "/") + "/" + name}
+		entry.Owner, entry.UID = readOwner(dir + "/" + name)
+		list = append(list, entry)
+	}
+	return list, nil
+}
+
+func subdirectories(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, err
 }
 
 // MissingParents lists the directories above path that are not there, and that Create would have to make.

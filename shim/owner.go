@@ -155,8 +155,12 @@ func cleanAll(ctx context.Context, host *cgroup.Host, groups []cgroup.Entry) (li
 	return list
 }
 
-// sweepMost is how many groups a run looks at, of those beside its own: about a millisecond's worth.
-const sweepMost = 64
+// sweepMost is how many groups a run looks at, of those beside its own; sweepRarely has it do so, where there are more,
+// not each time: else a thousand runs at once would each list a thousand groups.
+const (
+	sweepMost   = 64
+	sweepRarely = 16
+)
 
 // Parents lists the groups below which there may be runs of this caller's: DefaultParent, where Locate would put
 // one, and the scopes that systemd has made for them.
@@ -178,7 +182,11 @@ func (r *run) sweep() (stop func()) {
 	switch {
 	case r.place.unit != nil:
 		parents = r.host.Match(globQuote.Replace(path.Dir(r.place.base)) + "/cgshim-*.scope")
-	case parents[0] == "/", r.group.Alone(): // that is everybody's; there is nobody
+	case parents[0] == "/": // which is everybody's
+		return func() {}
+	}
+	others := r.group.Others()
+	if r.place.unit == nil && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -188,7 +196,11 @@ func (r *run) sweep() (stop func()) {
 		// What could not be removed is tried again by the next run, or by Sweep, which says why.
 		var groups []cgroup.Entry
 		for _, parent := range parents[:min(len(parents), sweepMost)] {
-			below, _ := r.host.Groups(parent)
+			list := r.host.Groups
+			if others > sweepMost {
+				list = func(parent string) ([]cgroup.Entry, error) { return r.host.Some(parent, sweepMost) }
+			}
+			below, _ := list(parent)
 			groups = append(groups, below...)
 		}
 		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })

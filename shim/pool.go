@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -218,9 +219,14 @@ type slot struct {
 	wishes  chan wish   // for the next group
 	spares  chan *spare // one for each wish; nil if it could not be made
 	pending bool        // there is one to take
+	quick   bool        // the last run was: it is worth it
 	pattern cgroup.Pattern
 	above   int // the oomWatch's of all that take one; 0 is none
 }
+
+// quickRun is how short a run is after which the next group is made ahead: a thousand programs that run for minutes should
+// not have as many groups beside them that nobody is in.
+const quickRun = time.Second
 
 // A wish is for a group, which is made by another thread than that of the slot, whose program may be on the same CPU.
 type wish struct {
@@ -357,6 +363,7 @@ func (s *slot) run(job *Job) *Result {
 	if r.program.PID != 0 {
 		s.pool.children.drop(r.program.PID)
 	}
+	s.quick = !r.ended.IsZero() && r.ended.Sub(r.started) < quickRun
 	if s.stage != nil && len(s.stage.Stuck()) > 0 {
 		s.stage.Abort()
 	}
@@ -423,7 +430,7 @@ func (s *slot) take(r *run) bool {
 // prepare has the group for the next run made, while the program of this one runs: one like it.
 func (s *slot) prepare(r *run) {
 	// A parent that was asked for should not stay longer than that run.
-	if !s.pending && r.place.Parent == s.pool.place.Parent {
+	if s.quick && !s.pending && r.place.Parent == s.pool.place.Parent {
 		s.pending = true
 		s.wishes <- wish{r.placement, r.owning(r.owner), r.oom.watched(), s.pattern}
 	}

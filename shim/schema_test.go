@@ -128,6 +128,9 @@ func TestSchemaFitsTypes(t *testing.T) {
 	} {
 		keys, nodes := defs[name].properties(t)
 		var want, required []string
+		if slices.Contains([]string{"result", "started", "sample", "limit"}, name) {
+			want = append(want, "id") // which "cgshim batch" puts in front
+		}
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(value)) {
 			tag, ok := field.Tag.Lookup("json")
 			if !ok {
@@ -245,6 +248,9 @@ func TestSchemaAccepts(t *testing.T) {
 		Rlimits: []reexec.Rlimit{{Resource: 7, Soft: 1, Hard: ^uint64(0)}},
 	}
 	assertValid(t, UsageError(&cfg, errors.New("wrong")).JSON(false))
+	for _, id := range []string{"7", `"7"`, "null"} {
+		assertValid(t, bytes.Replace(Unstarted(&cfg).JSON(false), []byte("{"), []byte(`{"id":`+id+","), 1))
+	}
 	path := "/a"
 	assertValid(t, (&Started{Type: "started", SchemaVersion: 1, PID: 1, Cgroup: &path, StartedAt: "2026-01-02T03:04:05.678901Z"}).JSON())
 	assertValid(t, (&Sample{Type: "sample"}).JSON())
@@ -256,6 +262,7 @@ func TestSchemaRefuses(t *testing.T) {
 	good := string(UsageError(&Config{}, errors.New("wrong")).JSON(false))
 	for _, change := range [][2]string{
 		{`"verdict":"error"`, `"verdict":"fine"`},
+		{`"type":"result"`, `"id":["7"],"type":"result"`},
 		{`"exit_code":null`, `"exit_code":"0"`},
 		{`"exit_code":null,`, ``},
 		{`"limits_hit":[]`, `"limits_hit":["luck"]`},

@@ -28,6 +28,7 @@ has() {
 	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
 	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
+	two_cores) [ "$(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list | sort -u | wc -l)" -ge 2 ] ;;
 	loop) [ -c /dev/loop-control ] && losetup --find >/dev/null 2>&1 ;;
 	fuse) [ -c /dev/fuse ] ;;
 	psi) has cgroups_v1 && [ -e /sys/fs/cgroup/unified/cpu.pressure ] || has cgroups_v2 && [ -e /proc/pressure/cpu ] ;;

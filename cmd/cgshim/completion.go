@@ -9,11 +9,15 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/early"
 	"github.com/cgshim/cgshim/shim"
 )
 
 // subcommands are words that dispatch knows, as first argument only.
-var subcommands = []string{"run", "help", "version", "schema", "completion", "doctor", "ps", "stat", "kill", "freeze", "thaw", "gc"}
+func subcommands() string {
+	isFlag := func(word string) bool { return strings.HasPrefix(word, "-") }
+	return strings.Join(slices.DeleteFunc(append([]string{"run"}, early.Commands...), isFlag), " ")
+}
 
 // completers write a shell's completion script from the flags.
 var completers = map[string]func() string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
@@ -40,7 +44,7 @@ type flagHelp struct {
 var kinds = map[string]string{
 	"chdir": "dir", "stdin": "file", "stdout": "file", "stderr": "file", "output": "file", "user": "user",
 	"device-read-bps": "device", "device-write-bps": "device", "device-read-iops": "device", "device-write-iops": "device",
-	"net": "net", "ulimit": "ulimit",
+	"net": "net", "ulimit": "ulimit", "manager": "manager",
 }
 
 // words are the values of the kinds that have few.
@@ -48,10 +52,22 @@ func words(kind string) string {
 	switch kind {
 	case "net":
 		return "none host"
+	case "manager":
+		return "auto cgroupfs systemd"
 	case "ulimit":
 		return strings.Join(slices.Sorted(slices.Values(shim.RlimitNames())), "= ") + "="
 	}
 	return ""
+}
+
+// batchHelps are the flags of "cgshim batch": batchFlags.
+var batchHelps = []flagHelp{
+	{names: []string{"--jobs"}, usage: "run N programs at a time (default: one for each CPU)", takesValue: true},
+	{names: []string{"--pin"}, usage: "give each of them cores of its own"},
+	{names: []string{"--events"}, usage: "write a line for each start, limit and sample, too"},
+	{names: []string{"--parent"}, usage: "create the cgroups of the runs below CGROUP", takesValue: true},
+	{names: []string{"--manager"}, usage: "WHO makes that parent: cgroupfs, systemd (a scope), or auto (default)", takesValue: true, kind: "manager"},
+	{names: []string{"--nest"}, usage: "move whoever shares our cgroup into one below it, if the kernel wants that"},
 }
 
 // quotes are what neither a zsh spec nor a fish description may have inside.
@@ -77,10 +93,10 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// selected are the names of the flags that something is true of.
-func selected(sep string, wanted func(flagHelp) bool) string {
+// selected are the names of those flags that something is true of.
+func selected(list []flagHelp, sep string, wanted func(flagHelp) bool) string {
 	var names []string
-	for _, f := range flagHelps() {
+	for _, f := range list {
 		if wanted(f) {
 			names = append(names, f.names...)
 		}
@@ -88,27 +104,43 @@ func selected(sep string, wanted func(flagHelp) bool) string {
 	return strings.Join(names, sep)
 }
 
+func anyFlag(flagHelp) bool { return true }
+
+func valued(f flagHelp) bool { return f.takesValue }
+
 func ofKind(kind string) func(flagHelp) bool {
 	return func(f flagHelp) bool { return f.kind == kind }
 }
 
 func bashCompletion() string {
+	flags := flagHelps()
 	return strings.NewReplacer(
-		"@FLAGS@", selected(" ", func(flagHelp) bool { return true }),
-		"@VALUED@", selected("|", func(f flagHelp) bool { return f.takesValue }),
-		"@FILE@", selected("|", ofKind("file")),
-		"@DIR@", selected("|", ofKind("dir")),
-		"@USER@", selected("|", ofKind("user")),
-		"@DEVICE@", selected("|", ofKind("device")),
+		"@FLAGS@", selected(flags, " ", anyFlag),
+		"@VALUED@", selected(flags, "|", valued),
+		"@FILE@", selected(flags, "|", ofKind("file")),
+		"@DIR@", selected(flags, "|", ofKind("dir")),
+		"@USER@", selected(flags, "|", ofKind("user")),
+		"@DEVICE@", selected(flags, "|", ofKind("device")),
 		"@NET@", words("net"),
 		"@ULIMIT@", words("ulimit"),
-		"@SUBCOMMANDS@", strings.Join(subcommands, " "),
+		"@MANAGER@", words("manager"),
+		"@BATCH@", selected(batchHelps, " ", anyFlag),
+		"@BATCH_VALUED@", selected(batchHelps, "|", valued),
+		"@SUBCOMMANDS@", subcommands(),
 	).Replace(`# bash completion for cgshim: source <(cgshim completion bash)
 _cgshim() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} i=1 first=1
 	COMPREPLY=()
 	if ((COMP_CWORD == 2)) && [[ $prev == completion ]]; then
 		COMPREPLY=($(compgen -W 'bash zsh fish' -- "$cur"))
+		return
+	fi
+	if ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == batch ]]; then
+		case $prev in
+		--manager) COMPREPLY=($(compgen -W '@MANAGER@' -- "$cur")) ;;
+		@BATCH_VALUED@) ;;
+		*) COMPREPLY=($(compgen -W '@BATCH@' -- "$cur")) ;;
+		esac
 		return
 	fi
 	[[ ${COMP_WORDS[1]} != run ]] || i=2
@@ -141,6 +173,7 @@ _cgshim() {
 	@USER@) COMPREPLY=($(compgen -u -- "$cur")) ;;
 	@DEVICE@) COMPREPLY=($(compgen -f -- "${cur:-/dev/}")) ;;
 	--net) COMPREPLY=($(compgen -W '@NET@' -- "$cur")) ;;
+	--manager) COMPREPLY=($(compgen -W '@MANAGER@' -- "$cur")) ;;
 	--ulimit)
 		COMPREPLY=($(compgen -W '@ULIMIT@' -- "$cur"))
 		compopt -o nospace 2>/dev/null
@@ -162,19 +195,22 @@ complete -o filenames -F _cgshim cgshim
 func zshCompletion() string {
 	actions := map[string]string{
 		"file": "_files", "dir": "_files -/", "user": "_users", "device": "_files -W /dev", "net": "(" + words("net") + ")",
-		"ulimit": "(" + words("ulimit") + ")",
+		"ulimit": "(" + words("ulimit") + ")", "manager": "(" + words("manager") + ")",
 	}
-	var specs strings.Builder
-	for _, f := range flagHelps() {
-		for _, name := range f.names {
-			spec := "*" + name + "[" + f.usage + "]"
-			if f.takesValue {
-				spec += ":value:" + actions[f.kind]
+	specs := func(list []flagHelp) string {
+		var specs []string
+		for _, f := range list {
+			for _, name := range f.names {
+				spec := "*" + name + "[" + f.usage + "]"
+				if f.takesValue {
+					spec += ":value:" + actions[f.kind]
+				}
+				specs = append(specs, "\t\t'"+strings.ReplaceAll(spec, ": then", "; then")+"'")
 			}
-			fmt.Fprintf(&specs, "\t\t'%s' \\\n", strings.ReplaceAll(spec, ": then", "; then"))
 		}
+		return strings.Join(specs, " \\\n")
 	}
-	return strings.NewReplacer("@SPECS@", specs.String(), "@SUBCOMMANDS@", strings.Join(subcommands, " ")).Replace(`#compdef cgshim
+	return strings.NewReplacer("@SPECS@", specs(flagHelps()), "@BATCH@", specs(batchHelps), "@SUBCOMMANDS@", subcommands()).Replace(`#compdef cgshim
 # zsh completion for cgshim: source <(cgshim completion zsh), after compinit
 _cgshim() {
 	if ((CURRENT == 2)) && [[ $words[2] != -* ]]; then
@@ -186,12 +222,20 @@ _cgshim() {
 		compadd bash zsh fish
 		return
 	fi
+	if [[ $words[2] == batch ]]; then
+		words[2]=()
+		((CURRENT--))
+		_arguments -S \
+@BATCH@
+		return
+	fi
 	if [[ $words[2] == run ]]; then
 		words[2]=()
 		((CURRENT--))
 	fi
 	_arguments -S \
-@SPECS@		'(-):program:_command_names -e' \
+@SPECS@ \
+		'(-):program:_command_names -e' \
 		'*::argument:_normal'
 }
 compdef _cgshim cgshim
@@ -201,12 +245,13 @@ compdef _cgshim cgshim
 func fishCompletion() string {
 	actions := map[string]string{
 		"file": " -r -F", "dir": " -x -a '(__fish_complete_directories)'", "user": " -x -a '(__fish_complete_users)'",
-		"device": " -r -F", "net": " -x -a '" + words("net") + "'", "ulimit": " -x -a '" + words("ulimit") + "'", "": " -x",
+		"device": " -r -F", "net": " -x -a '" + words("net") + "'", "ulimit": " -x -a '" + words("ulimit") + "'",
+		"manager": " -x -a '" + words("manager") + "'", "": " -x",
 	}
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer(
-		"@VALUED@", selected(" ", func(f flagHelp) bool { return f.takesValue }),
-		"@SUBCOMMANDS@", strings.Join(subcommands, " "),
+		"@VALUED@", selected(flagHelps(), " ", valued),
+		"@SUBCOMMANDS@", subcommands(),
 	).Replace(`# fish completion for cgshim: cgshim completion fish | source
 # The words from PROG on: the first that is neither a flag nor a flag's value.
 function __cgshim_program
@@ -235,25 +280,37 @@ end
 function __cgshim_in_completion
     test (commandline -opc)[2] = completion 2>/dev/null
 end
+function __cgshim_in_batch
+    test (commandline -opc)[2] = batch 2>/dev/null
+end
 complete -c cgshim -f
 complete -c cgshim -n __fish_is_first_token -a '@SUBCOMMANDS@'
 complete -c cgshim -n __cgshim_in_completion -a 'bash zsh fish'
-complete -c cgshim -n '__cgshim_in_program; and not __cgshim_in_completion' -a '(complete -C (string join " " -- (__cgshim_program) (commandline -ct)))'
+complete -c cgshim -n '__cgshim_in_program; and not __cgshim_in_completion; and not __cgshim_in_batch' -a '(complete -C (string join " " -- (__cgshim_program) (commandline -ct)))'
 complete -c cgshim -n 'not __cgshim_in_program' -a '(__fish_complete_command)'
 `))
-	for _, f := range flagHelps() {
-		b.WriteString("complete -c cgshim -n 'not __cgshim_in_program'")
-		for _, name := range f.names {
-			option := " -l "
-			if !strings.HasPrefix(name, "--") {
-				option = " -s "
-			}
-			b.WriteString(option + strings.TrimLeft(name, "-"))
+	list := func(condition string, flags []flagHelp) {
+		for _, f := range flags {
+			b.WriteString("complete -c cgshim -n '" + condition + "'" + fishOption(f, actions) + "\n")
 		}
-		if f.takesValue {
-			b.WriteString(actions[f.kind])
-		}
-		b.WriteString(" -d '" + f.usage + "'\n")
 	}
+	list("not __cgshim_in_program", flagHelps())
+	list("__cgshim_in_batch", batchHelps)
 	return b.String()
+}
+
+// fishOption is what fish is told of a flag.
+func fishOption(f flagHelp, actions map[string]string) string {
+	text := ""
+	for _, name := range f.names {
+		option := " -l "
+		if !strings.HasPrefix(name, "--") {
+			option = " -s "
+		}
+		text += option + strings.TrimLeft(name, "-")
+	}
+	if f.takesValue {
+		text += actions[f.kind]
+	}
+	return text + " -d '" + f.usage + "'"
 }

@@ -35,6 +35,16 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
+func TestBatchCompletion(t *testing.T) {
+	var names []string
+	for _, f := range batchHelps {
+		names = append(names, strings.TrimPrefix(f.names[0], "--"))
+	}
+	if !slices.Equal(names, batchFlags) {
+		t.Errorf("%q, but batch has %q", names, batchFlags)
+	}
+}
+
 // script is a shell's completion script as a file.
 func script(t *testing.T, shell string) string {
 	t.Helper()
@@ -75,6 +85,12 @@ var completions = []completion{
 	{"cgshim --output ", nil, "file-of-mine", "--mem"},
 	{"cgshim --chdir ", nil, "dir-of-mine", "file-of-mine"},
 	{"cgshim comp", nil, "completion", ""},
+	{"cgshim --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
+	{"cgshim ba", nil, "batch", ""},
+	{"cgshim batch --", []string{"--events", "--jobs", "--manager", "--nest", "--parent", "--pin"}, "", ""},
+	{"cgshim batch --pin --ma", []string{"--manager"}, "", ""},
+	{"cgshim batch --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
+	{"cgshim batch --jobs ", nil, "", "--pin"},
 	{"cgshim completion ", []string{"bash", "fish", "zsh"}, "", ""},
 	{"cgshim run --cpu-t", []string{"--cpu-time"}, "", ""},
 	{"cgshim -- cat fil", nil, "file-of-mine", ""},

@@ -16,6 +16,7 @@ import (
 )
 
 const runHelp = `Usage: cgshim [flags] [--] PROG [ARG...]
+       cgshim batch [--jobs N] [--pin] [--events]   requests on stdin, results on stdout
        cgshim ps | stat NAME... | kill NAME... | freeze NAME... | thaw NAME... | gc
        cgshim doctor
        cgshim help | version | schema | completion SHELL
