@@ -58,6 +58,9 @@ func killMembers(dirs ...string) (none bool, err error) {
 // killAtOnce is for how many processes descriptors are open at the same time, or fewer if there are no more to be had.
 const killAtOnce = 64
 
+// listDescriptors is how many it takes to list the processes of a group, and of those below.
+const listDescriptors = 3
+
 // killIfMembers kills those that are in the group by the time that there is a descriptor of each, so that no pid
 // can have become somebody else's.
 func killIfMembers(dir string, pids []int) error {
@@ -70,9 +73,12 @@ func killIfMembers(dir string, pids []int) error {
 	}()
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
-		if last := len(held) - 1; last > 0 && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) {
-			unix.Close(held[last].fd) // for the list below
-			held = held[:last]
+		if len(held) > 1 && (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) {
+			for range min(listDescriptors, len(held)-1) {
+				last := len(held) - 1
+				unix.Close(held[last].fd)
+				held = held[:last]
+			}
 			break // the others are for the next time
 		}
 		switch {
