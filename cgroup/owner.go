@@ -151,9 +151,7 @@ func (h *Host) Clean(ctx context.Context, path, owner string, missing []string) 
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	for _, dir := range missing {
-		setMark(dir, marks, madeMark) // Create may have come no further than mkdir
-	}
+	h.markParents(missing)
 	g, err := h.Open(path)
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -172,11 +170,24 @@ func (h *Host) Clean(ctx context.Context, path, owner string, missing []string) 
 			return err
 		}
 	}
+	h.RemoveParents(path, nil)
+	return nil
+}
+
+// RemoveParents removes what is above path as Remove does: made by a Create, and empty. There need be nothing at path.
+func (h *Host) RemoveParents(path string, missing []string) {
+	h.markParents(missing)
 	mounts := h.roots()
 	for _, root := range mounts {
 		removeMade(root+path, mounts, nil)
 	}
-	return nil
+}
+
+// markParents is for a Create that may have come no further than mkdir.
+func (h *Host) markParents(missing []string) {
+	for _, dir := range missing {
+		setMark(dir, marks, madeMark)
+	}
 }
 
 // roots are the mount points in which a group may have a directory.

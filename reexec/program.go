@@ -67,7 +67,9 @@ func (s *stage) create() {
 //go:norace
 //go:noinline
 func (s *stage) run() {
-	s.place()
+	if s.failure.step == 0 {
+		s.place()
+	}
 	for i := s.order.born; i < s.order.count && s.failure.step == 0; i++ {
 		s.step(&s.order.calls[i&(maxSystemCalls-1)])
 	}

@@ -502,6 +502,21 @@ func (s *Stage) PID() int {
 	return s.pid
 }
 
+// Ready says whether a stage that stays can take another order: nobody has interrupted, killed or stopped it.
+func (s *Stage) Ready() bool {
+	if s.PID() == 0 || s.wasInterrupted() {
+		return false
+	}
+	const pPid, stopped, exited, noWait = 1, 2, 4, 0x1000000 // P_PID, WSTOPPED, WEXITED, WNOWAIT
+	var info struct {                                        // siginfo_t, see waitid(2)
+		signo, errno, code, _ int32
+		pid                   int32
+		_                     [108]byte
+	}
+	_, errno := call(syscall.SYS_WAITID, pPid, uintptr(s.pid), uintptr(unsafe.Pointer(&info)), stopped|exited|noWait|syscall.WNOHANG)
+	return errno == 0 && info.pid == 0
+}
+
 // Ended says whether there can be no other Launch.
 func (s *Stage) Ended() bool { return s.sock == 0 }
 

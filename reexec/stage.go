@@ -35,8 +35,7 @@ type stage struct {
 	guarded  bool // after the end: see guardian.go
 	flags    uintptr
 
-	home    uintptr // where we were before Spec.Dir; none is 0
-	network uintptr // the same of Spec.NewNet
+	network uintptr // where we were before Spec.NewNet; none is 0
 	broken  bool    // we could not go back
 	into    uintptr // the run's cgroup2 directory; none is noDescriptor
 	report  uintptr
@@ -99,7 +98,6 @@ const (
 	clockMonotonic = 1
 	atEaccess      = 0x200
 	sysFaccessat2  = 439 // since Linux 5.8; the same number on every architecture
-	openPath       = 0x200000
 	accessExecute  = 1
 )
 
@@ -212,15 +210,17 @@ func (s *stage) fork() (pid uintptr, errno syscall.Errno) {
 func (s *stage) serve() {
 	s.settle()
 	for stay := true; stay && s.receive(); {
-		s.enter()
-		if s.failure.step == 0 {
-			s.find()
+		if s.order.flags&orderStay == 0 {
+			s.locate()
 		}
 		if s.failure.step == 0 {
 			s.separate()
 		}
 		if s.failure.step == 0 {
 			if s.create(); s.got == 0 && s.errno == 0 {
+				if s.order.flags&orderStay != 0 {
+					s.locate()
+				}
 				s.run()
 			}
 			if s.errno != 0 {
@@ -312,7 +312,7 @@ func (s *stage) unpack() bool {
 	for i := uint64(0); i < s.count; i++ {
 		s.fds[i&(maxDescriptors-1)] = uintptr(*(*int32)(unsafe.Add(unsafe.Pointer(&s.ancillary), head+4+4*i)))
 	}
-	s.failure, s.home, s.network = record{}, 0, 0
+	s.failure, s.network = record{}, 0
 	// Too few free descriptors here: a group would silently not be joined, a file not be there.
 	if s.message.flags&syscall.MSG_CTRUNC != 0 || s.count != s.order.joins+s.order.stdio+s.order.keeps {
 		s.fail(StepJoin, syscall.EMFILE, 0)
@@ -323,6 +323,19 @@ func (s *stage) unpack() bool {
 	return true
 }
 
+// locate does what looks at the file system, which may not answer: in the stage, for it is in none of the run's groups;
+// but in the program if the stage stays, and has to stay where it is.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) locate() {
+	s.enter()
+	if s.failure.step == 0 {
+		s.find()
+	}
+}
+
 // enter goes to the program's directory.
 //
 //go:nosplit
@@ -331,14 +344,6 @@ func (s *stage) unpack() bool {
 func (s *stage) enter() {
 	if s.failure.step != 0 || s.order.dir == 0 {
 		return
-	}
-	if s.order.flags&orderStay != 0 {
-		s.home, s.errno = call(syscall.SYS_OPENAT, atFdcwd, uintptr(unsafe.Pointer(unsafe.StringData(hereZ))), openPath|syscall.O_CLOEXEC, 0)
-		if s.errno != 0 {
-			s.home = 0
-			s.fail(StepChdir, s.errno, 0)
-			return
-		}
 	}
 	if _, s.errno = call(syscall.SYS_CHDIR, s.order.dir, 0, 0, 0); s.errno != 0 {
 		s.fail(StepChdir, s.errno, 0)
@@ -439,9 +444,6 @@ func (s *stage) goBack() {
 		}
 		call(syscall.SYS_CLOSE, s.fds[i&(maxDescriptors-1)], 0, 0, 0)
 	}
-	if s.home != 0 {
-		s.back(syscall.SYS_FCHDIR, s.home, 0)
-	}
 	if s.network != 0 {
 		s.back(sysSetns, s.network, syscall.CLONE_NEWNET)
 	}
@@ -525,7 +527,6 @@ func (s *stage) drop(trap, from, to uintptr) {
 
 // The strings are in the binary: the stage gives its heap back.
 const (
-	hereZ    = ".\x00"
 	networkZ = "/proc/self/ns/net\x00"
 )
 

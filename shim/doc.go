@@ -5,17 +5,20 @@
 //	caller's thread (locked)                       kernel, other processes
 //	────────────────────────                       ───────────────────────
 //	check the Config                               nothing exists yet
-//	reexec.Start, Prepare          ─────────────▶  stage boots, chdirs, looks the program up
+//	reexec.Start, Prepare          ─────────────▶  stage: cloned, waits for an order
 //	cgroup: detect, create, limit                  (in parallel)
-//	reexec.Launch                  ─────────────▶  program born in its cgroups, execve
-//	  given up if it hangs (launch.go)
-//	supervise: one select over
-//	  exit, signals, cancellation,
-//	  timers, OOM events, output   ── first limit ▶ everything in the group is killed
+//	reexec.Launch                  ─────────────▶  stage chdirs, looks the program up, clones it:
+//	  given up if it hangs (launch.go)             born in its cgroups, execve. From here on
+//	                                               the stage is the guardian
+//	supervise: one ppoll over
+//	  exit, OOM events, and an
+//	  eventfd for all else;
+//	  its timeout is the next timer ─ first limit ▶ everything in the group is killed
 //	teardown:
 //	  kill what outlived the program
 //	  reap, read the statistics    ◀─────────────  final: nobody is left to change them
 //	  remove the cgroups
+//	  end the guardian
 //	  deliver the rest of the output               bounded: nobody need read it
 //	classify                                       facts → verdict
 //
@@ -25,14 +28,23 @@
 // Nothing of the shim or the stage is in the run's cgroups, so nothing of them is in its figures, and its
 // limits do not limit them.
 //
+// To wait for a program of less than 20 ms takes no goroutine. Those that hear of signals, of the end of the context, and of stops of
+// the program, which no descriptor tells, are started after that (watch.go).
+//
+// A Pool (pool.go) has the same line for each of its runs, on threads that stay, one for each job, with a
+// stage that stays as well, and is the guardian of all its runs; the group of the next run is made while the
+// program of this one runs, if it is one like it.
+//
 // Config.OutputLimit puts a relay between the program and the caller's descriptors (output.go), a goroutine
 // per pipe. Config.BestEffort makes the group first, and goes on without what can't be had
-// (besteffort.go); a run without a group has the program's process tree instead, and no guardian. Events are told from the one goroutine that supervises.
+// (besteffort.go); a run without a group has the program's process tree instead, and no guardian. Events are
+// told from the one goroutine that supervises.
 //
 // The program dies with the thread that started it (parent-death signal), and so with the process. What else
 // is in the groups then, and the groups, are the guardian's to remove (guardian.go); and if that was killed,
 // too, Sweep's (owner.go).
 //
-// The package needs to be able to re-execute the binary that it is linked into, see package reexec. It
+// The package needs to be able to re-execute the binary that it is linked into, see package reexec: for its stages (the first
+// one is a clone of the command, if that has called reexec.Fork), and for what a guardian does in the end. It
 // does not print, exit, or install signal handlers; the caller passes signals in Config.Signals.
 package shim

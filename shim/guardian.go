@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
@@ -47,11 +51,34 @@ func (w *will) sweepAll(host *cgroup.Host) error {
 	groups, err := host.Groups(w.sweep)
 	errs := []error{err}
 	for _, group := range groups {
-		if group.Owner == w.owner {
-			errs = append(errs, clean(context.Background(), host, group.Path, group.Owner, nil))
+		if group.Owner == w.owner || w.unmarked(host, group) {
+			errs = append(errs, clean(context.Background(), host, group.Path, w.owner, nil))
 		}
 	}
+	// The parents, which were there for a group that was not made any more, or was removed.
+	host.RemoveParents(path.Join(w.sweep, "none"), w.missing)
 	return errors.Join(errs...)
+}
+
+// unnestLast is unnest after guardians of the same pool, who are in that group as well, have gone.
+func unnestLast(host *cgroup.Host, base string) error {
+	for end := time.Now().Add(unnestPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := host.Unnest(base, supervisorGroup, os.Getpid())
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if time.Now().After(end) {
+			return nil // somebody else needs it
+		}
+	}
+}
+
+const unnestPatience = 2 * time.Second
+
+// unmarked says whether a group is one of the owner's that was killed before it could say so.
+func (w *will) unmarked(host *cgroup.Host, group cgroup.Entry) bool {
+	pid, _, _ := strings.Cut(w.owner, " ")
+	return group.Owner == "" && automatic(group.Path) && strings.HasPrefix(path.Base(group.Path), pid+"-") && !populated(host, group.Path)
 }
 
 // bequeath is called before the group at a path is made, and with "" when there is none after all.
@@ -90,7 +117,7 @@ func execute(message []byte) int {
 	}
 	collectDescriptors()
 	if err == nil && w.nested != "" {
-		err = unnest(host, w.nested)
+		err = unnestLast(host, w.nested)
 	}
 	if err != nil {
 		return ExitFailed

@@ -12,9 +12,8 @@ import (
 // An oomWatch tells when it is worth looking whether the kernel has killed a process of the run for its lack of memory. On
 // v2 memory.oom.group has then killed the others, too.
 type oomWatch struct {
-	fd      int  // see cgroup.Group.OOMEventFD; 0 without a memory limit
-	above   int  // like fd, of the group above; 0 on v2
-	shared  bool // above is
+	fd      int // see cgroup.Group.OOMEventFD; 0 without a memory limit
+	above   int // like fd, of the group above; 0 on v2
 	v1      bool
 	noticed bool // there was an event
 	own     bool // there was one that the group above has not heard of
@@ -34,7 +33,9 @@ func (w *oomWatch) open(host *cgroup.Host, group *cgroup.Group) (err error) {
 	if w.watched() {
 		return nil
 	}
-	if err := w.openOwn(host, group); err != nil {
+	w.v1 = host.Version() == cgroup.V1
+	if w.fd, err = group.OOMEventFD(); err != nil {
+		w.fd = 0
 		return err
 	}
 	// Without it, which is another's to refuse, no OOM is known to be somebody else's.
@@ -44,25 +45,14 @@ func (w *oomWatch) open(host *cgroup.Host, group *cgroup.Group) (err error) {
 	return nil
 }
 
-func (w *oomWatch) openOwn(host *cgroup.Host, group *cgroup.Group) (err error) {
-	w.v1 = host.Version() == cgroup.V1
-	if w.fd, err = group.OOMEventFD(); err != nil {
-		w.fd = 0
+// forget drops what has come until now, for a run that only begins. The group above is told first: one that comes
+// meanwhile is at worst counted there only.
+func (w *oomWatch) forget() {
+	if w.watched() {
+		countEvents(w.above)
+		w.read()
 	}
-	return err
-}
-
-// shareAbove takes a watch of the group above that others have used for their groups before, or makes one.
-func (w *oomWatch) shareAbove(above *int, group *cgroup.Group) {
-	if *above == 0 {
-		fd, err := group.OOMEventFDAbove()
-		if err != nil {
-			return
-		}
-		*above = fd
-	}
-	w.above, w.shared = *above, true
-	countEvents(w.above) // those that have come until now are not about this group
+	w.noticed, w.own, w.hereCount, w.aboveCount = false, false, 0, 0
 }
 
 // oomBaseline is when the system's OOM kills are counted: what the kernel takes a while to add up is only needed for who
@@ -128,7 +118,7 @@ func (w *oomWatch) stop() {
 	if w.watched() {
 		_ = unix.Close(w.fd)
 	}
-	if w.above > 0 && !w.shared {
+	if w.above > 0 {
 		_ = unix.Close(w.above)
 	}
 	w.fd, w.above, w.left = 0, 0, 0

@@ -65,7 +65,16 @@ func newOutput(limit int64, stdio *[3]int) (*output, error) {
 			o.abandon()
 			return nil, os.NewSyscallError("pipe2", err)
 		}
-		s := &stream{out: o, from: pipe[0], writer: pipe[1], to: stdio[fd], chunk: math.MaxInt32}
+		// Of our own: whoever is blocked in a write to it, after everybody has given up, must not write to another file that
+		// has got the number.
+		to, err := unix.FcntlInt(uintptr(stdio[fd]), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			unix.Close(pipe[0])
+			unix.Close(pipe[1])
+			o.abandon()
+			return nil, os.NewSyscallError("fcntl", err)
+		}
+		s := &stream{out: o, from: pipe[0], writer: pipe[1], to: to, chunk: math.MaxInt32}
 		var st unix.Stat_t
 		if unix.Fstat(s.to, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
 			s.chunk = terminalChunk
@@ -104,6 +113,7 @@ func (o *output) abandon() {
 	o.closeWriters()
 	for _, s := range o.streams {
 		unix.Close(s.from)
+		unix.Close(s.to)
 	}
 	unix.Close(o.stop)
 }

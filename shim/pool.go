@@ -39,11 +39,15 @@ type Pool struct {
 	cfg   PoolConfig
 	host  *cgroup.Host
 	place Place        // of the runs that do not ask for another
+	ahead bool         // groups are made ahead
 	here  *cgroup.Host // for that place
 
 	queue    chan *Job
 	slots    sync.WaitGroup
 	children children
+
+	mu   sync.Mutex
+	stay []*cgroup.Group // that could not be emptied
 
 	closing sync.Once
 	leave   chan struct{} // closed when the slots have ended
@@ -87,6 +91,8 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 		return nil, errors.Join(err, <-p.left) // which may add that something stays
 	}
 	go p.sweep()
+	var limit unix.Rlimit
+	p.ahead = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur >= uint64(len(shares))*aheadDescriptors
 	for _, cpus := range shares {
 		p.slots.Go((&slot{pool: p, cpus: cpus}).work)
 	}
@@ -126,6 +132,9 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 			p.here, p.place = r.host, r.place
 			p.place.Parent = path.Dir(where)
 			p.place.undo = nil // that is for here
+			if len(r.place.nest) > 0 {
+				err = r.stage.Bequeath((&will{nested: r.place.base, owner: r.owner, sweep: p.place.Parent}).encode())
+			}
 		}
 	}
 	p.children.launching.RUnlock()
@@ -193,12 +202,33 @@ func (p *Pool) Close() (err error) {
 		close(p.queue)
 		p.slots.Wait()
 		if p.place.unit == nil { // the parents, which the last run may have left to a spare group that was not to be had
-			_ = p.host.Clean(context.Background(), path.Join(p.place.Parent, "none"), thisOwner(), nil)
+			p.host.RemoveParents(path.Join(p.place.Parent, "none"), nil)
 		}
 		close(p.leave)
-		err = <-p.left
+		err = errors.Join(<-p.left, p.removeStay())
 	})
 	return err
+}
+
+// keep keeps a group that could not be emptied, for Close.
+func (p *Pool) keep(group *cgroup.Group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stay = append(p.stay, group)
+}
+
+func (p *Pool) removeStay() error {
+	var errs []error
+	for _, group := range p.stay {
+		ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+		err := group.Kill(ctx)
+		cancel()
+		if err == nil {
+			err = group.Remove()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Unstarted is the result of a run that was cancelled before it began.
@@ -211,18 +241,22 @@ func Unstarted(cfg *Config) *Result {
 
 // A slot does one job after the other, on a thread of its own: the parent of the stage and of the programs.
 type slot struct {
-	pool  *Pool
-	cpus  string // its own; "" is all
-	stage *reexec.Stage
-	told  []string // the parents that the stage's will names
+	pool     *Pool
+	cpus     string // its own; "" is all
+	stage    *reexec.Stage
+	stagePID int
+	told     []string // the parents that the stage's will names
+	willSize int      // of that, in bytes
 
 	wishes  chan wish   // for the next group
 	spares  chan *spare // one for each wish; nil if it could not be made
 	pending bool        // there is one to take
 	quick   bool        // the last run was: it is worth it
 	pattern cgroup.Pattern
-	above   int // the oomWatch's of all that take one; 0 is none
 }
+
+// aheadDescriptors is how many each job may have for groups to be made ahead, which takes twenty.
+const aheadDescriptors = 64
 
 // quickRun is how short a run is after which the next group is made ahead: a thousand programs that run for minutes should
 // not have as many groups beside them that nobody is in.
@@ -269,11 +303,8 @@ func (s *slot) work() {
 	for n := range s.spares {
 		n.drop()
 	}
-	if s.above > 0 {
-		_ = unix.Close(s.above)
-	}
 	if s.stage != nil {
-		s.pool.children.drop(s.stage.PID())
+		s.pool.children.drop(s.stagePID)
 		s.stage.Dismiss()
 	}
 }
@@ -282,7 +313,12 @@ func (s *slot) work() {
 // allowed. What it starts does not inherit that.
 func preferSelf() {
 	const resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK, see sched(7)
+	const niceZero = 20            // as getpriority(2), the system call, has it
 	var priority int32
+	policy, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || nice != niceZero || policy != unix.SCHED_NORMAL {
+		return // the programs are to have what the caller has chosen, and a reset would not go back to that
+	}
 	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL|resetOnFork, uintptr(unsafe.Pointer(&priority)))
 	if errno == 0 {
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
@@ -291,46 +327,53 @@ func preferSelf() {
 
 // ready makes sure that there is a stage.
 func (s *slot) ready() (err error) {
-	if s.stage != nil && !s.stage.Ended() {
+	if s.stage != nil && s.stage.Ready() {
 		return nil
 	}
+	children := &s.pool.children
 	if s.stage != nil {
+		children.drop(s.stagePID)
 		s.stage.Dismiss()
 	}
-	children := &s.pool.children
 	children.launching.RLock()
 	defer children.launching.RUnlock()
 	if s.stage, err = reexec.Start(true); err != nil {
 		s.stage = nil
 		return err
 	}
-	s.stage.Stay, s.told = true, nil
-	children.add(s.stage.PID())
+	s.stage.Stay, s.told, s.willSize = true, nil, 0
+	s.stagePID = s.stage.PID()
+	children.add(s.stagePID)
 	if unit := s.pool.place.unit; unit != nil {
-		if err := unit.adopt(s.stage.PID()); err != nil {
+		if err := unit.adopt(s.stagePID); err != nil {
 			return err
 		}
 	}
 	return s.tell(s.pool.place.Parent)
 }
 
-// mostParents bounds what is written into the guardian's pipe.
-const mostParents = 64
+// largestWill is what is written into the guardian's pipe at most: more than that would have to be read, and nobody does
+// before this process is dead.
+const largestWill = 48 << 10
 
-// tell has the guardian clean up below a parent, too.
+// tell has the guardian clean up below a parent, too. That may take another stage.
 func (s *slot) tell(parent string) error {
-	switch {
-	case slices.Contains(s.told, parent):
+	if slices.Contains(s.told, parent) {
 		return nil
-	case len(s.told) >= mostParents:
-		s.pool.children.drop(s.stage.PID())
+	}
+	w := will{owner: thisOwner(), sweep: parent}
+	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
+		w.missing = s.pool.host.MissingParents(path.Join(parent, "none"))
+	}
+	line := w.encode()
+	if s.willSize+len(line) > largestWill && len(s.told) > 0 {
 		s.stage.Abort()
 		if err := s.ready(); err != nil {
 			return err
 		}
 	}
-	s.told = append(s.told, parent)
-	return s.stage.Bequeath((&will{owner: thisOwner(), sweep: parent}).encode())
+	s.told, s.willSize = append(s.told, parent), s.willSize+len(line)
+	return s.stage.Bequeath(line)
 }
 
 // run does a job.
@@ -353,6 +396,9 @@ func (s *slot) run(job *Job) *Result {
 	}
 	if cfg.BestEffort || cfg.Nest || cfg.Manager != "" && cfg.Manager != s.pool.cfg.Manager {
 		// What the pool has no place for. Its children are not known: they are all waited for before anybody looks.
+		if cfg.Parent == "" && (cfg.Manager == "" || cfg.Manager == s.pool.cfg.Manager) {
+			cfg.Parent, cfg.Manager = s.pool.cfg.Parent, s.pool.cfg.Manager
+		}
 		s.pool.children.launching.RLock()
 		defer s.pool.children.launching.RUnlock()
 		return Run(job.ctx, *cfg)
@@ -360,6 +406,9 @@ func (s *slot) run(job *Job) *Result {
 	r := newRun(cfg)
 	r.slot = s
 	result := r.do(job.ctx)
+	if r.immortal && r.group != nil {
+		s.pool.keep(r.group)
+	}
 	if r.program.PID != 0 {
 		s.pool.children.drop(r.program.PID)
 	}
@@ -381,21 +430,34 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 	if err := s.ready(); err != nil {
 		return "stage", err
 	}
-	r.stage, r.owner, r.name = s.stage, thisOwner(), r.cfg.runName()
+	r.owner, r.name = thisOwner(), r.cfg.runName()
 	r.host, r.place = s.pool.here, s.pool.place
 	if r.cfg.Parent != "" {
 		r.host, r.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
 	}
-	r.phase("stage")
-	prepareErr := s.stage.Prepare(r.spec())
-	r.phase("spec")
 	if err := s.tell(r.place.Parent); err != nil {
 		return "stage", err
 	}
-	r.stage = s.stage
+	r.phase("stage")
 	if step, err := r.makeGroup(ctx); err != nil {
 		return step, err
 	}
+	for first := true; ; first = false {
+		r.stage = s.stage
+		step, err := s.launch(ctx, r)
+		if err == nil || !first || r.gaveUp != nil || !stageLost(err) {
+			return step, err
+		}
+		// Who has killed it has not kept this program from being run: there was none yet.
+		if err := s.ready(); err != nil {
+			return "stage", err
+		}
+	}
+}
+
+func (s *slot) launch(ctx context.Context, r *run) (step string, err error) {
+	prepareErr := s.stage.Prepare(r.spec())
+	r.phase("spec")
 	s.pool.children.launching.RLock()
 	defer s.pool.children.launching.RUnlock()
 	step, err = r.launch(ctx, prepareErr)
@@ -403,6 +465,11 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 		s.pool.children.add(r.program.PID)
 	}
 	return step, err
+}
+
+func stageLost(err error) bool {
+	var e *reexec.Error
+	return errors.As(err, &e) && e.Step == reexec.StepStage
 }
 
 // take takes the group made ahead for a run, if it is such a one.
@@ -415,14 +482,12 @@ func (s *slot) take(r *run) bool {
 	if n == nil {
 		return false
 	}
-	if !n.same(&r.placement) {
+	if !n.same(&r.placement) || n.entered() {
 		n.drop()
 		return false
 	}
 	r.group, r.join, r.oom, r.placement = n.group, n.join, n.oom, n.placement
-	if r.oom.watched() {
-		r.oom.shareAbove(&s.above, r.group)
-	}
+	r.oom.forget()
 	r.name = path.Base(r.group.Path())
 	return true
 }
@@ -430,7 +495,7 @@ func (s *slot) take(r *run) bool {
 // prepare has the group for the next run made, while the program of this one runs: one like it.
 func (s *slot) prepare(r *run) {
 	// A parent that was asked for should not stay longer than that run.
-	if s.quick && !s.pending && r.place.Parent == s.pool.place.Parent {
+	if s.pool.ahead && s.quick && !s.pending && r.place.Parent == s.pool.place.Parent {
 		s.pending = true
 		s.wishes <- wish{r.placement, r.owning(r.owner), r.oom.watched(), s.pattern}
 	}
@@ -457,17 +522,29 @@ func (w *wish) make() *spare {
 	group.Warm(w.pattern)
 	n := &spare{placement: w.placement, group: group, join: join}
 	if w.oom {
-		_ = n.oom.openOwn(w.host, group) // else the run will, and say why not
+		_ = n.oom.open(w.host, group) // else the run will, and say why not
 	}
 	return n
 }
 
+// entered says whether somebody is in it: root's program can leave its groups for others.
+func (n *spare) entered() bool {
+	populated, err := n.group.Populated()
+	return populated || err != nil
+}
+
 func (n *spare) drop() {
-	if n != nil {
-		n.join.Close()
-		n.oom.stop()
-		_ = n.group.Remove()
+	if n == nil {
+		return
 	}
+	n.join.Close()
+	n.oom.stop()
+	if n.entered() {
+		ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+		defer cancel()
+		_ = n.group.Kill(ctx)
+	}
+	_ = n.group.Remove()
 }
 
 // children knows a pool's child processes, so that others can be told from them.

@@ -178,7 +178,7 @@ func mask(cpus []int) []uint64 {
 func (r *run) launch(ctx context.Context, prepareErr error) (step string, err error) {
 	join := new(cgroup.Join)
 	if r.join != nil {
-		join = r.join
+		join, r.join = r.join, nil
 	} else if r.group != nil {
 		if join, err = r.group.Join(); err != nil {
 			return "join", err

@@ -170,7 +170,7 @@ func startScope(ctx context.Context, name, slice, program string, pid int) (*uni
 // awaitRemoval waits until systemd has removed an empty scope.
 func awaitRemoval(host *cgroup.Host, scope string) error {
 	deadline := time.Now().Add(killTimeout)
-	for pause := time.Millisecond; host.Exists(scope); pause = min(2*pause, 20*time.Millisecond) {
+	for pause := time.Millisecond; host.Exists(scope); pause = min(2*pause, 4*time.Millisecond) {
 		if time.Now().After(deadline) {
 			return &cgroup.Error{Op: "remove", Path: scope, Err: errors.New("systemd does not remove it")}
 		}

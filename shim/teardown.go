@@ -19,6 +19,9 @@ func (r *run) teardown() {
 		begun = time.Now()
 	}
 	r.oom.stop()
+	if r.join != nil {
+		r.join.Close()
+	}
 	if r.group != nil || r.program.PID != 0 {
 		r.killLeftover()
 	}
@@ -279,7 +282,7 @@ func (r *run) noteHits(tooMuchOutput bool) {
 // looked up, but not out of all.
 func (r *run) remove() {
 	remove := r.group.Remove
-	if r.slot != nil && r.slot.pending {
+	if r.slot != nil && r.slot.pending && r.place.Parent == r.slot.pool.place.Parent {
 		remove = r.group.RemoveItself // the spare one is in the same parent
 	}
 	err := remove()

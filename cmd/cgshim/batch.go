@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ const (
 	// batchAhead is how many requests are read before there is room for them: a request that cancels another is only seen
 	// when it is read.
 	batchAhead = 4096
+	// slotDescriptors is how many a job takes at least; with more the pool is quicker.
+	slotDescriptors = 24
 	// maxRequest is the longest line: the kernel takes no more than 6 MiB of arguments and environment.
 	maxRequest = 16 << 20
 )
@@ -41,6 +44,7 @@ type batch struct {
 	waiting sync.WaitGroup // for the answers
 	mu      sync.Mutex
 	active  map[string]*request // by id, those that have not been answered
+	over    bool                // no request is taken any more: the pool may be closed
 }
 
 // A request is one line.
@@ -66,7 +70,11 @@ func runBatch(args []string) int {
 	if err := checkWritable(1); err != nil {
 		return complainOf(fmt.Errorf("batch: standard output: %w", err))
 	}
-	if err := checkRoom(); err != nil {
+	jobs := c.jobs
+	if jobs == 0 {
+		jobs = runtime.NumCPU()
+	}
+	if err := checkRoom(leastDescriptors + uint64(jobs)*slotDescriptors); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
 	cfg := shim.PoolConfig{Jobs: c.jobs, Pin: c.pin, Manager: c.manager, Nest: c.nest, Childless: true}
@@ -138,20 +146,35 @@ func (b *batch) handAll() {
 				return
 			}
 			b.hand(r)
-			continue
 		case <-b.stop.Done():
+			b.handNone()
+			return
 		}
+	}
+}
+
+// handNone answers what is queued, also what is about to be, until every request that was taken has been answered.
+func (b *batch) handNone() {
+	b.mu.Lock()
+	b.over = true
+	b.mu.Unlock()
+	answered := make(chan struct{})
+	go func() {
+		b.waiting.Wait()
+		close(answered)
+	}()
+	for {
 		select {
 		case r, open := <-b.queue:
-			if open {
-				if b.claim(r) {
-					b.answer(r, shim.Unstarted(&r.cfg))
-				}
-				continue
+			if !open {
+				return
 			}
-		default:
+			if b.claim(r) {
+				b.answer(r, shim.Unstarted(&r.cfg))
+			}
+		case <-answered:
+			return
 		}
-		return
 	}
 }
 
@@ -226,14 +249,19 @@ func (b *batch) take(line []byte) {
 		b.refuse(r.id, r.cfg, fmt.Errorf("id %s: the request before of that id has not been answered", r.id))
 		return
 	}
+	if b.over { // it is as if it had not been read
+		b.mu.Unlock()
+		r.cancel()
+		return
+	}
 	if r.id != "null" {
 		b.active[r.id] = r
 	}
+	b.waiting.Add(1)
 	b.mu.Unlock()
 	if b.events {
 		r.cfg.OnEvent = func(e shim.Event) { b.out.event(r, e) }
 	}
-	b.waiting.Add(1)
 	if len(b.queue) == 0 && b.pool.TryGo(r.ctx, b.job(r)) {
 		b.claim(r)
 		return

@@ -168,7 +168,7 @@ func openFiles(flag flagReader, cfg *shim.Config, nonblock int) error {
 // the program too: that is how nohup and background jobs work. Of the others the Go runtime keeps no
 // memory, and the program gets their default action.
 func supervised(cfg shim.Config) *shim.Result {
-	if err := checkRoom(); err != nil {
+	if err := checkRoom(leastDescriptors); err != nil {
 		return shim.SetupError(&cfg, "descriptors", err)
 	}
 	signals, err := catchSignals()
@@ -186,10 +186,10 @@ func supervised(cfg shim.Config) *shim.Result {
 // ends the process.
 const leastDescriptors = 32
 
-func checkRoom() error {
+func checkRoom(least uint64) error {
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < leastDescriptors {
-		return fmt.Errorf("the caller's resource limit nofile is %d, and a run takes %d: %w", limit.Cur, leastDescriptors, unix.EMFILE)
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < least {
+		return fmt.Errorf("the caller's resource limit nofile is %d, and this takes %d: %w", limit.Cur, least, unix.EMFILE)
 	}
 	return nil
 }
