@@ -35,7 +35,7 @@ func init() {
 		return
 	}
 	inherited = descriptorsOf(os.Getpid())
-	if Fork(); early == nil {
+	if Fork(os.Args); early == nil {
 		fatalf("Fork has made no stage")
 	}
 }
@@ -105,7 +105,7 @@ func deepen(depth int, then func()) {
 }
 
 func forkAndLaunch() {
-	Fork()
+	Fork(os.Args)
 	stage, err := Start(true)
 	if err != nil {
 		fatalf("Start: %v", err)

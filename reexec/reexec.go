@@ -144,8 +144,10 @@ var early *Stage
 // the end has to be ended by Discard. Without a terminal the stage is in a session of its own, and Spec.NewSession has to
 // be true.
 //
+// args are os.Args, of which the stage is a copy, too: it has another name in their place, for ps(1) and pkill(1).
+//
 // The main thread becomes the goroutine's that calls it, for good. When it fails, Start does what it does otherwise.
-func Fork() {
+func Fork(args []string) {
 	if _, successor := syscall.Getenv(guardianEnv); successor {
 		return
 	}
@@ -160,6 +162,7 @@ func Fork() {
 	if errno == 0 {
 		defer memory.forget()
 		memory.leader, memory.flags = !terminal, uintptr(syscall.SIGCHLD)
+		memory.title = argumentArea(args)
 		var pid uintptr
 		if pid, errno = memory.fork(); errno == 0 {
 			early = &Stage{pid: int(pid), base: uintptr(unsafe.Pointer(&memory.order)), shared: memory.shared, sock: sock, alive: pipe, guarded: true, Terminal: terminal}
@@ -171,6 +174,21 @@ func Fork() {
 	}
 	closeFD(sock)
 	closeFD(pipe)
+}
+
+// argumentArea is where the kernel has put the arguments, one behind the other: the strings are still there.
+func argumentArea(args []string) []byte {
+	size := 0
+	for _, arg := range args {
+		if unsafe.StringData(arg) != (*byte)(unsafe.Add(unsafe.Pointer(unsafe.StringData(args[0])), size)) {
+			return nil // these are others
+		}
+		size += len(arg) + 1
+	}
+	if size == 0 {
+		return nil
+	}
+	return unsafe.Slice(unsafe.StringData(args[0]), size)
 }
 
 // onTerminal says whether this process has a controlling terminal, see proc_pid_stat(5).

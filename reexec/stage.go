@@ -34,6 +34,7 @@ type stage struct {
 	grouped  bool
 	guarded  bool // after the end: see guardian.go
 	flags    uintptr
+	title    []byte // what ps(1) shows; nil is to stay
 
 	network uintptr // where we were before Spec.NewNet; none is 0
 	broken  bool    // we could not go back
@@ -264,6 +265,12 @@ func (s *stage) settle() {
 	call(syscall.SYS_FCNTL, s.control, syscall.F_SETFD, syscall.FD_CLOEXEC, 0)
 	call(syscall.SYS_FCNTL, s.lifeline, syscall.F_SETFD, syscall.FD_CLOEXEC, 0)
 	call(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(unsafe.StringData(guardianNameZ))), 0, 0)
+	for i := range s.title {
+		s.title[i] = 0
+	}
+	for i := 0; i < len(s.title)-1 && i < len(guardianName); i++ {
+		s.title[i] = guardianName[i]
+	}
 	s.giveBack()
 	// The program's descriptors come with the order. What the caller has leaked must not reach it, nor be held by us.
 	s.closeOthers(stageFD, s.control, s.lifeline)

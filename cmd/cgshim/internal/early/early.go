@@ -16,6 +16,6 @@ var Commands = []string{
 
 func init() {
 	if len(os.Args) > 1 && !slices.Contains(Commands, os.Args[1]) {
-		reexec.Fork()
+		reexec.Fork(os.Args)
 	}
 }
