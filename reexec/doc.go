@@ -52,8 +52,9 @@
 // the system calls of the order's list, one after the other.
 //
 // With Stay, a stage executes one order after the other, for who starts many programs; each launch has its
-// own socket pair for reports, and what was for one of them only, the directory, the network, descriptors,
-// memory, is undone after it. So a launch that fails costs nothing but itself.
+// own socket pair for reports, and what was for one of them only, the network, descriptors, memory, is undone
+// after it. The directory is entered, and PROG looked up, by the program itself then: a file system that does not
+// answer does not keep the stage. So a launch that fails costs nothing but itself.
 //
 // The guardian, if one is wanted, is there for the shim's death: see type guardian. It is what the stage
 // becomes when there are no orders any more; or at once, should the shim die before.

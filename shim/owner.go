@@ -39,6 +39,17 @@ var thisOwner = sync.OnceValue(func() string {
 	return o.String()
 })
 
+// poolMark is behind the owner of a pool's groups: a signal to that process is for all of its runs.
+const poolMark = " pool"
+
+// poolOwner is thisOwner for the groups of a Pool.
+func poolOwner() string {
+	if owner := thisOwner(); owner != "" {
+		return owner + poolMark
+	}
+	return ""
+}
+
 // namespace identifies one that this process is in; 0 if /proc does not tell, or there is no such kind.
 func namespace(kind string) uint64 {
 	var st unix.Stat_t

@@ -361,7 +361,7 @@ func (s *slot) tell(parent string) error {
 	if slices.Contains(s.told, parent) {
 		return nil
 	}
-	w := will{owner: thisOwner(), sweep: parent}
+	w := will{owner: poolOwner(), sweep: parent}
 	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
 		w.missing = s.pool.host.MissingParents(path.Join(parent, "none"))
 	}
@@ -430,7 +430,7 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 	if err := s.ready(); err != nil {
 		return "stage", err
 	}
-	r.owner, r.name = thisOwner(), r.cfg.runName()
+	r.owner, r.name = poolOwner(), r.cfg.runName()
 	r.host, r.place = s.pool.here, s.pool.place
 	if r.cfg.Parent != "" {
 		r.host, r.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}

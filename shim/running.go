@@ -39,7 +39,8 @@ type Running struct {
 	Usage
 
 	owner owner
-	uid   int // who says that it is the owner
+	pool  bool // of a Pool's runs
+	uid   int  // who says that it is the owner
 	host  *cgroup.Host
 }
 
@@ -119,7 +120,7 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	}
 	r := &Running{
 		Type: "run", SchemaVersion: SchemaVersion, Name: path.Base(entry.Path), Cgroup: entry.Path,
-		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, uid: entry.UID, host: host,
+		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, pool: strings.HasSuffix(entry.Owner, poolMark), uid: entry.UID, host: host,
 	}
 	frozen, err := group.Frozen()
 	switch {
@@ -159,13 +160,21 @@ func (r *Running) describe(p process) {
 	}
 }
 
-// Signal sends a signal to the run's cgshim, which passes it on as Config.Signals says. For SIGKILL see Kill.
+// Signal sends a signal to the run's cgshim, which passes it on as Config.Signals says. Of a Pool, whose process
+// has many runs, it goes to the program. For SIGKILL see Kill.
 func (r *Running) Signal(sig unix.Signal) error {
 	fail := func(err error) error { return fmt.Errorf("%q: %w", r.Name, err) }
 	if r.CgshimPID == nil {
 		return fail(ErrOutOfReach)
 	}
-	fd, err := unix.PidfdOpen(r.owner.pid, 0) // since Linux 5.3
+	target := r.owner.pid
+	if r.pool {
+		if r.PID == nil {
+			return fail(ErrNoRun) // it has just ended
+		}
+		target = *r.PID
+	}
+	fd, err := unix.PidfdOpen(target, 0) // since Linux 5.3
 	if err != nil {
 		return fail(os.NewSyscallError("pidfd_open", err))
 	}
@@ -173,6 +182,9 @@ func (r *Running) Signal(sig unix.Signal) error {
 	// By now the pid is held; was it still the same one?
 	if r.owner.dead() || !r.owner.vouched(r.uid) {
 		return fail(ErrOutOfReach)
+	}
+	if p, err := readProcess(target); r.pool && (err != nil || p.parent != r.owner.pid) {
+		return fail(ErrNoRun)
 	}
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
 		return fail(os.NewSyscallError("pidfd_send_signal", err))

@@ -5,8 +5,11 @@ load helpers
 
 setup() { requires root; }
 
-# example LANGUAGE: the README's one code block in it.
-example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0 } on' "$TOP/README.md"; }
+# example LANGUAGE [N]: the README's code blocks in it, or the Nth of them.
+example() {
+	awk -v fence='```'"$1" -v n="${2:-0}" \
+		'$0 == fence { on = 1; i++; next } /^```/ { on = 0 } on && (!n || i == n)' "$TOP/README.md"
+}
 
 @test "its first command, and those that show what they print" {
 	requires python3
@@ -26,17 +29,27 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 		[ "$output" = "$expected" ]
 		n=$((n + 1))
 	done < <(example console)
-	[ $n = 2 ]
+	[ $n = 3 ]
 }
 
 @test "the Python example" {
 	requires python3
-	example python >"$BATS_TEST_TMPDIR/example.py"
+	example python 1 >"$BATS_TEST_TMPDIR/example.py"
 	[ -s "$BATS_TEST_TMPDIR/example.py" ]
 	run --separate-stderr python3 "$BATS_TEST_TMPDIR/example.py" 3>&-
 	[ "$status" = 0 ]
 	[ "$output" = "nonzero-exit 3 True" ]
 	[ "$stderr" = hello ]
+}
+
+@test "the Python example that keeps cgshim batch open" {
+	requires python3
+	example python 2 >"$BATS_TEST_TMPDIR/example.py"
+	[ -s "$BATS_TEST_TMPDIR/example.py" ]
+	run --separate-stderr python3 "$BATS_TEST_TMPDIR/example.py" 3>&-
+	[ "$status" = 0 ]
+	[ "$output" = $'ok\nnonzero-exit\nnonzero-exit' ]
+	[ "$stderr" = "" ]
 }
 
 @test "the Node example" {
@@ -64,15 +77,20 @@ example() { awk -v fence='```'"$1" '$0 == fence { on = 1; next } /^```/ { on = 0
 
 @test "README and man page name every flag, and no other" {
 	requires real_cpu # slow under emulation, and the same everywhere
-	local flag page=$TOP/docs/cgshim.1 flags
+	local flag page=$TOP/docs/cgshim.1 flags batch
 	flags=$("$CGSHIM" --help | grep -oE '^ +--[a-z-]+' | tr -d ' ')
 	[ "$(wc -l <<<"$flags")" -ge 38 ]
 	for flag in $flags; do
 		[ "$flag" = --help ] || grep -q -e "\`$flag\b" "$TOP/README.md" || { echo "README: no $flag" >&2; return 1; }
 		grep -q -e "^\.It Fl -${flag#--}\b" "$page" || { echo "cgshim.1: no $flag" >&2; return 1; }
 	done
+	batch=$("$CGSHIM" batch --help 2>&1 | sed 's/.* there is //' | tr -d , | tr ' ' '\n')
+	[ "$(wc -l <<<"$batch")" -ge 6 ]
+	for flag in $batch; do
+		grep -qE "^\.(It )?Fl -${flag#--}\b" <(sed -n '/^\.Sh BATCH/,/^\.Sh RESULT/p' "$page") || { echo "cgshim.1: no batch $flag" >&2; return 1; }
+	done
 	while read -r flag; do
-		grep -qx -e "--$flag" <<<"$flags" || { echo "cgshim.1: --$flag is no flag" >&2; return 1; }
+		grep -qx -e "--$flag" <<<"$flags"$'\n'"$batch" || { echo "cgshim.1: --$flag is no flag" >&2; return 1; }
 	done < <(grep -oE '^\.It Fl -[a-z-]+' "$page" | sed 's/.* -//')
 }
 

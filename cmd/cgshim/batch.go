@@ -406,6 +406,9 @@ func (f requestFlags) set(key string, value any) error {
 	if !ok {
 		return fmt.Errorf("%q: no such key; those are the flags of a run, id, argv and cancel", key)
 	}
+	if f.IsSet(flag.name) {
+		return fmt.Errorf("%q: given twice, by two names", key)
+	}
 	var err error
 	var list []string
 	switch value := value.(type) {
