@@ -31,6 +31,9 @@ func ParseCPUList(list string) ([]int, error) {
 		for n := first; n <= last; n++ {
 			numbers = append(numbers, n)
 		}
+		if len(numbers) > maxCPU+1 { // the same again and again: it could be millions of times
+			return nil, fmt.Errorf("%w list of CPUs or nodes: %.100q", ErrInvalid, list)
+		}
 	}
 	slices.Sort(numbers)
 	return slices.Compact(numbers), nil

@@ -13,6 +13,7 @@ type warm struct {
 	mu    sync.Mutex
 	read  []string       // the paths of those that were asked for, since Warm
 	files map[string]int // descriptors by path
+	keep  bool           // what is opened
 }
 
 // A Pattern says which files of a group were read: see Group.Warm. The zero Pattern is none.
@@ -48,6 +49,16 @@ func (g *Group) Warm(pattern Pattern) {
 	}
 }
 
+// KeepOpen is for who reads the same files again and again: they stay open until Remove.
+func (g *Group) KeepOpen() {
+	g.warm.mu.Lock()
+	defer g.warm.mu.Unlock()
+	g.warm.keep = true
+	if g.warm.files == nil {
+		g.warm.files = map[string]int{}
+	}
+}
+
 // value is readValue, of a file that may be open.
 func (w *warm) value(path string) (string, error) {
 	if w == nil {
@@ -59,6 +70,12 @@ func (w *warm) value(path string) (string, error) {
 		w.read = append(w.read, path)
 	}
 	fd, open := w.files[path]
+	if !open && w.keep {
+		var err error
+		if fd, err = openFile(path, unix.O_RDONLY); err == nil {
+			w.files[path], open = fd, true
+		}
+	}
 	if !open {
 		return readValue(path)
 	}

@@ -32,6 +32,7 @@ var helpers = map[string]func(args []string){
 	"sleep":          func([]string) { time.Sleep(time.Hour) },
 	"closed-signals": closedSignals,
 	"descriptors":    descriptorsRunOut,
+	"pool":           poolDies,
 }
 
 func TestMain(m *testing.M) {

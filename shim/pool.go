@@ -133,7 +133,7 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 			p.place.Parent = path.Dir(where)
 			p.place.undo = nil // that is for here
 			if len(r.place.nest) > 0 {
-				err = r.stage.Bequeath((&will{nested: r.place.base, owner: r.owner, sweep: p.place.Parent}).encode())
+				err = r.stage.Bequeath((&will{nested: r.place.base, owner: poolOwner(), sweep: p.place.Parent}).encode())
 			}
 		}
 	}

@@ -63,6 +63,9 @@ func (r *run) supervise(ctx context.Context) {
 	}
 	if r.cfg.Sample > 0 {
 		t.sample.set(r.cfg.Sample)
+		if r.group != nil {
+			r.group.KeepOpen()
+		}
 	}
 	if r.lacksPeak() {
 		t.samplePeak.set(0)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cgshim/cgshim/shim"
 )
 
@@ -15,26 +17,57 @@ const (
 )
 
 // An eventWriter writes events in their order, from a goroutine of its own: a reader that is slow, or
-// dead, never holds up the run.
+// dead, never holds up the run. Where it is certain that nobody has to wait it does without, for waking up a goroutine takes
+// longer than all the rest.
 type eventWriter struct {
-	out    sink
-	lines  chan []byte
-	done   chan struct{}
-	ending atomic.Bool
+	out     sink
+	file    bool // it is a file, which always takes what is written
+	direct  int  // if it is a pipe, a descriptor of ours that does not wait; else -1
+	waiting atomic.Int64
+	lines   chan []byte
+	done    chan struct{}
+	ending  atomic.Bool
 }
 
 func newEventWriter(out sink) *eventWriter {
 	w := &eventWriter{out: out, lines: make(chan []byte, eventQueue+eventReserve), done: make(chan struct{})}
+	var err error
+	if w.direct, err = reopenPipe(out.fd); err != nil {
+		w.direct = -1
+	}
+	var st unix.Stat_t
+	w.file = unix.Fstat(out.fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 	go w.run()
 	return w
+}
+
+// writeNow writes a line if it goes out at once, and in one piece.
+func (w *eventWriter) writeNow(line []byte) bool {
+	if w.waiting.Load() > 0 {
+		return false
+	}
+	if w.file {
+		w.file = w.out.write(line) == nil // else the next one finds out, too, and there may be a part of this
+		return true
+	}
+	if w.direct < 0 || len(line) > pipeBuf {
+		return false
+	}
+	n, err := unix.Write(w.direct, line)
+	return err == nil && n == len(line)
 }
 
 func (w *eventWriter) write(e shim.Event) {
 	if _, isSample := e.(*shim.Sample); isSample && len(w.lines) >= eventQueue {
 		return
 	}
+	line := e.JSON()
+	if w.writeNow(line) {
+		return
+	}
 	select {
-	case w.lines <- e.JSON():
+	case w.lines <- line:
+		w.waiting.Add(1)
 	default:
 	}
 }
@@ -45,11 +78,11 @@ func (w *eventWriter) run() {
 	defer close(w.done)
 	dead := false
 	for line := range w.lines {
-		if dead {
-			continue
+		if !dead {
+			err := w.out.write(line)
+			dead = err != nil && (!errors.Is(err, errStalled) || w.ending.Load())
 		}
-		err := w.out.write(line)
-		dead = err != nil && (!errors.Is(err, errStalled) || w.ending.Load())
+		w.waiting.Add(-1)
 	}
 }
 
@@ -58,4 +91,7 @@ func (w *eventWriter) close() {
 	w.ending.Store(true)
 	close(w.lines)
 	<-w.done
+	if w.direct >= 0 {
+		_ = unix.Close(w.direct)
+	}
 }

@@ -1,0 +1,739 @@
+#!/usr/bin/env bats
+# cgshim batch: requests on stdin, answers on stdout.
+
+# shellcheck disable=SC2030,SC2031 # each test has variables of its own
+
+load helpers
+
+PARENT=/cgshim-bats-batch
+
+setup() {
+	requires root
+	cd "$BATS_TEST_TMPDIR" || return 1
+}
+
+# A test that failed leaves its batch to nobody, and nothing that hangs to the others.
+teardown() {
+	exec 7>&- 8>&-
+	[ -n "${BATS_TEST_COMPLETED:-}" ] || [ -z "${batch:-}" ] || kill -9 "$batch" 2>/dev/null || true
+	[ -n "${BATS_TEST_COMPLETED:-}" ] || eventually nothing_left >/dev/null 2>&1 || true
+	nothing_left
+}
+
+# open_batch ARG...: a batch whose requests come from descriptor 7, and whose answers go to the file (or FIFO) $answers.
+# Its pid is in $batch.
+open_batch() {
+	answers=$BATS_TEST_TMPDIR/answers
+	rm -f requests
+	mkfifo requests
+	[ -p "$answers" ] || : >"$answers"
+	# In the background the shell has SIGINT and SIGQUIT ignored.
+	env --default-signal=INT,QUIT "$CGSHIM" batch --parent $PARENT "$@" <requests >"$answers" 2>stderr 3>&- 8>&- &
+	batch=$!
+	exec 7>requests
+}
+
+# ask LINE...: sends requests.
+ask() { printf '%s\n' "$@" >&7; }
+
+answered() { grep -q "^{\"id\":$1,\"type\":\"result\"" "$answers"; }
+
+# answer ID: waits for the result of an id, as JSON, and sets $result.
+answer() {
+	eventually answered "$1"
+	result=$(grep "^{\"id\":$1,\"type\":\"result\"" "$answers" | tail -n 1)
+	untagged
+}
+
+# untagged: $result without its id, which the schema of a result does not have.
+untagged() {
+	result="{${result#\{\"id\":*,}"
+	[ -z "${CGSHIM_RESULTS:-}" ] || echo "$result" >>"$CGSHIM_RESULTS"
+}
+
+count() { grep -c '"type":"result"' "$answers" || true; }
+
+# counts N: so many results are there.
+counts() { [ "$(count)" -ge "$1" ]; }
+
+# close_batch STATUS: ends the requests, and waits.
+close_batch() {
+	exec 7>&-
+	ends "$1"
+}
+
+# ends STATUS: the batch does, within a generous bound.
+ends() {
+	eventually gone "$batch"
+	status=0
+	wait "$batch" || status=$?
+	batch=
+	[ "$status" = "$1" ] || { echo "exit status: want $1, have $status" >&2; cat stderr >&2; return 1; }
+}
+
+# all_gone PID...: none of them is there any more.
+all_gone() {
+	local pid
+	for pid; do gone "$pid" || return 1; done
+}
+
+clean() { nothing_left >/dev/null 2>&1; }
+
+# sleeper ID [MEMBER...]: a request for a program that says in the file ready.ID that it runs.
+sleeper() {
+	local id=$1 member
+	shift
+	printf '{"id":"%s","argv":["sh","-c","echo $$ >ready.%s; exec sleep 1000"]' "$id" "$id"
+	for member; do printf ',%s' "$member"; done
+	echo '}'
+}
+
+runs() { eventually [ -s "ready.$1" ]; }
+
+# --- requests and answers ---------------------------------------------------------------------------
+
+@test "a request is a run's flags by their names, and its answer the result, with the id first" {
+	printf '#!/bin/sh\ncat; echo "$A" "$B" "$1" >&2; exit 3\n' >prog
+	chmod +x prog
+	echo input >in.txt
+	open_batch
+	ask '{"id":"7","argv":["./prog"],"mem":"64M","pids":1,"stdin":"in.txt","stdout":"out.txt"}'
+	answer '"7"'
+	is verdict nonzero-exit limits.mem_bytes $((64 * MIB)) limits.pids 1 pids_denied 1 # cat
+	ask '{"id":"8","argv":["./prog",5],"mem":67108864,"cpus":0.5,"wall_time":9,"stdin":"in.txt"}'
+	answer '"8"'
+	is verdict error error.step usage # it is wall-time
+	holds '.error.message | test("wall_time")'
+	ask '{"id":"8","argv":["./prog",5],"memory":67108864,"cpus":0.5,"wall-time":9,"env":["A=1","B=2,3"],"stdin":"in.txt","stdout":"out.txt","stderr":"err.txt","clear-env":false,"best-effort":null}'
+	answer '"8"'
+	is verdict nonzero-exit exit_code 3 limits.mem_bytes $((64 * MIB)) limits.cpus 0.5 limits.wall_time_seconds 9
+	[ "$(cat out.txt)" = input ]
+	[ "$(cat err.txt)" = "1 2,3 5" ]
+	ask '{"id":"9","argv":["pwd"],"chdir":"/","stdout":"out.txt","ulimit":["nofile=9","core=0"],"user":"65534:65534","net":"none"}'
+	answer '"9"'
+	is verdict ok limits.net none limits.ulimits.nofile.soft 9
+	[ "$(cat out.txt)" = / ]
+	close_batch 0
+}
+
+@test "answers come in the order in which the programs end" {
+	open_batch --jobs 2
+	ask '{"id":"slow","argv":["sleep","1.5"]}' '{"id":"quick","argv":["true"]}' '{"id":"next","argv":["false"]}'
+	close_batch 0
+	run -0 jq -r '.id' "$answers"
+	[ "$output" = $'quick\nnext\nslow' ]
+}
+
+@test "an id is a string or a number, is told as it is, and can be left out" {
+	open_batch --jobs 1
+	ask '{"id":"a \"b\" \u00e4\n<&","argv":["true"]}' '{"argv":["true"],"id":12345678901234567890}' '{"id":-1.5e3,"argv":["true"]}' \
+		'{"id":"","argv":["true"]}' '{"argv":["true"]}' '{"id":null,"argv":["true"]}' '{"id":"null","argv":["true"]}'
+	close_batch 0
+	run -0 grep -oE '^\{"id":([^"][^,]*|"([^"\\]|\\.)*"),"type":"result"' "$answers"
+	[ "${#lines[@]}" = 7 ]
+	[[ ${lines[1]} == '{"id":12345678901234567890,'* && ${lines[2]} == '{"id":-1.5e3,'* && ${lines[3]} == '{"id":"",'* ]]
+	[[ ${lines[4]} == '{"id":null,'* && ${lines[5]} == '{"id":null,'* && ${lines[6]} == '{"id":"null",'* ]]
+	run -0 jq -r 'select(.verdict == "ok") | .id' "$answers"
+	[[ ${lines[0]} = 'a "b" ä' && ${lines[1]} = '<&' ]]
+}
+
+# refused ID LINE [TEXT]: the line is answered with an error of step usage, that says TEXT, and the next request works.
+refused() {
+	local before
+	before=$(count)
+	ask "$2" '{"id":"after","argv":["true"]}'
+	eventually counts $((before + 2))
+	result=$(grep '"step":"usage"' "$answers" | tail -n 1)
+	[[ $result == "{\"id\":$1,\"type\":\"result\""* ]] || { echo "no answer with id $1 to: $2: $result" >&2; return 1; }
+	untagged
+	is verdict error exit_code null pid null
+	[[ ${value[error.message]} == *${3:-}* ]] || { echo "no '$3' in the answer to: $2: $result" >&2; return 1; }
+	run -0 tail -n 2 "$answers"
+	[[ $output == *'{"id":"after","type":"result",'*'"verdict":"ok"'* ]]
+	[ "$(count)" = $((before + 2)) ]
+}
+
+@test "a line that is no request is answered with an error, and nothing else stops" {
+	open_batch --jobs 2
+	ask "$(sleeper long)"
+	runs long
+	refused null 'no JSON' 'no JSON object'
+	refused null '{' 'no JSON object'
+	refused null '{"id":"1","argv":["true"]' 'no JSON object'
+	refused null '[1]' 'no JSON object'
+	refused null '"x"' 'no JSON object'
+	refused null '{"id":"1","argv":["true"]} {"id":"2","argv":["true"]}' 'more on the line'
+	refused null '{"id":"1","argv":["true"]}}' 'more on the line'
+	refused null '{"id":["1"],"argv":["true"]}' '"id"'
+	refused null '{"id":true,"argv":["true"]}' '"id"'
+	refused '"1"' '{"id":"1"}' '"argv"'
+	refused '"1"' '{"id":"1","argv":[]}' 'no program'
+	refused '"1"' '{"id":"1","argv":[""]}' 'no program'
+	refused '"1"' '{"id":"1","argv":"true"}' '"argv"'
+	refused '"1"' '{"id":"1","argv":["true",null]}' '"argv"'
+	refused '"1"' '{"id":"1","argv":[["true"]]}' '"argv"'
+	refused '"1"' '{"id":"1","argv":["a\u0000b"]}' 'NUL'
+	refused 1 '{"id":1,"argv":["true"],"nosuch":1}' '"nosuch"'
+	refused 1 '{"id":1,"argv":["true"],"--mem":"64M"}' '"--mem"'
+	refused 1 '{"id":1,"argv":["true"],"fd":1}' '"fd"'
+	refused 1 '{"id":1,"argv":["true"],"output":"x"}' '"output"'
+	refused 1 '{"id":1,"argv":["true"],"pretty":true}' '"pretty"'
+	refused 1 '{"id":1,"argv":["true"],"events":true}' '"events"'
+	refused 1 '{"id":1,"argv":["true"],"mem":1,"memory":2}' 'given twice'
+	refused 1 '{"id":1,"argv":["true"],"mem":true}' '"mem"'
+	refused 1 '{"id":1,"argv":["true"],"mem":["1M"]}' '"mem"'
+	refused 1 '{"id":1,"argv":["true"],"mem":{}}' '"mem"'
+	refused 1 '{"id":1,"argv":["true"],"wait-all":"yes"}' '"wait-all"'
+	refused 1 '{"id":1,"argv":["true"],"env":[1,{}]}' '"env"'
+	refused 1 '{"id":1,"argv":["true"],"env":["A"]}' 'A'
+	refused 1 '{"id":1,"argv":["true"],"mem":"lots"}' '--mem "lots"'
+	refused 1 '{"id":1,"argv":["true"],"pids":-1}' '--pids "-1"'
+	refused 1 '{"id":1,"argv":["true"],"pids":1.5}' '--pids "1.5"'
+	refused 1 '{"id":1,"argv":["true"],"cpu-time":"0"}' '--cpu-time'
+	refused 1 '{"id":1,"argv":["true"],"name":"../x"}' '--name'
+	refused 1 '{"id":1,"argv":["true"],"keep-fd":[99]}' '99'
+	refused 1 '{"id":1,"argv":["true"],"swap":"1M"}' '--mem'
+	refused 1 '{"id":1,"argv":["true"],"stdin":""}' '--stdin'
+	refused 1 '{"id":1,"argv":["true"],"stdin":"/nonexistent"}' '/nonexistent'
+	refused 1 '{"id":1,"cancel":"2"}' '"cancel"'
+	refused null '{"cancel":null}' '"cancel"'
+	refused null '{"cancel":["1"]}' 'id'
+	refused '"long"' '{"id":"long","argv":["true"]}' 'has not been answered'
+	ask '{"cancel":"long"}'
+	answer '"long"'
+	is verdict cancelled
+	close_batch 0
+	[ ! -s stderr ]
+}
+
+@test "… nor a line of 20 MB, binary garbage, or one without an end" {
+	open_batch --jobs 1
+	{ head -c 20000000 /dev/zero | tr '\0' x; echo; } >&7
+	eventually counts 1
+	result=$(tail -n 1 "$answers")
+	[[ $result == '{"id":null,'*'longer than'* ]]
+	{ printf '{"id":"long","argv":["true","'; head -c 20000000 /dev/zero | tr '\0' x; echo '"]}'; } >&7
+	eventually counts 2
+	head -c 3000 /dev/urandom | tr -d '\n' >&7
+	ask ''
+	eventually counts 3
+	printf '\0\0\0\n\377\376\n' >&7
+	eventually counts 5
+	ask '{"id":1,"argv":["true"]}'
+	answer 1
+	is verdict ok
+	printf '{"id":2,"argv":["tru' >&7
+	close_batch 0
+	[ "$(count)" = 7 ]
+	result=$(tail -n 1 "$answers")
+	[[ $result == '{"id":null,'*'no JSON object'* ]]
+}
+
+@test "empty lines are nothing; the last one needs no end; CRLF is one" {
+	open_batch --jobs 1
+	printf '\n  \n\t\n\r\n{"id":1,"argv":["true"]}\r\n\n{"id":2,"argv":["true"]}' >&7
+	close_batch 0
+	[ "$(jq -c '[.id, .verdict]' "$answers" | tr -d '\n')" = '[1,"ok"][2,"ok"]' ]
+}
+
+@test "no requests, no answers" {
+	run -0 --separate-stderr "$CGSHIM" batch </dev/null
+	[[ -z $output && -z $stderr ]]
+}
+
+@test "the command line is checked" {
+	local args
+	for args in "--jobs 0" "--jobs x" "--jobs 99999" "--jobs" "--nosuch" "prog" "--pin=1" "--manager none" "--parent x"; do
+		# shellcheck disable=SC2086
+		run -125 --separate-stderr "$CGSHIM" batch $args </dev/null
+		[[ -z $output && $stderr == "cgshim: error: batch "* ]] || { echo "$args: $stderr"; return 1; }
+	done
+	run -125 --separate-stderr sh -c '"$CGSHIM" batch 1</dev/null'
+	[[ $stderr == *'not open for writing'* ]]
+}
+
+@test "a program that could not be started is an answer like others" {
+	open_batch --jobs 1
+	ask '{"id":1,"argv":["/nonexistent"],"mem":"64M"}' '{"id":2,"argv":["true"],"chdir":"/nonexistent"}' '{"id":3,"argv":["/dev/null"]}' '{"id":4,"argv":["true"],"mem":"64M"}'
+	answer 1
+	is verdict error error.step exec error.errno ENOENT
+	answer 2
+	is verdict error error.step chdir
+	answer 3
+	is verdict error error.errno EACCES
+	answer 4
+	is verdict ok
+	close_batch 0
+}
+
+# --- descriptors ------------------------------------------------------------------------------------
+
+@test "a program has no descriptor of the batch's: it can't read requests, nor forge answers" {
+	open_batch --jobs 2
+	ask "$(sleeper other '"mem":"64M"')"
+	runs other
+	for id in 1 2 3; do
+		# shellcheck disable=SC2016
+		ask "{\"id\":$id,\"argv\":[\"sh\",\"-c\",\"readlink /proc/\$\$/fd/*; cat; echo forged; echo forged >&2\"],\"stdout\":\"fds\",\"mem\":\"64M\"}"
+		answer $id
+		is verdict ok
+		[ "$(cat fds)" = "/dev/null
+$BATS_TEST_TMPDIR/fds
+$BATS_TEST_TMPDIR/stderr
+forged" ]
+	done
+	# shellcheck disable=SC2016
+	ask '{"id":4,"argv":["sh","-c","fds=$(readlink /proc/$$/fd/[01]); echo \"$fds\" >fds; echo lost"]}'
+	answer 4
+	[ "$(cat fds)" = $'/dev/null\n/dev/null' ]
+	ask '{"cancel":"other"}'
+	close_batch 0
+	[ "$(count)" = 5 ]
+	[ "$(cat stderr)" = $'forged\nforged\nforged' ]
+}
+
+@test "stdin, stdout and stderr are files, also the same one for both" {
+	open_batch --jobs 1
+	echo old content, longer than the new one >both
+	ask '{"id":1,"argv":["sh","-c","echo out; echo err >&2; echo out; echo err >&2"],"stdout":"both","stderr":"both"}'
+	answer 1
+	[ "$(cat both)" = $'out\nerr\nout\nerr' ]
+	ask '{"id":2,"argv":["sh","-c","echo out; echo err >&2"],"stderr":"err"}' '{"id":3,"argv":["wc","-c"],"stdin":"both","stdout":"out"}'
+	answer 3
+	[[ $(cat err) = err && $(cat out) = 16 ]]
+	ask '{"id":4,"argv":["true"],"stdout":"/nonexistent/x"}' '{"id":5,"argv":["yes"],"stdout":"cut","output-limit":100}'
+	answer 4
+	is verdict error error.step usage
+	holds '.error.message | test("no such file")'
+	answer 5
+	is verdict output-limit output_bytes 100
+	[ "$(stat -c %s cut)" = 100 ]
+	close_batch 0
+}
+
+@test "a FIFO that nobody has open at the other end holds nothing up" {
+	open_batch --jobs 1
+	mkfifo fifo
+	ask '{"id":1,"argv":["cat"],"stdin":"fifo"}' '{"id":2,"argv":["true"],"stdout":"fifo"}' '{"id":3,"argv":["true"]}'
+	answer 3
+	answer 2
+	is verdict error error.step usage
+	holds '.error.message | test("no such device or address")'
+	answer 1
+	is verdict ok
+	close_batch 0
+}
+
+@test "no descriptor, thread, process or memory is lost over thousands of runs" {
+	local runs before after fds
+	runs=$(has real_cpu && echo 1000 || echo 100)
+	yes '{"argv":["'"$NOOP"'"],"mem":"64M","pids":1}' | head -n "$runs" >many
+	open_batch --jobs 2
+	cat many >&7
+	eventually counts "$runs"
+	before=$(awk '/^VmRSS/ {print $2}' "/proc/$batch/status")
+	fds=$(find "/proc/$batch/fd" | wc -l)
+	cat many >&7
+	eventually counts $((2 * runs))
+	after=$(awk '/^VmRSS/ {print $2}' "/proc/$batch/status")
+	echo "resident: $before KiB, then $after KiB; $(find "/proc/$batch/task" -maxdepth 1 | wc -l) threads"
+	[ "$after" -le $((before + 2048)) ]
+	[ "$(find "/proc/$batch/fd" | wc -l)" -le $((fds + 2)) ] # a group made ahead comes and goes
+	[ "$(ps --ppid "$batch" -o pid= | wc -l)" -le 3 ]
+	close_batch 0
+	run -0 jq -r '"\(.verdict) \(.pids_peak) \(.error)"' "$answers"
+	[ "$(sort -u <<<"$output")" = "ok 1 null" ]
+	[ "${#lines[@]}" = $((2 * runs)) ]
+	jq -s '[.[].cgroup] | unique | length' "$answers" | grep -qx $((2 * runs))
+}
+
+# --- several at once --------------------------------------------------------------------------------
+
+@test "as many programs run at the same time as there are jobs, and not more" {
+	local jobs i
+	for jobs in 1 2 3; do
+		open_batch --jobs $jobs
+		: >log
+		for i in $(seq $((3 * jobs))); do ask '{"argv":["sh","-c","echo + >>log; sleep 0.3; echo - >>log"]}'; done
+		close_batch 0
+		[ "$(awk '/[+]/ {n++} /-/ {n--} n > most {most = n} END {print most}' log)" = $jobs ]
+		[ "$(count)" = $((3 * jobs)) ]
+	done
+}
+
+@test "without --jobs it is one for each CPU" {
+	open_batch
+	for i in $(seq "$(nproc)"); do ask "$(sleeper "$i")"; done
+	for i in $(seq "$(nproc)"); do runs "$i"; done
+	ask "$(sleeper over)"
+	sleep 0.5
+	[ ! -e ready.over ]
+	for i in $(seq "$(nproc)") over; do ask '{"cancel":"'"$i"'"}'; done
+	close_batch 0
+}
+
+@test "--pin gives each job a core of its own" {
+	requires two_cores
+	open_batch --jobs 2 --pin
+	for i in 1 2; do
+		ask '{"id":'"$i"',"argv":["sh","-c","grep Cpus_allowed_list: /proc/self/status >cpus.'"$i"'; echo >ready.'"$i"'; sleep 1000"]}'
+		runs "$i"
+	done
+	cat cpus.*
+	[ "$(cut -f 2 cpus.1 cpus.2 | tr ',' '\n' | sort | uniq -d)" = "" ]
+	ask '{"cancel":1}'
+	answer 1
+	holds '.limits.cpuset_cpus != null and .enforced.cpuset_cpus == "cgroup"'
+	ask '{"id":3,"argv":["true"],"cpuset-cpus":"0"}'
+	answer 3
+	is verdict error error.step usage
+	ask '{"cancel":2}'
+	close_batch 0
+	run -125 "$CGSHIM" batch --pin --jobs $(($(nproc) + 1)) </dev/null
+	[[ $output == *'each needs one of its own'* ]]
+}
+
+@test "--pin for all the cores that there are" {
+	open_batch --pin
+	ask '{"id":1,"argv":["grep","Cpus_allowed_list","/proc/self/status"],"stdout":"cpus"}'
+	answer 1
+	is verdict ok
+	cat cpus
+	close_batch 0
+}
+
+@test "a job that is out of memory is no other's concern" {
+	open_batch --jobs 2
+	ask "$(sleeper other '"mem":"64M"')"
+	runs other
+	for i in $(times 10 2); do
+		ask '{"id":"oom'"$i"'","argv":["'"$PROG"'","touch","67108864"],"mem":"16M"}'
+		answer "\"oom$i\""
+		is verdict memory-limit limits_hit '["memory"]' signal 9
+		ask '{"id":"fits'"$i"'","argv":["'"$PROG"'","touch","8388608"],"mem":"16M"}'
+		answer "\"fits$i\""
+		is verdict ok oom_kills 0 limits_hit '[]'
+	done
+	ask '{"cancel":"other"}'
+	answer '"other"'
+	is verdict cancelled oom_kills 0 limits_hit '[]'
+	# Both at once.
+	for i in 1 2; do ask '{"id":'"$i"',"argv":["'"$PROG"'","touch","67108864"],"mem":"16M"}'; done
+	for i in 1 2; do
+		answer "$i"
+		is verdict memory-limit
+	done
+	close_batch 0
+}
+
+@test "limits of time hold for each job" {
+	open_batch --jobs 2
+	ask '{"id":1,"argv":["sleep","100"],"wall-time":"300ms"}' '{"id":2,"argv":["'"$PROG"'","spin","1","10"],"cpu-time":0.2}' \
+		'{"id":3,"argv":["sh","-c","trap : TERM; sleep 100 & wait; exit 4"],"wall-time":0.3,"grace":20}' '{"id":4,"argv":["sh","-c","sleep 100 & sleep 0.2"],"wait-all":true,"wall-time":1}'
+	answer 1
+	is verdict wall-time-limit
+	answer 2
+	is verdict cpu-time-limit
+	answer 3
+	is verdict wall-time-limit exit_code 4
+	answer 4
+	is verdict wall-time-limit
+	close_batch 0
+}
+
+@test "a program that forks, or spins with 50 threads, does not starve the others, nor the batch" {
+	local hog
+	for hog in '["bash","-c","b() { b & b & wait; }; b 2>/dev/null"],"pids":50' "[\"$PROG\",\"spin\",\"50\",\"1000\"]"; do
+		open_batch --jobs 3
+		ask '{"id":"hog","argv":'"$hog"',"wall-time":100,"stderr":"/dev/null"}' '{"id":"hog2","argv":'"$hog"',"wall-time":100,"stderr":"/dev/null"}'
+		sleep 0.5
+		local begin=$EPOCHREALTIME
+		ask '{"id":"sleep","argv":["sleep","1"]}'
+		answer '"sleep"'
+		is verdict ok
+		awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a, "seconds"; exit !(b - a < 10) }'
+		holds '.wall_seconds >= 1'
+		! answered '"hog"'
+		ask '{"cancel":"hog"}' '{"cancel":"hog2"}'
+		answer '"hog"'
+		answer '"hog2"'
+		close_batch 0
+	done
+}
+
+# --- cancelling -------------------------------------------------------------------------------------
+
+@test "what runs, what waits, and what nobody knows can be cancelled by id" {
+	open_batch --jobs 1
+	ask "$(sleeper one)" '{"id":"two","argv":["touch","two"]}' '{"id":3,"argv":["touch","three"]}' '{"id":"4","argv":["touch","four"]}'
+	runs one
+	ask '{"cancel":"nobody"}' '{"cancel":4}' '{"cancel":3}' # 4 is not "4"
+	answer 3
+	is verdict cancelled error.step cancelled pid null
+	ask '{"cancel":"one"}'
+	answer '"one"'
+	is verdict cancelled signal 15
+	answer '"4"'
+	is verdict ok
+	ask '{"cancel":"4"}' '{"cancel":"one"}' '{"id":"one","argv":["true"]}' # an id can be used again
+	answer '"4"'
+	close_batch 0
+	[[ -e two && ! -e three && -e four ]]
+	[ "$(count)" = 5 ]
+	[ "$(tail -n 1 "$answers" | jq -r .verdict)" = ok ]
+}
+
+@test "what is cancelled may take its stop timeout, and is killed then" {
+	open_batch --jobs 2
+	ask '{"id":1,"argv":["'"$PROG"'","deaf"],"stdout":"deaf","stop-timeout":"300ms"}' \
+		'{"id":2,"argv":["sh","-c","trap \"exit 7\" TERM; echo >ready.2; while :; do sleep 0.05; done"],"stop-timeout":100}'
+	runs 2
+	eventually [ -s deaf ]
+	ask '{"cancel":1}' '{"cancel":2}' '{"cancel":1}' '{"cancel":2}'
+	answer 1
+	is verdict cancelled signal 9
+	answer 2
+	is verdict cancelled exit_code 7
+	close_batch 0
+	[ "$(count)" = 2 ]
+}
+
+# --- the end ----------------------------------------------------------------------------------------
+
+@test "at the end of the requests those that there are are finished" {
+	open_batch --jobs 1
+	for i in $(seq 20); do ask '{"id":'"$i"',"argv":["sh","-c","sleep 0.05; exit '"$i"'"]}'; done
+	close_batch 0
+	[ "$(jq .exit_code "$answers" | tr '\n' ' ')" = "$(seq 20 | tr '\n' ' ')" ]
+}
+
+@test "SIGTERM, INT, HUP and QUIT end it: what runs and what waits is answered as cancelled" {
+	local name i
+	for name in TERM INT HUP QUIT; do
+		open_batch --jobs 2
+		rm -f ready.*
+		ask "$(sleeper 1 '"mem":"64M"')" "$(sleeper 2)"
+		for i in $(seq 3 200); do ask '{"id":"'"$i"'","argv":["touch","never"]}'; done
+		runs 1
+		runs 2
+		kill -s "$name" "$batch"
+		ends $((128 + $(kill -l "$name")))
+		exec 7>&-
+		[ ! -e never ]
+		[ "$(jq -r .verdict "$answers" | sort | uniq -c | tr -s ' ')" = " 200 cancelled" ]
+		[ "$(jq -r .id "$answers" | sort -u | wc -l)" = 200 ]
+		all_gone "$(cat ready.1)" "$(cat ready.2)"
+		nothing_left
+	done
+}
+
+@test "… within the stop timeout, and a second signal changes nothing" {
+	local deaf begin
+	# shellcheck disable=SC2089
+	deaf='"argv":["sh","-c","trap \"\" TERM INT; setsid sleep 1000 & echo $$ $! >ready.1; while :; do sleep 1; done"]'
+	open_batch --jobs 2
+	ask '{"id":1,'"$deaf"',"stop-timeout":1}'
+	runs 1
+	begin=$EPOCHREALTIME
+	kill "$batch"
+	sleep 0.3
+	ask '{"id":2,"argv":["touch","never"]}' # which is too late
+	kill -INT "$batch"
+	ends 130
+	awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a, "seconds"; exit !(b - a >= 0.9 && b - a < 20) }'
+	has real_cpu && awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { exit !(b - a < 2) }'
+	answer 1
+	is verdict cancelled signal 9
+	# shellcheck disable=SC2046
+	all_gone $(cat ready.1)
+	[ ! -e never ]
+	nothing_left
+}
+
+@test "a signal while requests come in: each is answered or was never read, and nothing hangs" {
+	local i
+	for i in $(times 20 3); do
+		open_batch --jobs 2
+		: >"$answers"
+		(trap '' PIPE; i=0; while echo '{"id":'$((i += 1))',"argv":["'"$NOOP"'"]}' >&7; do :; done 2>/dev/null) 3>&- &
+		local feeder=$!
+		exec 7>&-
+		eventually counts 1
+		sleep "0.0$((i % 10))"
+		kill "$batch"
+		ends 143
+		wait $feeder || true
+		[ ! -s stderr ] || { cat stderr >&2; return 1; }
+		# No gap but at the end, and no answer twice.
+		[ "$(jq .id "$answers" | sort -n | uniq -d)" = "" ]
+		[ "$(jq .id "$answers" | sort -n | tail -n 1)" = "$(count)" ]
+		nothing_left
+	done
+}
+
+@test "… also when it has nothing to do at that moment" {
+	for i in $(times 40 3); do
+		open_batch --jobs 1
+		ask '{"id":1,"argv":["'"$NOOP"'"]}'
+		eventually_soon counts 1
+		kill "$batch"
+		(trap '' PIPE && for _ in 1 2 3 4 5 6 7 8; do ask '{"id":2,"argv":["'"$NOOP"'"]}' || break; done) 2>/dev/null
+		ends 143
+		[ ! -s stderr ] || { cat stderr >&2; return 1; }
+		nothing_left
+	done
+}
+
+# eventually_soon is eventually, looking more often.
+eventually_soon() {
+	for _ in $(seq 3000); do
+		! "$@" || return 0
+		sleep 0.01
+	done
+	return 1
+}
+
+@test "kill -9 of it: everything is gone within seconds, daemons too" {
+	local daemons='"argv":["sh","-c","setsid sleep 1000 & setsid sh -c \"sleep 1000 & wait\" & echo $$ $! >ready.ID; wait"]' begin i
+	for i in $(times 5 1); do
+		open_batch --jobs 3
+		rm -f ready.*
+		for id in 1 2 3; do ask '{"id":'$id','"${daemons/ID/$id}"',"mem":"64M","name":"cgshim-bats-'$id'"}'; done
+		for id in 4 5; do ask '{"id":'$id',"argv":["true"]}'; done
+		for id in 1 2 3; do runs $id; done
+		local pids stages
+		pids=$(cat /sys/fs/cgroup/{,unified/,pids/}$PARENT/*/cgroup.procs 2>/dev/null | sort -u)
+		stages=$(pgrep -P "$batch")
+		[ "$(wc -w <<<"$pids")" -ge 12 ]
+		begin=$EPOCHREALTIME
+		kill -9 "$batch"
+		# shellcheck disable=SC2086
+		eventually all_gone $pids $stages
+		eventually clean
+		has real_cpu && awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a, "seconds"; exit !(b - a < 3) }'
+		ends 137
+		exec 7>&-
+	done
+}
+
+@test "… at any moment" {
+	for i in $(times 40 4); do
+		open_batch --jobs 2
+		yes '{"argv":["'"$NOOP"'"],"mem":"64M"}' | head -n 500 >many
+		cat many >&7 3>&- &
+		local feeder=$!
+		sleep "0.0$(printf %02d $((RANDOM % 60)))"
+		kill -9 "$batch"
+		eventually clean
+		wait "$batch" "$feeder" || true
+		exec 7>&-
+	done
+}
+
+@test "a reader that is gone ends it" {
+	mkfifo answers
+	exec 8<>answers
+	open_batch --jobs 2
+	ask "$(sleeper 1)" "$(sleeper 3)"
+	runs 1
+	exec 8>&-
+	ask '{"cancel":"3"}' '{"id":2,"argv":["true"]}'
+	ends 125
+	gone "$(cat ready.1)"
+	grep -q '^cgshim: error: batch: writing a result: broken pipe' stderr
+	[ "$(wc -l <stderr)" = 1 ]
+	nothing_left
+}
+
+@test "… and a full disk, too" {
+	open_batch --jobs 1
+	close_batch 0
+	run -125 --separate-stderr sh -c 'echo "{\"argv\":[\"true\"]}" | "$CGSHIM" batch >/dev/full'
+	[[ $stderr == *'no space left'* ]]
+}
+
+@test "a reader that is slow holds up no limits, and loses no result" {
+	local i
+	mkfifo answers
+	exec 8<>answers
+	open_batch --jobs 2 --events
+	ask "$(sleeper wall '"wall-time":1,"sample":"1ms"')"
+	runs wall
+	for i in $(seq 300); do ask '{"id":'"$i"',"argv":["true"]}'; done
+	sleep 3
+	exec 7>&-
+	cat answers >all 3>&- 8>&- &
+	local reader=$!
+	ends 0
+	exec 8>&-
+	wait $reader
+	answers=all
+	answer '"wall"'
+	is verdict wall-time-limit
+	has real_cpu && holds '.wall_seconds < 1.5'
+	[ "$(count)" = 301 ]
+	[ "$(jq -r 'select(.type == "result") | .id' all | sort -u | wc -l)" = 301 ]
+}
+
+# --- beside it --------------------------------------------------------------------------------------
+
+@test "ps and kill see its runs, and not the groups made ahead" {
+	open_batch --jobs 2
+	ask "$(sleeper one '"name":"one"')" "$(sleeper two '"mem":"64M"')"
+	runs one
+	runs two
+	sleep 0.3
+	run -0 "$CGSHIM" ps --parent $PARENT --json
+	[ "${#lines[@]}" = 2 ]
+	[ "$(jq -r '"\(.state) \(.cgshim_pid) \(.argv[-1])"' <<<"$output" | sort -u)" = "running $batch 1000" ]
+	[ "$(jq .pid <<<"$output" | sort -n)" = "$(sort -n ready.one ready.two)" ]
+	local two=$output
+	run -0 "$CGSHIM" freeze --parent $PARENT one
+	run -0 "$CGSHIM" thaw --parent $PARENT one
+	run -0 "$CGSHIM" gc --parent $PARENT
+	[ -z "$output" ]
+	run -0 "$CGSHIM" kill --parent $PARENT --signal KILL one
+	answer '"one"'
+	is verdict signaled signal 9 cgroup $PARENT/one
+	run -0 "$CGSHIM" kill --parent $PARENT "$(basename "$(jq -r 'select(.name != "one") | .cgroup' <<<"$two")")"
+	answer '"two"'
+	is verdict signaled signal 15 # and nothing is told to the batch
+	run -0 "$CGSHIM" ps --parent $PARENT --json
+	[ -z "$output" ]
+	close_batch 0
+}
+
+@test "a request has its own name and parent, which go with it" {
+	open_batch --jobs 1
+	ask '{"id":1,"argv":["true"],"parent":"/cgshim-bats-other/below","name":"mine"}' '{"id":2,"argv":["true"]}' '{"id":3,"argv":["true"],"best-effort":true}'
+	answer 1
+	is verdict ok cgroup /cgshim-bats-other/below/mine
+	answer 2
+	[[ $(field cgroup) == $PARENT/* ]]
+	answer 3
+	is verdict ok
+	[[ $(field cgroup) == $PARENT/* ]]
+	run -0 find /sys/fs/cgroup -type d -path '*cgshim-bats-other*'
+	[ -z "$output" ]
+	close_batch 0
+}
+
+@test "events have the id, too, and come in order: started, limits and samples, the result" {
+	open_batch --jobs 2 --events
+	ask '{"id":"a","argv":["sleep","0.5"],"sample":"50ms"}' '{"id":2,"argv":["sleep","100"],"wall-time":0.3}' '{"id":"c","argv":["/nonexistent"]}'
+	close_batch 0
+	run -0 jq -r 'select(.id == "a") | .type' "$answers"
+	[[ ${lines[0]} = started && ${lines[-1]} = result ]]
+	[ "$(printf '%s\n' "${lines[@]}" | sort -u | tr '\n' ' ')" = "result sample started " ]
+	[ "$(jq -r 'select(.id == 2) | .type' "$answers" | tr '\n' ' ')" = "started limit result " ]
+	[ "$(jq -r 'select(.id == "c") | .type' "$answers" | tr '\n' ' ')" = "result " ]
+	grep -vq '^{"id":' "$answers" && return 1
+	jq -c 'del(.id)' "$answers" >/dev/null
+}
+
+@test "without --events there are results only, --sample or not" {
+	open_batch --jobs 1
+	ask '{"id":1,"argv":["sleep","0.3"],"sample":"50ms"}'
+	close_batch 0
+	[ "$(wc -l <"$answers")" = 1 ]
+}
