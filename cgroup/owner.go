@@ -69,24 +69,17 @@ func (h *Host) Groups(path string) ([]Entry, error) {
 	return list, nil
 }
 
-// Others is how many groups there are right below its parent beside this one, in the hierarchy with the most of them. That
-// is a look at a number; Groups makes a list. What can't be seen is a lot.
+// Others is how many groups there are right below its parent beside this one, in the hierarchy with the most of them, of
+// those in which it is itself. That is a look at a number; Groups makes a list. What can't be seen is a lot.
 func (g *Group) Others() int {
 	most := 0
-	for _, mount := range g.mounts {
+	for _, dir := range g.dirs {
 		var st unix.Stat_t
-		err := unix.Stat(filepath.Dir(mount+g.path), &st)
-		if missing(err) {
-			continue
-		}
-		others := int(st.Nlink) - 2 // of a directory without others in it, see inode(7)
-		if slices.Contains(g.dirs, mount+g.path) {
-			others--
-		}
-		if err != nil || others < 0 {
+		const itself = 3 // links of a directory with one in it, see inode(7)
+		if unix.Stat(filepath.Dir(dir), &st) != nil || st.Nlink < itself {
 			return math.MaxInt
 		}
-		most = max(most, others)
+		most = max(most, int(st.Nlink)-itself)
 	}
 	return most
 }

@@ -284,8 +284,12 @@ func cancels(sig os.Signal) bool {
 	return signalPolicy[number].cancels
 }
 
-// signalLag is how long a signal may be on its way through this process.
-const signalLag = 100 * time.Millisecond
+// signalLag is how long a signal may be on its way through this process; killLag is for one of which there is no sign but
+// a SIGKILL that we have not sent.
+const (
+	signalLag = 100 * time.Millisecond
+	killLag   = 5 * time.Millisecond
+)
 
 // drainSignals notices a cancelling signal that came to cgshim and program alike, and ended the program
 // before cgshim looked. To the members of a process group the kernel sends a signal before any of them can be seen
@@ -297,14 +301,21 @@ func (r *run) drainSignals() {
 		return // --grace's SIGTERM, and the verdict is there
 	}
 	r.cancelled = r.cancelled || slices.ContainsFunc(late, cancels)
-	lag := newTimer(signalPolicy[r.diedOf].cancels, signalLag)
+	patience := time.Duration(0)
+	switch {
+	case signalPolicy[r.diedOf].cancels:
+		patience = signalLag
+	case r.diedOf == unix.SIGKILL && !r.killed: // which somebody may have sent after another, to a cgshim that was stopped
+		patience = killLag
+	}
+	lag := newTimer(patience > 0, patience)
 	defer lag.Stop()
 	for !r.cancelled {
 		var sig os.Signal
 		select {
 		case sig = <-r.cfg.Signals:
 		default:
-			if r.cfg.Signals == nil || !signalPolicy[r.diedOf].cancels {
+			if r.cfg.Signals == nil || patience == 0 {
 				return
 			}
 			select {

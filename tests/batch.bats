@@ -154,6 +154,7 @@ refused() {
 }
 
 @test "a line that is no request is answered with an error, and nothing else stops" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 2
 	ask "$(sleeper long)"
 	runs long
@@ -207,6 +208,7 @@ refused() {
 }
 
 @test "… nor a line of 20 MB, binary garbage, or one without an end" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
 	{ head -c 20000000 /dev/zero | tr '\0' x; echo; } >&7
 	eventually counts 1
@@ -242,6 +244,7 @@ refused() {
 }
 
 @test "the command line is checked" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local args
 	for args in "--jobs 0" "--jobs x" "--jobs 99999" "--jobs" "--nosuch" "prog" "--pin=1" "--manager none" "--parent x"; do
 		# shellcheck disable=SC2086
@@ -293,6 +296,7 @@ forged" ]
 }
 
 @test "stdin, stdout and stderr are files, also the same one for both" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
 	echo old content, longer than the new one >both
 	ask '{"id":1,"argv":["sh","-c","echo out; echo err >&2; echo out; echo err >&2"],"stdout":"both","stderr":"both"}'
@@ -312,6 +316,7 @@ forged" ]
 }
 
 @test "a FIFO that nobody has open at the other end holds nothing up" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
 	mkfifo fifo
 	ask '{"id":1,"argv":["cat"],"stdin":"fifo"}' '{"id":2,"argv":["true"],"stdout":"fifo"}' '{"id":3,"argv":["true"]}'
@@ -325,6 +330,7 @@ forged" ]
 }
 
 @test "no descriptor, thread, process or memory is lost over thousands of runs" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local runs before after fds
 	runs=$(has real_cpu && echo 1000 || echo 100)
 	yes '{"argv":["'"$NOOP"'"],"mem":"64M","pids":1}' | head -n "$runs" >many
@@ -350,6 +356,7 @@ forged" ]
 # --- several at once --------------------------------------------------------------------------------
 
 @test "as many programs run at the same time as there are jobs, and not more" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local jobs i
 	for jobs in 1 2 3; do
 		open_batch --jobs $jobs
@@ -464,6 +471,7 @@ forged" ]
 # --- cancelling -------------------------------------------------------------------------------------
 
 @test "what runs, what waits, and what nobody knows can be cancelled by id" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
 	ask "$(sleeper one)" '{"id":"two","argv":["touch","two"]}' '{"id":3,"argv":["touch","three"]}' '{"id":"4","argv":["touch","four"]}'
 	runs one
@@ -501,6 +509,7 @@ forged" ]
 # --- the end ----------------------------------------------------------------------------------------
 
 @test "at the end of the requests those that there are are finished" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
 	for i in $(seq 20); do ask '{"id":'"$i"',"argv":["sh","-c","sleep 0.05; exit '"$i"'"]}'; done
 	close_batch 0
@@ -508,6 +517,7 @@ forged" ]
 }
 
 @test "SIGTERM, INT, HUP and QUIT end it: what runs and what waits is answered as cancelled" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local name i
 	for name in TERM INT HUP QUIT; do
 		open_batch --jobs 2
@@ -551,6 +561,7 @@ forged" ]
 }
 
 @test "a signal while requests come in: each is answered or was never read, and nothing hangs" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local i
 	for i in $(times 20 3); do
 		open_batch --jobs 2
@@ -653,6 +664,7 @@ eventually_soon() {
 }
 
 @test "a reader that is slow holds up no limits, and loses no result" {
+	requires real_cpu # slow under emulation, and the same everywhere
 	local i
 	mkfifo answers
 	exec 8<>answers

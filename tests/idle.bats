@@ -40,16 +40,16 @@ used() {
 	fi
 }
 
-# wakes PID MOST [SECONDS]: in 5 seconds it is put on a CPU that often at most.
+# wakes PID MOST [SECONDS]: in 3 seconds it is put on a CPU that often at most.
 wakes() {
 	local before cpu
 	before=$(switches "$1")
 	[ "$before" -gt 0 ]
 	cpu=$(used "$1")
-	sleep "${3:-5}"
+	sleep "${3:-3}"
 	before=$(($(switches "$1") - before))
 	cpu=$(($(used "$1") - cpu))
-	echo "# $BATS_TEST_DESCRIPTION: $(cat "/proc/$1/comm"): $before in ${3:-5} s, $((cpu / 1000)) us of CPU time" | tee -a "${IDLE_LOG:-/dev/null}"
+	echo "# $BATS_TEST_DESCRIPTION: $(cat "/proc/$1/comm"): $before in ${3:-3} s, $((cpu / 1000)) us of CPU time" | tee -a "${IDLE_LOG:-/dev/null}"
 	[ "$before" -le "$2" ]
 	[ "$cpu" -le 50000000 ]
 }
@@ -83,14 +83,14 @@ guardian() { pgrep -P "$1" -x cg-guardian; }
 
 @test "with a limit of wall time that is far away it is twice a second at most" {
 	start --wall-time 1000
-	wakes "$shim" 10
+	wakes "$shim" 6
 	wakes "$(guardian "$shim")" 0
 	stop
 }
 
 @test "… with one of CPU time, too" {
 	start --cpu-time 1000 --wall-time 1000 --mem 64M
-	wakes "$shim" 10
+	wakes "$shim" 6
 	stop
 }
 
@@ -99,10 +99,10 @@ guardian() { pgrep -P "$1" -x cg-guardian; }
 	start --sample 100ms --events --mem 64M
 	local before
 	before=$(used "$shim")
-	sleep 10
+	sleep 6
 	before=$(($(used "$shim") - before))
-	echo "# --sample 100ms: $((before / 10000)) us of CPU time a second" | tee -a "${IDLE_LOG:-/dev/null}"
-	[[ $before -gt 0 && $before -le $((10 * 5000000)) ]] # ns in 10 s
+	echo "# --sample 100ms: $((before / 6000)) us of CPU time a second" | tee -a "${IDLE_LOG:-/dev/null}"
+	[[ $before -gt 0 && $before -le $((6 * 5000000)) ]] # ns in 6 s
 	kill "$shim"
 	wait "$shim" || true
 	[ "$(grep -c '"type":"sample"' "$BATS_TEST_TMPDIR/result")" -ge 50 ]
