@@ -56,22 +56,14 @@ type Host struct {
 	frugal      bool     // see Frugal
 }
 
-// Detect reads /proc/thread-self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
+// Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
 // this package knows is there.
 func Detect() (*Host, error) {
-	// Not by os.Open, which would be the only one to set up epoll in a run. A thread may have a mount namespace of its own.
-	file := "/proc/thread-self/mountinfo" // since Linux 3.17
-	content, err := readFile(file)
-	if missing(err) {
-		file = "/proc/self/mountinfo"
-		content, err = readFile(file)
-	}
+	// That the file is opened by package os is as well: it has the Go runtime set up its epoll before anything is made. A
+	// process that has no descriptor left when a timer first needs it would end there, and clean nothing up.
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
 	if err != nil {
-		return nil, err
-	}
-	mounts, err := mountinfo.GetMountsFromReader(strings.NewReader(content), mountinfo.FSTypeFilter("cgroup", "cgroup2"))
-	if err != nil {
-		return nil, &Error{Op: "read", Path: file, Err: err}
+		return nil, &Error{Op: "read", Path: "/proc/self/mountinfo", Err: err}
 	}
 	return newHost(mounts)
 }
