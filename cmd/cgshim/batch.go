@@ -327,6 +327,10 @@ func (b *batch) refuse(id string, cfg shim.Config, err error) {
 // open opens the request's files. Without, standard input and output are /dev/null, for the coprocess's own are its
 // caller's. Nobody waits for the other end of a FIFO: a slot would be lost.
 func (b *batch) open(r *request, cfg *shim.Config) error {
+	// What runs may have been told to stop, and have ended, before what waits has been.
+	if err := b.stop.Err(); err != nil {
+		return err
+	}
 	cfg.Stdin, cfg.Stdout = b.null, b.null
 	err := openFiles(func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) }, cfg, unix.O_NONBLOCK)
 	r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = cfg.Stdin, cfg.Stdout, cfg.Stderr
