@@ -19,7 +19,7 @@
 //	order, fds (SCM_RIGHTS) ────▶ chdir, look PROG up, unshare the
 //	                              network
 //	                              clone3(CLONE_PARENT) ─────────────▶ born in the v2 group
-//	                 {pid, time} ◀──│──────────────────────────────── │
+//	    {pid, time}, a shared page ◀┼──────────────────────────────── │
 //	                                │                                 descriptors in their places,
 //	                                │                                 write 0 to each tasks file,
 //	                                │                                 affinity, rlimits, user,

@@ -45,17 +45,7 @@ func (r *run) superviseStage(ctx context.Context) (stop func()) {
 
 // takeEarly takes the signals that have come by now.
 func (r *run) takeEarly() {
-	for {
-		select {
-		case sig, open := <-r.cfg.Signals:
-			if !open {
-				return
-			}
-			r.early = append(r.early, sig)
-		default:
-			return
-		}
-	}
+	r.early = append(r.early, r.pendingSignals()...)
 }
 
 func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func()) {

@@ -282,6 +282,11 @@ func (r *run) takeSignals(ctx context.Context) (list []os.Signal) {
 	if r.watch.relay != nil {
 		return r.watch.relay.take()
 	}
+	return r.pendingSignals()
+}
+
+// pendingSignals takes what Config.Signals holds by now, without a wait. A closed one is looked at no more.
+func (r *run) pendingSignals() (list []os.Signal) {
 	for {
 		select {
 		case sig, open := <-r.cfg.Signals:
