@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"path"
 	"path/filepath"
 	"slices"
@@ -126,8 +127,12 @@ func readMark(dir string, names []string) string {
 func firstMark(names []string, get func(name string, value []byte) (int, error)) string {
 	var buf [256]byte
 	for _, name := range names {
-		if n, err := get(name, buf[:]); err == nil {
+		n, err := get(name, buf[:])
+		switch {
+		case err == nil:
 			return string(buf[:n])
+		case errors.Is(err, unix.ENODATA): // the file system takes this one, so that no other was set
+			return ""
 		}
 	}
 	return ""

@@ -230,9 +230,6 @@ func TestSignalBeforeExec(t *testing.T) {
 			join.Tasks = []int{int(write.Fd())}
 		}
 		stage := start(t)
-		if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
-			t.Fatal(err)
-		}
 		signalled := make(chan error, 1)
 		go func() {
 			pid, err := pausedProgram(os.Getpid())
@@ -242,7 +239,7 @@ func TestSignalBeforeExec(t *testing.T) {
 			signalled <- err
 			release()
 		}()
-		program, err := stage.Launch(join, Descriptors{})
+		program, err := stage.Launch(&Spec{Args: []string{"/bin/sleep", "1000"}}, join, Descriptors{})
 		if err := <-signalled; err != nil {
 			t.Error(err)
 		}

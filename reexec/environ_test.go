@@ -16,7 +16,7 @@ func TestEnvVerbatim(t *testing.T) {
 		"duplicates": {"A=1", "A=2", "A=1"},
 		"odd":        {"\xff\xfe=\x80", "no equals sign", "=x", "", "newline=\n", "K=a=b"},
 		// Variables of these names belong to the stage. A program's own must still arrive.
-		"like the stage's": {stageEnv + "=4", "GOGC=1", "GODEBUG=x"},
+		"like the stage's": {stageVar, "GOGC=1", "GODEBUG=x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lock(t)

@@ -15,13 +15,11 @@ import (
 func launchError(t *testing.T, spec *Spec, join Join) *Error {
 	t.Helper()
 	stage := start(t)
-	// Whatever Prepare finds, Launch has to say again, and better.
-	prepareErr := stage.Prepare(spec)
-	program, err := stage.Launch(join, Descriptors{})
+	program, err := stage.Launch(spec, join, Descriptors{})
 	if err == nil {
 		_ = unix.Kill(program.PID, unix.SIGKILL)
 		wait(t, program.PID)
-		t.Fatalf("Launch succeeded; Prepare: %v", prepareErr)
+		t.Fatal("Launch succeeded")
 	}
 	if program != (Program{}) {
 		t.Errorf("Launch returned %+v along with an error", program)
@@ -92,8 +90,8 @@ func TestErrors(t *testing.T) {
 
 func TestNoArgs(t *testing.T) {
 	lock(t)
-	if got := launchError(t, &Spec{Env: []string{"K=V"}}, Join{}); got.Step != StepStage {
-		t.Errorf("got %+v, want StepStage", *got)
+	if got := launchError(t, &Spec{Env: []string{"K=V"}}, Join{}); *got != (Error{Step: StepExec, Errno: unix.EINVAL}) {
+		t.Errorf("got %+v, want EINVAL", *got)
 	}
 }
 
@@ -107,8 +105,7 @@ func TestNUL(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lock(t)
-			// Prepare may say it already, or Launch.
-			program, err := launchOn(start(t), &spec, Join{})
+			program, err := start(t).Launch(&spec, Join{}, Descriptors{})
 			var e *Error
 			if !errors.As(err, &e) || e.Errno != unix.EINVAL {
 				t.Errorf("got %+v, %v, want EINVAL", program, err)

@@ -2,6 +2,7 @@ package reexec
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,8 +20,9 @@ import (
 
 // execute is what the guardian of a test becomes: the will is the name of a file to write "done" to.
 func execute(will []byte) {
+	will = bytes.TrimSpace(will)
 	if len(will) == 0 {
-		return // see TestForkAndNothing
+		return // see TestNoWill
 	}
 	if err := os.WriteFile(string(will), []byte("done"), 0o644); err != nil {
 		fatalf("%v", err)
@@ -42,38 +44,36 @@ func launchGuarded() {
 		}
 		keep = append(keep, fd)
 	}
-	stage, err := Start(true)
+	stage, err := Start(Options{Guardian: true, Stay: strings.Contains(point, "staying"), NewSession: true})
 	if err == nil {
 		err = stage.Bequeath([]byte(will))
-	}
-	spec := &Spec{Args: os.Args[3:], NewSession: stage != nil && !stage.Terminal}
-	if point != "bequeathed" && err == nil {
-		err = stage.Prepare(spec)
-	}
-	var program Program
-	switch point {
-	case "launched", "failed":
-		program, err = stage.Launch(Join{}, Descriptors{Keep: keep})
-		if point == "failed" && errors.Is(err, unix.ENOENT) {
-			err = nil
-		}
-	case "staying", "staying, failed":
-		stage.Stay = true
-		program, err = stage.Launch(Join{}, Descriptors{Keep: keep})
-		if point == "staying, failed" && err == nil {
-			if _, err = launchOn(stage, &Spec{Args: []string{"/no/such/program"}}, Join{}); errors.Is(err, unix.ENOENT) {
-				err = nil
-			}
-		}
-	case "dismissed", "staying, dismissed":
-		stage.Stay = point != "dismissed"
-		program, err = stage.Launch(Join{}, Descriptors{})
-		stage.Dismiss()
 	}
 	if err != nil {
 		fatalf("%v", err)
 	}
-	fmt.Println(program.PID, stage.pid)
+	spec := &Spec{Args: os.Args[3:]}
+	var program Program
+	switch point {
+	case "launched", "failed":
+		program, err = stage.Launch(spec, Join{}, Descriptors{Keep: keep})
+		if point == "failed" && errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	case "staying", "staying, failed":
+		program, err = stage.Launch(spec, Join{}, Descriptors{Keep: keep})
+		if point == "staying, failed" && err == nil {
+			if _, err = stage.Launch(&Spec{Args: []string{"/no/such/program"}}, Join{}, Descriptors{}); errors.Is(err, unix.ENOENT) {
+				err = nil
+			}
+		}
+	case "closed", "staying, closed":
+		program, err = stage.Launch(spec, Join{}, Descriptors{})
+		stage.Close()
+	}
+	if err != nil {
+		fatalf("%v", err)
+	}
+	fmt.Println(program.PID, stage.PID())
 	time.Sleep(time.Hour)
 }
 
@@ -82,11 +82,7 @@ func killedAt(t *testing.T, env []string, point string, program ...string) (exec
 	t.Helper()
 	becomeSubreaper(t)
 	will := t.TempDir() + "/will"
-	before := ":"
-	if slices.Contains(env, forkEnv+"=1") {
-		before = "ulimit -Sn 5" // its descriptors' numbers are above
-	}
-	cmd := exec.Command("/bin/sh", append([]string{"-c", before + `; exec "$0" "$@"`, self(t), point, will}, program...)...)
+	cmd := exec.Command(self(t), append([]string{point, will}, program...)...)
 	cmd.Env = append(append(os.Environ(), helper("guarded")), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -130,15 +126,13 @@ func killedAt(t *testing.T, env []string, point string, program ...string) (exec
 
 func TestGuardian(t *testing.T) {
 	programs := map[string]string{
-		"bequeathed": "/bin/sleep", "prepared": "/bin/sleep", "launched": "/bin/sleep", "failed": "/no/such/program",
+		"bequeathed": "/bin/sleep", "launched": "/bin/sleep", "failed": "/no/such/program",
 		"staying": "/bin/sleep", "staying, failed": "/bin/sleep",
 	}
 	everyPoint := slices.Sorted(maps.Keys(programs))
 	for name, c := range map[string]struct{ env, points []string }{
-		"":                     {nil, everyPoint},
-		"forked, ":             {[]string{forkEnv + "=1"}, everyPoint},
-		"old kernel, ":         {[]string{oldKernelEnv + "=1"}, []string{"launched", "staying"}},
-		"old kernel, forked, ": {[]string{oldKernelEnv + "=1", forkEnv + "=1"}, []string{"bequeathed", "launched", "staying"}},
+		"":             {nil, everyPoint},
+		"old kernel, ": {[]string{oldKernelEnv + "=1"}, []string{"bequeathed", "launched", "staying"}},
 	} {
 		for _, point := range c.points {
 			t.Run(name+point, func(t *testing.T) {
@@ -147,13 +141,63 @@ func TestGuardian(t *testing.T) {
 				}
 			})
 		}
-		for _, point := range []string{"dismissed", "staying, dismissed"} {
+		for _, point := range []string{"closed", "staying, closed"} {
 			t.Run(name+point, func(t *testing.T) {
 				if killedAt(t, c.env, point, "/bin/sleep", "1000") {
-					t.Error("the guardian was dismissed, and executed the will")
+					t.Error("the guardian was ended, and executed the will")
 				}
 			})
 		}
+	}
+}
+
+// leaveWill is a shim that ends without a word, and with the will that it was given.
+func leaveWill() {
+	runtime.LockOSThread()
+	stage, err := Start(Options{Guardian: true})
+	for range many(100) { // more than a pipe takes
+		if err == nil && len(os.Args) > 1 {
+			err = stage.Bequeath(bytes.Repeat([]byte("\n"), 4096))
+		}
+	}
+	if err == nil {
+		err = stage.Bequeath([]byte(strings.Join(os.Args[1:], "")))
+	}
+	if err != nil {
+		fatalf("%v", err)
+	}
+}
+
+// leftWill has a shim leave a will, and waits for its guardian.
+func leftWill(t *testing.T, args ...string) {
+	t.Helper()
+	becomeSubreaper(t)
+	cmd := exec.Command(self(t), args...)
+	cmd.Env = append(os.Environ(), helper("leave-will"))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for { // the guardian, and what has made it
+		var status unix.WaitStatus
+		switch _, err := unix.Wait4(-1, &status, unix.WALL, nil); {
+		case errors.Is(err, unix.ECHILD):
+			return
+		case err != nil || status != 0:
+			t.Fatalf("it ended with wait status %#x, %v", status, err)
+		}
+	}
+}
+
+// A stage whose process has forgotten it ends, with a will that says nothing.
+func TestNoWill(t *testing.T) { leftWill(t) }
+
+// A will may be as long as it has to be: paths of groups are up to 4 KiB.
+func TestLongWill(t *testing.T) {
+	file := t.TempDir() + "/will"
+	leftWill(t, file)
+	if content, err := os.ReadFile(file); string(content) != "done" {
+		t.Errorf("%q, %v", content, err)
 	}
 }
 
@@ -170,41 +214,41 @@ func guardianHasNothing(t *testing.T) {
 	}
 	defer unix.Close(leak)
 	before := countFDs(t)
-	stage, err := Start(true)
+	stage, err := Start(Options{Guardian: true, NewSession: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := launchOn(stage, &Spec{Args: []string{"/bin/cat"}, Dir: t.TempDir()}, Join{})
+	program, err := stage.Launch(&Spec{Args: []string{"/bin/cat"}, Dir: t.TempDir()}, Join{}, Descriptors{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	proc := "/proc/" + strconv.Itoa(stage.pid)
-	// It closes the socket first, and is on its own from then on.
+	proc := "/proc/" + strconv.Itoa(stage.PID())
 	var fds []os.DirEntry
 	for end := time.Now().Add(generous); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if fds, err = os.ReadDir(proc + "/fd"); err == nil && len(fds) == 1 {
+		if fds, err = os.ReadDir(proc + "/fd"); err == nil && len(fds) == 2 {
 			break
 		}
 	}
-	if len(fds) != 1 {
-		t.Errorf("it has descriptors %v, want one", fds)
+	if len(fds) != 2 { // the socket, and the file
+		t.Errorf("it has descriptors %v, want two", fds)
 	}
 	if dir, err := os.Readlink(proc + "/cwd"); dir != "/" {
 		t.Errorf("it is in %q, %v", dir, err)
 	}
-	if sid, err := unix.Getsid(stage.pid); sid != stage.pid {
-		t.Errorf("it is in session %d, %v", sid, err)
+	own, ownErr := unix.Getsid(0)
+	if sid, err := unix.Getsid(stage.PID()); sid == own || err != nil || ownErr != nil {
+		t.Errorf("it is in session %d, as we are, %v, %v", sid, err, ownErr)
 	}
 	var status []byte
 	for end := time.Now().Add(generous); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if status, err = os.ReadFile(proc + "/status"); err != nil {
 			t.Fatal(err)
 		}
-		if usesCgo || resident(string(status)) <= 1024 { // it gives memory back only without
+		if !entered || resident(string(status)) <= 1024 { // else it is the copy of a Go process
 			break
 		}
 	}
-	if !usesCgo && resident(string(status)) > 1024 {
+	if entered && resident(string(status)) > 1024 {
 		t.Errorf("%s: more than 1 MiB", status)
 	}
 	if !strings.HasPrefix(string(status), "Name:\t"+guardianName+"\n") {
@@ -212,8 +256,8 @@ func guardianHasNothing(t *testing.T) {
 	}
 	_ = unix.Kill(program.PID, unix.SIGKILL)
 	wait(t, program.PID)
-	stage.Dismiss()
-	stage.Dismiss()
+	stage.Close()
+	stage.Close()
 	noChildren(t)
 	if after := countFDs(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
@@ -239,19 +283,16 @@ func BenchmarkGuardian(b *testing.B) {
 	for range b.N {
 		for i, guarded := range []bool{false, true} {
 			begin := time.Now()
-			stage, err := Start(guarded)
-			if err == nil {
-				err = stage.Prepare(&Spec{Args: []string{"/bin/true"}})
-			}
+			stage, err := Start(Options{Guardian: guarded})
 			if err != nil {
 				b.Fatal(err)
 			}
-			program, err := stage.Launch(Join{}, Descriptors{})
+			program, err := stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{})
 			if err != nil {
 				b.Fatal(err)
 			}
 			reap(program.PID)
-			stage.Dismiss()
+			stage.Close()
 			took[i] = append(took[i], time.Since(begin))
 		}
 	}

@@ -43,19 +43,12 @@ func launchAndExit() {
 }
 
 func launch(spec *Spec, join Join) (Program, error) {
-	stage, err := Start(false)
+	stage, err := Start(Options{})
 	if err != nil {
 		return Program{}, err
 	}
-	return launchOn(stage, spec, join)
-}
-
-func launchOn(stage *Stage, spec *Spec, join Join) (Program, error) {
-	if err := stage.Prepare(spec); err != nil {
-		stage.Abort()
-		return Program{}, err
-	}
-	return stage.Launch(join, Descriptors{})
+	defer stage.Close()
+	return stage.Launch(spec, join, Descriptors{})
 }
 
 // helperJoin is the Join for which the environment asks: see underShell and the tests of death.

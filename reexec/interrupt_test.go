@@ -20,15 +20,14 @@ func TestInterrupt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lock(t)
 			stage := start(t)
-			if err := unix.Kill(stage.PID(), unix.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+			defer stopAgain(t, stage.PID())()
 			testInterrupt(t, stage, &Spec{Args: args})
 		})
 	}
 	t.Run("a re-execution", func(t *testing.T) {
 		lock(t)
 		stage := stoppedBoot(t)
+		defer stopAgain(t, stage.boot)()
 		testInterrupt(t, stage, &Spec{Args: []string{"/bin/true"}})
 	})
 	t.Run("a stage that stays", func(t *testing.T) {
@@ -36,9 +35,7 @@ func TestInterrupt(t *testing.T) {
 		stage, end := staying(t, true)
 		defer end()
 		outputOn(t, stage, &Spec{Args: []string{"/bin/true"}}, Join{})
-		if err := unix.Kill(stage.PID(), unix.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		defer stopAgain(t, stage.PID())()
 		testInterrupt(t, stage, &Spec{Args: []string{"/bin/true"}})
 	})
 	t.Run("between two launches", func(t *testing.T) {
@@ -53,11 +50,8 @@ func TestInterrupt(t *testing.T) {
 
 func testInterrupt(t *testing.T, stage *Stage, spec *Spec) {
 	t.Helper()
-	if err := stage.Prepare(spec); err != nil {
-		t.Fatal(err)
-	}
-	time.AfterFunc(50*time.Millisecond, stage.Interrupt)
-	program, err := stage.Launch(Join{}, Descriptors{})
+	time.AfterFunc(5*time.Millisecond, stage.Interrupt) // before it is slow
+	program, err := stage.Launch(spec, Join{}, Descriptors{})
 	var e *Error
 	if !errors.As(err, &e) || e.Step != StepStage || e.Errno != unix.EINTR || program.PID != 0 {
 		t.Errorf("Launch returned %v, %v", program, err)
@@ -65,16 +59,44 @@ func testInterrupt(t *testing.T, stage *Stage, spec *Spec) {
 	if stuck := stage.Stuck(); len(stuck) > 0 {
 		t.Errorf("%v are stuck", stuck)
 	}
-	if !stage.Ended() {
+	if stage.Ready() {
 		t.Error("the stage has not ended")
 	}
-	stage.Dismiss()
+	stage.Close()
 	noChildren(t)
+}
+
+// stopAgain keeps a process stopped, however often somebody has it go on.
+func stopAgain(t *testing.T, pid int) (end func()) {
+	t.Helper()
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Skip("requires pidfd_open")
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	if err := unix.PidfdSendSignal(pidfd, unix.SIGSTOP, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(stopped)
+		for {
+			_ = unix.PidfdSendSignal(pidfd, unix.SIGSTOP, nil, 0)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped; unix.Close(pidfd) }
 }
 
 // stoppedBoot starts a stage whose re-execution stops before it has cloned it.
 func stoppedBoot(t *testing.T) *Stage {
 	t.Helper()
+	if entered {
+		t.Skip("requires a binary without the entry")
+	}
 	for range 100 {
 		stage := start(t)
 		if err := unix.Kill(stage.boot, unix.SIGSTOP); err != nil {
@@ -91,40 +113,26 @@ func stoppedBoot(t *testing.T) *Stage {
 		if len(children) == 1 && children[stage.boot] == "T" {
 			return stage
 		}
-		stage.Abort() // too late
+		stage.Close() // too late
 	}
 	t.Fatal("a re-execution can't be stopped in time")
 	return nil
 }
 
-// When the launch is over, the socket's number may be another file's: Interrupt leaves it alone.
+// When the launch is over, the numbers of its processes may be others': Interrupt leaves them alone.
 func TestInterruptAfterLaunch(t *testing.T) {
 	lock(t)
 	stage := start(t)
-	sock := stage.sock
-	if err := stage.Prepare(&Spec{Args: []string{"/bin/true"}}); err != nil {
-		t.Fatal(err)
-	}
-	program, err := stage.Launch(Join{}, Descriptors{})
+	program, err := stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	wait(t, program.PID)
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
+	if stage.Interrupt(); stage.wasInterrupted() {
+		t.Error("there was something to interrupt")
 	}
-	for _, fd := range pair {
-		defer os.NewFile(uintptr(fd), "socket").Close()
-	}
-	if pair[0] != sock && pair[1] != sock {
-		t.Fatalf("the sockets are %v, and neither is %d again", pair, sock)
-	}
+	stage.Close()
 	stage.Interrupt()
-	if _, err := unix.Write(pair[0], []byte("x")); err != nil {
-		t.Errorf("somebody else's socket was shut down: %v", err)
-	}
-	stage.Dismiss()
 	noChildren(t)
 }
 
@@ -135,7 +143,7 @@ func TestInterruptAnyTime(t *testing.T) {
 	failed := 0
 	runs := many(100)
 	for i := range runs {
-		stage, err := Start(true)
+		stage, err := Start(Options{Guardian: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +152,7 @@ func TestInterruptAnyTime(t *testing.T) {
 		}
 		done := make(chan struct{})
 		time.AfterFunc(time.Duration(i)*4*time.Millisecond/time.Duration(runs), func() { stage.Interrupt(); close(done) })
-		program, err := launchOn(stage, &Spec{Args: []string{"/bin/sleep", "1000"}}, Join{})
+		program, err := stage.Launch(&Spec{Args: []string{"/bin/sleep", "1000"}}, Join{}, Descriptors{})
 		<-done
 		children, childrenErr := childrenOf(os.Getpid())
 		if childrenErr != nil {
@@ -154,13 +162,13 @@ func TestInterruptAnyTime(t *testing.T) {
 			failed++
 			checkStageError(t, err)
 		} else {
-			if len(children) != 2 || children[program.PID] == "" || children[stage.pid] == "" || children[stage.pid] == "Z" {
-				t.Errorf("%+v, with the guardian %d: there are %v", program, stage.pid, children)
+			if len(children) != 2 || children[program.PID] == "" || children[stage.PID()] == "" || children[stage.PID()] == "Z" {
+				t.Errorf("%+v, with the guardian %d: there are %v", program, stage.PID(), children)
 			}
 			_ = unix.Kill(program.PID, unix.SIGKILL)
 			wait(t, program.PID)
 		}
-		stage.Dismiss()
+		stage.Close()
 		noChildren(t)
 	}
 	if after := countFDs(t); after != before {
@@ -169,28 +177,23 @@ func TestInterruptAnyTime(t *testing.T) {
 	t.Logf("%d of %d launches failed", failed, runs)
 }
 
-// Who has to be told that a launch takes long is, once, whatever it is that takes long; and else is not.
+// Who has to be told that a launch takes long is, once, whatever it is that takes long; and else is not. What somebody has
+// stopped goes on, or the launch would never be over.
 func TestSlow(t *testing.T) {
-	count := func(stage *Stage, then func()) *int {
+	count := func(spec *Spec) *int {
 		calls := new(int)
-		stage.Slow = func() {
-			*calls++
-			then()
-		}
+		spec.Slow = func() { *calls++ }
 		return calls
-	}
-	resume := func(pid int) func() {
-		return func() { time.AfterFunc(50*time.Millisecond, func() { _ = unix.Kill(pid, unix.SIGCONT) }) }
 	}
 	t.Run("a stage that waits", func(t *testing.T) {
 		lock(t)
 		stage := start(t)
-		pid := stage.PID()
-		calls := count(stage, resume(pid))
-		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		if err := unix.Kill(stage.PID(), unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		if runOn(t, stage, &Spec{Args: []string{"/bin/true"}}, Join{}, nil); *calls != 1 {
+		spec := &Spec{Args: []string{"/bin/true"}}
+		calls := count(spec)
+		if runOn(t, stage, spec, Join{}, nil); *calls != 1 {
 			t.Errorf("Slow was called %d times", *calls)
 		}
 		noChildren(t)
@@ -198,8 +201,9 @@ func TestSlow(t *testing.T) {
 	t.Run("a re-execution", func(t *testing.T) {
 		lock(t)
 		stage := stoppedBoot(t)
-		calls := count(stage, resume(stage.boot))
-		if runOn(t, stage, &Spec{Args: []string{"/bin/true"}}, Join{}, nil); *calls != 1 {
+		spec := &Spec{Args: []string{"/bin/true"}}
+		calls := count(spec)
+		if runOn(t, stage, spec, Join{}, nil); *calls != 1 {
 			t.Errorf("Slow was called %d times", *calls)
 		}
 		noChildren(t)
@@ -208,13 +212,13 @@ func TestSlow(t *testing.T) {
 	t.Run("an order under way", func(t *testing.T) {
 		lock(t)
 		stage := start(t)
-		pid := stage.PID()
-		calls := count(stage, resume(pid))
-		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		if err := unix.Kill(stage.PID(), unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		args := []string{"/bin/true", strings.Repeat("x", 100_000), strings.Repeat("x", 100_000), strings.Repeat("x", 100_000)}
-		if runOn(t, stage, &Spec{Args: args}, Join{}, nil); *calls != 1 {
+		spec := &Spec{Args: args}
+		calls := count(spec)
+		if runOn(t, stage, spec, Join{}, nil); *calls != 1 {
 			t.Errorf("Slow was called %d times", *calls)
 		}
 		noChildren(t)
@@ -223,18 +227,19 @@ func TestSlow(t *testing.T) {
 		lock(t)
 		stage, end := staying(t, true)
 		defer end()
-		calls := count(stage, func() {})
+		spec := &Spec{Args: []string{"/bin/true"}}
+		calls := count(spec)
 		fewest := 1 // a busy machine is slow now and then, and an emulated CPU always
 		for range 10 {
 			*calls = 0
-			outputOn(t, stage, &Spec{Args: []string{"/bin/true"}}, Join{})
+			outputOn(t, stage, spec, Join{})
 			fewest = min(fewest, *calls)
 		}
 		if fewest != 0 && os.Getenv("CGSHIM_EMULATED") == "" {
 			t.Error("Slow was called in each launch")
 		}
 		*calls = 0
-		time.Sleep(3 * slowMicros * time.Microsecond)
+		time.Sleep(3 * slowNanos * time.Nanosecond)
 		if *calls != 0 {
 			t.Error("Slow was called when there was no launch")
 		}

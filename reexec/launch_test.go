@@ -58,18 +58,16 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// Launch returns only after the stage was reaped, while the program lives.
-func TestStageIsReaped(t *testing.T) {
+// A stage without a guardian ends when it has launched its program, which lives on.
+func TestStageEnds(t *testing.T) {
 	lock(t)
 	stage := start(t)
 	stagePID := stage.PID()
-	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
-		t.Fatal(err)
-	}
-	program, err := stage.Launch(Join{}, Descriptors{})
+	program, err := stage.Launch(&Spec{Args: []string{"/bin/sleep", "1000"}}, Join{}, Descriptors{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	stage.Close()
 	if program.PID == stagePID {
 		t.Error("the program is the stage")
 	}
@@ -80,7 +78,7 @@ func TestStageIsReaped(t *testing.T) {
 	if comm, err := os.ReadFile("/proc/" + strconv.Itoa(program.PID) + "/comm"); string(comm) != "sleep\n" {
 		t.Errorf("the program's comm is %q, %v", comm, err)
 	}
-	stage.Abort() // documented to do nothing any more
+	stage.Close() // documented to do nothing any more
 	if err := unix.Kill(program.PID, unix.SIGKILL); err != nil {
 		t.Error(err)
 	}

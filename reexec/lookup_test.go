@@ -80,7 +80,7 @@ func lookupTree(t *testing.T) {
 
 // lookup has a stage look for a program, in this process: it makes raw system calls only.
 func (m testMemory) lookup(name string, env []string) (path string, errno syscall.Errno) {
-	b, _, err := (&Stage{base: m.base(), spec: &Spec{Args: []string{name}, Env: env}}).compose(Join{}, Descriptors{})
+	b, _, err := compose(&Spec{Args: []string{name}, Env: env}, Join{}, Descriptors{}, false)
 	if err != nil {
 		return err.Error(), syscall.EIO
 	}
@@ -92,7 +92,7 @@ func (m testMemory) lookup(name string, env []string) (path string, errno syscal
 		}
 		return "", syscall.Errno(m.failure.errno)
 	}
-	path, _, _ = strings.Cut(string(b[m.path-m.base():]), "\x00")
+	path, _, _ = strings.Cut(string(b[m.path-orderAddress:]), "\x00")
 	return path, 0
 }
 

@@ -25,10 +25,10 @@ const helperEnv = "REEXEC_TEST_HELPER"
 // helpers are the programs that the test binary turns into when helperEnv names one.
 var helpers = map[string]func(){
 	"count-args":   countArgs,
-	"forked":       useForked,
 	"guarded":      launchGuarded,
 	"launch":       launchAndExit,
 	"leave":        launchAndLinger,
+	"leave-will":   leaveWill,
 	"unprivileged": launchUnprivileged,
 }
 
@@ -97,14 +97,20 @@ func lock(t *testing.T) {
 	t.Cleanup(runtime.UnlockOSThread)
 }
 
-// start starts a stage.
+// started are the stages of start, by test.
+var started sync.Map
+
+// start starts a stage, which noChildren closes.
 func start(t *testing.T) *Stage {
 	t.Helper()
-	stage, err := Start(false)
+	stage, err := Start(Options{})
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}
 	watch(t, stage)
+	t.Cleanup(stage.Close)
+	all, _ := started.LoadOrStore(t, new([]*Stage))
+	*all.(*[]*Stage) = append(*all.(*[]*Stage), stage)
 	return stage
 }
 
@@ -115,7 +121,7 @@ func watch(t *testing.T, stage *Stage) {
 	watchdog := time.AfterFunc(generous, func() {
 		defer close(fired)
 		stage.ending.Lock()
-		there := !stage.over
+		there := !stage.over && stage.control != 0
 		stage.ending.Unlock()
 		if !there {
 			return
@@ -163,12 +169,8 @@ func runOn(t *testing.T, stage *Stage, spec *Spec, join Join, keep []int) outcom
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if err := stage.Prepare(spec); err != nil {
-		stage.Abort()
-		t.Fatalf("Prepare: %v", err)
-	}
 	var o outcome
-	if o.Program, err = stage.Launch(join, Descriptors{Stdio: &[3]int{0, int(file.Fd()), 2}, Keep: keep}); err != nil {
+	if o.Program, err = stage.Launch(spec, join, Descriptors{Stdio: &[3]int{0, int(file.Fd()), 2}, Keep: keep}); err != nil {
 		t.Fatalf("Launch: %v", err)
 	}
 	o.status, o.usage = wait(t, o.PID)
@@ -204,9 +206,14 @@ func wait(t *testing.T, pid int) (status unix.WaitStatus, usage unix.Rusage) {
 	}
 }
 
-// noChildren fails if this process has a child, running or zombie.
+// noChildren closes the stages of start, and fails if this process has a child, running or zombie.
 func noChildren(t *testing.T) {
 	t.Helper()
+	if stages, some := started.LoadAndDelete(t); some {
+		for _, stage := range *stages.(*[]*Stage) {
+			stage.Close()
+		}
+	}
 	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil); !errors.Is(err, unix.ECHILD) {
 		t.Errorf("a child is left: wait4(-1) = %d, %v (0: it is running)", pid, err)
 	}

@@ -2,6 +2,7 @@ package reexec
 
 import (
 	"errors"
+	"os"
 	"runtime"
 	"testing"
 	"unsafe"
@@ -43,6 +44,18 @@ func TestOpenDescriptors(t *testing.T) {
 		defer unix.Close(fd)
 		if end := openDescriptors(); end != uintptr(fd+1) {
 			t.Errorf("%d, and %d is open", end, fd)
+		}
+	}
+}
+
+// oldKernelEnv makes the kernel an old one for a helper.
+const oldKernelEnv = "REEXEC_TEST_OLD_KERNEL"
+
+func init() {
+	if os.Getenv(oldKernelEnv) != "" {
+		runtime.LockOSThread() // the filter is this thread's
+		if err := becomeOld(); err != nil {
+			fatalf("seccomp: %v", err)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package reexec
 import (
 	"syscall"
 	"unsafe"
+
+	"github.com/cgshim/cgshim/reexec/internal/nofile"
 )
 
 // An order is everything that a stage and a program do, worked out by the shim: the two make system calls only
@@ -15,10 +17,9 @@ type order struct {
 	keeps uint64
 	keep  [maxKeep]int64 // the numbers that the last get
 
-	flags uintptr // orderGuard and others
-	dir   uintptr // string; 0 is none
-	// Where the program may be: strings, with 0 for the end. They are offsets from the order, as its list is.
-	paths      uintptr
+	flags      uintptr // orderGuard and others
+	dir        uintptr // string; 0 is none
+	paths      uintptr // where the program may be: strings, with 0 for the end
 	argv, envv uintptr
 
 	clone cloneArgs
@@ -28,9 +29,7 @@ type order struct {
 }
 
 const (
-	orderGuard  = 1 << iota // when the launch is over, become its guardian
-	orderStay               // wait for the next order instead
-	orderInto               // the first two descriptors are a cgroup2 directory and its cgroup.procs
+	orderInto   = 1 << iota // the first two descriptors are a cgroup2 directory and its cgroup.procs
 	orderClone3             // not as if the kernel had none
 	orderSearch             // take the first of paths that can be executed, and not just the one that there is
 	orderNewNet
@@ -62,30 +61,26 @@ const maxSystemCalls = 64 // a power of two: 33 groups, 16 rlimits, and a dozen 
 // orderSize is how much of a stage's memory the order itself takes; what follows is aligned.
 const orderSize = (unsafe.Sizeof(order{}) + 7) / 8 * 8
 
-// A composer writes an order for a stage's memory at some address.
+// A composer writes an order for a stage's memory.
 type composer struct {
 	order
-	base uintptr
 	tail []byte // what follows the order
 	err  *Error
 }
 
 // compose works out an order, and the descriptors that go with it, after the one to report to.
-func (s *Stage) compose(join Join, descriptors Descriptors) (b []byte, fds []int, err error) {
-	c := &composer{base: s.base}
+func compose(spec *Spec, join Join, descriptors Descriptors, session bool) (b []byte, fds []int, err error) {
+	c := new(composer)
 	if fds, err = c.takeDescriptors(join, descriptors); err != nil {
 		return nil, nil, err
 	}
-	c.flag(s.guarded, orderGuard)
-	c.flag(s.Stay, orderStay)
-	spec := s.spec
 	c.flag(spec.NewNet, orderNewNet)
 	if spec.Dir != "" {
 		c.dir = c.string(spec.Dir)
 	}
 	c.findProgram(spec)
 	c.argv, c.envv = c.strings(spec.Args), c.strings(spec.Env)
-	c.plan(spec)
+	c.plan(spec, session)
 	if c.err != nil {
 		return nil, nil, c.err
 	}
@@ -122,7 +117,7 @@ func (c *composer) takeDescriptors(join Join, descriptors Descriptors) (fds []in
 		return nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: maxKeep}
 	}
 	for i, fd := range descriptors.Keep {
-		if fd < stageFD {
+		if fd < firstFD {
 			return nil, &Error{Step: StepFD, Errno: syscall.EINVAL, Index: i}
 		}
 		c.keep[i] = int64(fd)
@@ -135,8 +130,8 @@ func (c *composer) takeDescriptors(join Join, descriptors Descriptors) (fds []in
 // found" is told apart from an interpreter that is missing.
 func (c *composer) findProgram(spec *Spec) {
 	name := spec.Args[0]
-	var offsets []uintptr
-	add := func(path string) { offsets = append(offsets, c.string(path)-c.base) }
+	var places []uintptr
+	add := func(path string) { places = append(places, c.string(path)) }
 	if hasByte(name, '/') {
 		add(name)
 	} else {
@@ -150,7 +145,7 @@ func (c *composer) findProgram(spec *Spec) {
 			add(dir + "/" + name)
 		}
 	}
-	c.paths = c.words(append(offsets, 0)) - c.base
+	c.paths = c.words(append(places, 0))
 }
 
 func pathOf(env []string) string {
@@ -172,7 +167,7 @@ func cutColon(s string) (before, after string, found bool) {
 }
 
 // plan writes down the program's way to execve.
-func (c *composer) plan(spec *Spec) {
+func (c *composer) plan(spec *Spec, session bool) {
 	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID | cloneClearSighand
 	first := 0
 	if c.flags&orderInto != 0 {
@@ -185,11 +180,10 @@ func (c *composer) plan(spec *Spec) {
 		// period (6 to 8 ms).
 		c.add(StepJoin, i-first, syscall.SYS_WRITE, uintptr(i), zero, 1).flags = callDescriptor
 	}
-	switch {
-	case spec.NewSession:
+	if pgrp := syscall.Getpgrp(); session {
 		c.add(StepStage, 0, syscall.SYS_SETSID, 0, 0, 0)
-	case spec.pgrp != 0:
-		c.add(StepStage, 0, syscall.SYS_SETPGID, 0, uintptr(spec.pgrp), 0)
+	} else if pgrp != 0 { // one of another pid namespace, which the stage is in, too
+		c.add(StepStage, 0, syscall.SYS_SETPGID, 0, uintptr(pgrp), 0)
 	}
 	if mask := spec.Affinity; len(mask) > 0 {
 		call := c.add(StepAffinity, 0, syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask))*8, 0)
@@ -213,8 +207,8 @@ func (c *composer) plan(spec *Spec) {
 	}
 	// After setresuid, which clears it. If the shim has died before, its death sends no signal: look.
 	c.add(StepPdeathsig, 0, syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
-	c.add(StepPdeathsig, 0, syscall.SYS_GETPPID, 0, 0, 0).want = uintptr(spec.parent)
-	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, c.words64(spec.mask), 0).a4 = sigsetSize
+	c.add(StepPdeathsig, 0, syscall.SYS_GETPPID, 0, 0, 0).want = uintptr(syscall.Getpid())
+	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, c.words64(0), 0).a4 = sigsetSize
 	// And execve, of the path that the stage has found.
 }
 
@@ -276,7 +270,7 @@ func (c *composer) words32(list []uint32) uintptr {
 	return at
 }
 
-func (c *composer) next() uintptr { return c.base + orderSize + uintptr(len(c.tail)) }
+func (c *composer) next() uintptr { return orderAddress + orderSize + uintptr(len(c.tail)) }
 
 func (c *composer) align() uintptr {
 	for len(c.tail)%8 != 0 {
@@ -290,4 +284,47 @@ type rlimit struct {
 	resource uintptr
 	index    int
 	limit    [2]uint64
+}
+
+// programRlimits are the resource limits that the program has to get: first so many that raise a hard
+// limit, which takes a privilege that the credentials may drop, and then those that do not. With them goes
+// the RLIMIT_NOFILE that was there before the Go runtime raised it.
+func programRlimits(asked []Rlimit) (limits []rlimit, raising int) {
+	var last [rlimits]*Rlimit
+	var index [rlimits]int
+	for i := range asked {
+		last[asked[i].Resource], index[asked[i].Resource] = &asked[i], i
+	}
+	var others []rlimit
+	for resource, l := range last {
+		switch {
+		case l != nil:
+			limit := rlimit{uintptr(resource), index[resource], [2]uint64{l.Soft, l.Hard}}
+			if raises(resource, l.Hard) {
+				limits = append(limits, limit)
+			} else {
+				others = append(others, limit)
+			}
+		case resource == rlimitNofile:
+			if limit, known := callersNofile(); known {
+				others = append(others, rlimit{rlimitNofile, -1, limit})
+			}
+		}
+	}
+	return append(limits, others...), len(limits)
+}
+
+// callersNofile is the RLIMIT_NOFILE that this process was started with, or has set since.
+func callersNofile() (limit [2]uint64, known bool) {
+	_, errno := call(syscall.SYS_PRLIMIT64, 0, rlimitNofile, 0, uintptr(unsafe.Pointer(&limit)))
+	if nofile.Known && (errno != 0 || limit == [2]uint64{nofile.Original[1] - 1, nofile.Original[1]}) {
+		return nofile.Original, true // package syscall has raised it
+	}
+	return limit, errno == 0
+}
+
+func raises(resource int, hard uint64) bool {
+	var now [2]uint64
+	_, errno := call(syscall.SYS_PRLIMIT64, 0, uintptr(resource), 0, uintptr(unsafe.Pointer(&now)))
+	return errno == 0 && hard > now[1]
 }

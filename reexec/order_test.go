@@ -3,6 +3,7 @@ package reexec
 import (
 	"encoding/binary"
 	"errors"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,30 +16,29 @@ import (
 // An image is a stage's memory from an address on, with an order in it. What reads it follows no pointer out of it.
 type image struct {
 	t     *testing.T
-	base  uintptr
 	b     []byte
 	order order
 	fds   []int
 }
 
-// compose composes an order, for a stage that need not be there.
-func compose(t *testing.T, stage *Stage, join Join, descriptors Descriptors) *image {
+// composed is an order, for a stage that need not be there.
+func composed(t *testing.T, spec *Spec, join Join, descriptors Descriptors) *image {
 	t.Helper()
-	b, fds, err := stage.compose(join, descriptors)
+	b, fds, err := compose(spec, join, descriptors, true)
 	if err != nil {
 		t.Fatalf("compose: %v", err)
 	}
-	m := &image{t: t, base: stage.base, b: b, fds: fds}
+	m := &image{t: t, b: b, fds: fds}
 	copy((*[unsafe.Sizeof(order{})]byte)(unsafe.Pointer(&m.order))[:], b)
 	return m
 }
 
 func (m *image) at(address uintptr) []byte {
 	m.t.Helper()
-	if address < m.base+orderSize || address > m.base+uintptr(len(m.b)) {
-		m.t.Fatalf("%#x is not behind an order of %d bytes at %#x", address, len(m.b), m.base)
+	if address < orderAddress+orderSize || address > orderAddress+uintptr(len(m.b)) {
+		m.t.Fatalf("%#x is not behind an order of %d bytes at %#x", address, len(m.b), orderAddress)
 	}
-	return m.b[address-m.base:]
+	return m.b[address-orderAddress:]
 }
 
 func (m *image) string(address uintptr) string {
@@ -63,28 +63,27 @@ func (m *image) words(address uintptr, n int) (words []uint64) {
 	return words
 }
 
-// list is an array of pointers as execve takes it, each less than base.
-func (m *image) list(address, base uintptr) (list []string) {
+// list is an array of pointers as execve takes it.
+func (m *image) list(address uintptr) (list []string) {
 	m.t.Helper()
 	for {
 		pointer := uintptr(m.words(address, 1)[0])
 		if pointer == 0 {
 			return list
 		}
-		list = append(list, m.string(base+pointer))
+		list = append(list, m.string(pointer))
 		address += 8
 	}
 }
 
-// The paths are offsets: where the stage is does not matter to it.
-func (m *image) paths() []string { return m.list(m.base+m.order.paths, m.base) }
+func (m *image) paths() []string { return m.list(m.order.paths) }
 
 // spec is what the stage and the program will do, as a spec that asks for it. The resource limits are sorted.
 func (m *image) spec() *Spec {
 	m.t.Helper()
 	o := &m.order
 	spec := &Spec{
-		Args: m.list(o.argv, 0), Env: m.list(o.envv, 0), AllowNewPrivs: true, NewNet: o.flags&orderNewNet != 0,
+		Args: m.list(o.argv), Env: m.list(o.envv), AllowNewPrivs: true, NewNet: o.flags&orderNewNet != 0,
 	}
 	if o.dir != 0 {
 		spec.Dir = m.string(o.dir)
@@ -92,10 +91,6 @@ func (m *image) spec() *Spec {
 	who := new(Credential)
 	for i := range o.calls[:o.count] {
 		switch c := &o.calls[i]; c.trap {
-		case unix.SYS_SETSID:
-			spec.NewSession = true
-		case unix.SYS_SETPGID:
-			spec.pgrp = int(c.a2)
 		case unix.SYS_SCHED_SETAFFINITY:
 			spec.Affinity = m.words(c.a3, int(c.a2/8))
 			spec.AffinityOptional = c.flags&callOptional != 0
@@ -116,9 +111,13 @@ func (m *image) spec() *Spec {
 		case unix.SYS_PRCTL:
 			spec.AllowNewPrivs = spec.AllowNewPrivs && c.a1 != unix.PR_SET_NO_NEW_PRIVS
 		case unix.SYS_GETPPID:
-			spec.parent = int(c.want)
+			if c.want != uintptr(os.Getpid()) {
+				m.t.Errorf("the parent is to be %d", c.want)
+			}
 		case unix.SYS_RT_SIGPROCMASK:
-			spec.mask = m.words(c.a2, 1)[0]
+			if mask := m.words(c.a2, 1)[0]; mask != 0 {
+				m.t.Errorf("the program has the signal mask %#x", mask)
+			}
 		}
 	}
 	slices.SortFunc(spec.Rlimits, func(a, b Rlimit) int { return a.Resource - b.Resource })
@@ -146,9 +145,6 @@ func normal(spec Spec) *Spec {
 	if who := spec.Credential; who != nil && len(who.Groups) == 0 {
 		spec.Credential = &Credential{UID: who.UID, GID: who.GID}
 	}
-	if spec.NewSession {
-		spec.pgrp = 0 // a session of one's own has such a group
-	}
 	return &spec
 }
 
@@ -175,9 +171,9 @@ func candidates(name string, env []string) (paths []string) {
 }
 
 // checkCompose holds what the bytes of an order say against the spec that they are for.
-func checkCompose(t *testing.T, spec *Spec, base uintptr) {
+func checkCompose(t *testing.T, spec *Spec) {
 	t.Helper()
-	m := compose(t, &Stage{base: base, spec: spec}, Join{}, Descriptors{})
+	m := composed(t, spec, Join{}, Descriptors{})
 	if got, want := m.spec(), normal(*spec); !reflect.DeepEqual(got, want) {
 		t.Errorf("the order says %+v, want %+v", got, want)
 	}
@@ -197,24 +193,19 @@ func TestCompose(t *testing.T) {
 		"minimal": {Args: []string{"true"}},
 		"everything": {
 			Args: []string{"a", "b"}, Env: []string{"K=V", "L=W", "PATH=/x::/y"}, Dir: "/tmp", AllowNewPrivs: true, NewNet: true,
-			NewSession: true, Rlimits: []Rlimit{{7, 1, 2}, {9, ^uint64(0), ^uint64(0)}, {7, 3, 4}},
+			Rlimits:    []Rlimit{{7, 1, 2}, {9, ^uint64(0), ^uint64(0)}, {7, 3, 4}},
 			Credential: &Credential{1, 2, []uint32{3, 4, 5}}, Affinity: []uint64{1, 1 << 63}, AffinityOptional: true,
-			parent: 4242, pgrp: 4241, mask: 1 << 40,
 		},
-		"no new session":  {Args: []string{"x"}, pgrp: 4241},
 		"no groups":       {Args: []string{"x"}, Credential: &Credential{UID: 7, GID: 8}},
 		"must be there":   {Args: []string{"x"}, Affinity: []uint64{3}},
 		"empty strings":   {Args: []string{"", ""}, Env: []string{"", ""}},
 		"odd bytes":       {Args: []string{"\xff\n\x01"}, Env: []string{"no equals sign", "=x", "\x80=\xfe"}, Dir: "\xc3\x28"},
 		"env like args":   {Args: []string{"x"}, Env: []string{"x", "y", "z"}},
 		"with a slash":    {Args: []string{"./x"}, Env: []string{"PATH=/y"}},
-		"largest parent":  {Args: []string{"x"}, parent: 1<<62 + 1},
 		"a long argument": {Args: []string{strings.Repeat("x", 1<<20)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, base := range []uintptr{8, stageAddress, 1<<47 - stageMemory} {
-				checkCompose(t, &spec, base)
-			}
+			checkCompose(t, &spec)
 		})
 	}
 }
@@ -222,10 +213,10 @@ func TestCompose(t *testing.T) {
 // The order of the system calls is what makes each of them work: see plan.
 func TestPlan(t *testing.T) {
 	spec := &Spec{
-		Args: []string{"x"}, NewSession: true, Affinity: []uint64{1}, Credential: &Credential{UID: 1},
+		Args: []string{"x"}, Affinity: []uint64{1}, Credential: &Credential{UID: 1},
 		Rlimits: []Rlimit{{unix.RLIMIT_NPROC, 1, 1}},
 	}
-	m := compose(t, &Stage{base: 8, spec: spec}, Join{Into: 30, Procs: 31, Tasks: []int{32, 33}}, Descriptors{})
+	m := composed(t, spec, Join{Into: 30, Procs: 31, Tasks: []int{32, 33}}, Descriptors{})
 	var got []uintptr
 	for i := range m.order.calls[:m.order.count] {
 		got = append(got, m.order.calls[i].trap)
@@ -274,7 +265,7 @@ func TestPlanRaises(t *testing.T) {
 // userFirst says whether a program changes its user before it sets the first of its limits.
 func userFirst(t *testing.T, spec *Spec) bool {
 	t.Helper()
-	m := compose(t, &Stage{base: 8, spec: spec}, Join{}, Descriptors{})
+	m := composed(t, spec, Join{}, Descriptors{})
 	calls := m.order.calls[:m.order.count]
 	user := slices.IndexFunc(calls, func(c systemCall) bool { return c.trap == unix.SYS_SETRESUID })
 	limit := slices.IndexFunc(calls, func(c systemCall) bool { return c.trap == unix.SYS_PRLIMIT64 && c.index == 0 })
@@ -282,8 +273,8 @@ func userFirst(t *testing.T, spec *Spec) bool {
 }
 
 func TestComposeDescriptors(t *testing.T) {
-	stage := &Stage{base: 8, spec: &Spec{Args: []string{"x"}}, guarded: true, Stay: true}
-	m := compose(t, stage, Join{Into: 10, Procs: 11, Tasks: []int{12}}, Descriptors{Stdio: &[3]int{0, 13, 13}, Keep: []int{14, 3}})
+	spec := &Spec{Args: []string{"x"}}
+	m := composed(t, spec, Join{Into: 10, Procs: 11, Tasks: []int{12}}, Descriptors{Stdio: &[3]int{0, 13, 13}, Keep: []int{14, 3}})
 	if want := []int{10, 11, 12, 0, 13, 13, 14, 3}; !slices.Equal(m.fds, want) {
 		t.Errorf("descriptors %d, want %d", m.fds, want)
 	}
@@ -291,13 +282,13 @@ func TestComposeDescriptors(t *testing.T) {
 	if o.joins != 3 || o.stdio != 3 || o.keeps != 2 || o.keep[0] != 14 || o.keep[1] != 3 {
 		t.Errorf("%d to join, %d stdio, %d to keep, as %d", o.joins, o.stdio, o.keeps, o.keep[:2])
 	}
-	if want := uintptr(orderGuard | orderStay | orderInto | orderClone3 | orderSearch); o.flags != want {
+	if want := uintptr(orderInto | orderClone3 | orderSearch); o.flags != want {
 		t.Errorf("flags %b, want %b", o.flags, want)
 	}
 	if o.clone.flags&cloneIntoCgroup == 0 {
 		t.Error("it is not born in the group")
 	}
-	m = compose(t, &Stage{base: 8, spec: stage.spec}, Join{noInto: true}, Descriptors{})
+	m = composed(t, spec, Join{noInto: true}, Descriptors{})
 	if len(m.fds) != 0 || m.order.flags != orderSearch || m.order.clone.flags&cloneIntoCgroup != 0 || m.order.born != 0 {
 		t.Errorf("without any: descriptors %d, %+v", m.fds, m.order)
 	}
@@ -305,14 +296,13 @@ func TestComposeDescriptors(t *testing.T) {
 
 // The most that can be asked for fits. More is an error, and not a call less.
 func TestTooManyCalls(t *testing.T) {
-	spec := &Spec{Args: []string{"x"}, NewSession: true, Affinity: []uint64{1}, Credential: &Credential{UID: 1}}
+	spec := &Spec{Args: []string{"x"}, Affinity: []uint64{1}, Credential: &Credential{UID: 1}}
 	for resource := range rlimits {
 		spec.Rlimits = append(spec.Rlimits, Rlimit{Resource: resource})
 	}
-	stage := &Stage{base: 8, spec: spec}
-	compose(t, stage, Join{Into: 10, Procs: 11, Tasks: make([]int, maxTasks)}, Descriptors{})
+	composed(t, spec, Join{Into: 10, Procs: 11, Tasks: make([]int, maxTasks)}, Descriptors{})
 
-	c := &composer{base: 8}
+	c := new(composer)
 	for i := range maxSystemCalls {
 		if c.add(StepJoin, i, unix.SYS_WRITE, 0, 0, 0); c.err != nil {
 			t.Fatalf("call %d: %v", i, c.err)
@@ -329,22 +319,22 @@ func TestTooManyCalls(t *testing.T) {
 
 // An order that does not fit into a stage's memory is an error before anything is sent; one that just does is none.
 func TestTooLarge(t *testing.T) {
-	stage := &Stage{base: 8, spec: &Spec{Args: []string{"x", ""}}}
-	long := func(n int) { stage.spec.Args[1] = strings.Repeat("x", n) }
-	b, _, err := stage.compose(Join{}, Descriptors{})
+	spec := &Spec{Args: []string{"x", ""}}
+	long := func(n int) { spec.Args[1] = strings.Repeat("x", n) }
+	b, _, err := compose(spec, Join{}, Descriptors{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	room := int(orderRoom) - len(b)
 	long(room)
-	b, _, err = stage.compose(Join{}, Descriptors{})
+	b, _, err = compose(spec, Join{}, Descriptors{}, false)
 	if err != nil || len(b) > int(orderRoom) || len(b) < int(orderRoom)-8 {
 		t.Fatalf("%d bytes for %d: %v", len(b), orderRoom, err)
 	}
 	s := newMemory(t)
 	s.load(b) // there is memory up to the end
 	long(room + 8)
-	_, _, err = stage.compose(Join{}, Descriptors{})
+	_, _, err = compose(spec, Join{}, Descriptors{}, false)
 	var e *Error
 	if want := (Error{Step: StepExec, Errno: unix.E2BIG, Arg: "x"}); !errors.As(err, &e) || *e != want {
 		t.Errorf("one word more: %+v, want %+v", err, want)
@@ -356,15 +346,21 @@ type testMemory struct{ *stage }
 
 func newMemory(t *testing.T) testMemory {
 	t.Helper()
-	s, errno := newStage(stageFD, stageFD, false, -1)
+	file, err := memoryFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(file)
+	if err := unix.Ftruncate(file, sharedSize); err != nil {
+		t.Fatal(err)
+	}
+	s, errno := newStage(uintptr(file))
 	if errno != 0 {
 		t.Fatalf("newStage: %v", errno)
 	}
-	t.Cleanup(func() { s.shared.unmap(); s.forget() })
+	t.Cleanup(func() { _, _ = call(unix.SYS_MUNMAP, stageAddress, stageMemory, 0, 0) })
 	return testMemory{s}
 }
-
-func (m testMemory) base() uintptr { return uintptr(unsafe.Pointer(&m.order)) }
 
 // load does what receive does with an order.
 func (m testMemory) load(b []byte) {

@@ -31,20 +31,22 @@ type sigaction struct {
 // CLONE_PARENT makes the program the shim's child, with the stage's exit signal, SIGCHLD; clone3 refuses
 // an exit signal of its own then. No CLONE_VM: with the stage's memory shared (vfork), execve would pass
 // the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms. Signals are blocked: one that came in
-// the program before execve would run the Go handler.
+// the program before execve would run the handler of a stage that is the copy of a Go process.
 //
 //go:nosplit
 //go:norace
 //go:noinline
 func (s *stage) create() {
 	call(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&s.now)), 0, 0)
-	s.shared.nanos, s.shared.born = s.now.Sec*1e9+s.now.Nsec, 0
+	p := page()
+	p.nanos, p.born = s.now.Sec*1e9+s.now.Nsec, 0
+	pid := uintptr(unsafe.Pointer(&p.pid))
 	if s.order.flags&orderClone3 != 0 {
 		if s.order.flags&orderInto != 0 {
-			s.shared.born = 1
+			p.born = 1
 			s.order.clone.cgroup = uint64(s.fds[0])
 		}
-		s.order.clone.parentTID = uint64(uintptr(unsafe.Pointer(&s.shared.pid)))
+		s.order.clone.parentTID = uint64(pid)
 		s.got, s.errno = call(sysClone3, uintptr(unsafe.Pointer(&s.order.clone)), unsafe.Sizeof(s.order.clone), 0, 0)
 		// EAGAIN is a process limit, of the group or of the user, which the other way must not get around.
 		// Else it may not be there (ENOSYS, or a seccomp filter's EPERM) or be too old for the flags (EINVAL,
@@ -52,13 +54,82 @@ func (s *stage) create() {
 		if s.errno == 0 || s.errno == syscall.EAGAIN || s.errno == syscall.ENOMEM {
 			return
 		}
-		s.shared.born = 0
+		p.born = 0
 	}
 	s.order.born = 0
-	s.got, s.errno = call(syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_PARENT_SETTID, 0, uintptr(unsafe.Pointer(&s.shared.pid)), 0)
+	s.got, s.errno = call(syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_PARENT_SETTID, 0, pid, 0)
 	if s.errno == 0 && s.got == 0 {
 		s.clearHandlers()
 	}
+}
+
+// locate enters the directory, and looks PROG up.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) locate() {
+	s.enter()
+	if s.failure.step == 0 {
+		s.find()
+	}
+}
+
+// enter goes to the program's directory.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) enter() {
+	if s.failure.step != 0 || s.order.dir == 0 {
+		return
+	}
+	if _, s.errno = call(syscall.SYS_CHDIR, s.order.dir, 0, 0, 0); s.errno != 0 {
+		s.fail(StepChdir, s.errno, 0)
+	}
+}
+
+// find finds the file to execute, as execvp(3) does.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) find() {
+	failure := syscall.ENOENT
+	for s.next = s.order.paths; ; s.next += 8 {
+		if s.path = **(**uintptr)(unsafe.Pointer(&s.next)); s.path == 0 {
+			break
+		}
+		_, s.errno = call(sysFstatat, atFdcwd, s.path, uintptr(unsafe.Pointer(&s.status)), 0)
+		if s.order.flags&orderSearch == 0 {
+			if failure = s.errno; failure == 0 {
+				return
+			}
+			break
+		}
+		if s.errno == syscall.EACCES {
+			failure = syscall.EACCES // a directory that can't be searched may have it
+		}
+		if s.errno != 0 {
+			continue
+		}
+		if s.status.Mode&syscall.S_IFMT == syscall.S_IFREG && s.executable() {
+			return
+		}
+		failure = syscall.EACCES // there is one, though none that can be executed
+	}
+	s.fail(StepLookup, failure, 0)
+}
+
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) executable() bool {
+	_, s.errno = call(sysFaccessat2, atFdcwd, s.path, accessExecute, atEaccess)
+	if s.errno == syscall.ENOSYS || s.errno == syscall.EPERM { // before Linux 5.8, and old seccomp filters: with the real ids
+		_, s.errno = call(syscall.SYS_FACCESSAT, atFdcwd, s.path, accessExecute, 0)
+	}
+	return s.errno == 0
 }
 
 // run is the program's way to execve.
@@ -67,6 +138,9 @@ func (s *stage) create() {
 //go:norace
 //go:noinline
 func (s *stage) run() {
+	if page().flags&flagStay != 0 {
+		s.locate()
+	}
 	if s.failure.step == 0 {
 		s.place()
 	}
@@ -148,7 +222,7 @@ func (s *stage) outOfTheWay(fd uintptr) uintptr {
 			continue
 		}
 		const dupfdCloexec = 1030
-		s.got, s.errno = call(syscall.SYS_FCNTL, fd, dupfdCloexec, stageFD, 0)
+		s.got, s.errno = call(syscall.SYS_FCNTL, fd, dupfdCloexec, firstFD, 0)
 		if s.errno != 0 {
 			s.fail(StepFD, s.errno, -1)
 			return fd
@@ -157,18 +231,6 @@ func (s *stage) outOfTheWay(fd uintptr) uintptr {
 	}
 	return fd
 }
-
-//go:nosplit
-//go:norace
-func (s *stage) fail(step Step, errno syscall.Errno, index int) {
-	s.failure.step, s.failure.errno, s.failure.pid = step, uint32(errno), int64(index)
-}
-
-// call makes a system call: syscall.RawSyscall6 in a fifth of its stack, if nothing is optimised. What the arguments point
-// to is in the stage's memory, or stays where it is for other reasons.
-//
-//go:noescape
-func call(trap, a1, a2, a3, a4 uintptr) (result uintptr, errno syscall.Errno)
 
 // clearHandlers does what CLONE_CLEAR_SIGHAND does: handlers become SIG_DFL, SIG_IGN stays.
 //

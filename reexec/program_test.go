@@ -90,10 +90,7 @@ func TestKeepRefused(t *testing.T) {
 		"too many": {make([]int, 129), unix.EINVAL, 128},
 	} {
 		stage := start(t)
-		if err := stage.Prepare(&Spec{Args: []string{"/bin/true"}}); err != nil {
-			t.Fatal(err)
-		}
-		_, err := stage.Launch(Join{}, Descriptors{Keep: test.keep})
+		_, err := stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{Keep: test.keep})
 		var e *Error
 		if !errors.As(err, &e) || e.Step != StepFD || e.Errno != test.errno || e.Index != test.index {
 			t.Errorf("%s: %+v", name, err)
@@ -124,10 +121,7 @@ func TestKeepWithoutRoom(t *testing.T) {
 	if err := unix.Prlimit(stage.PID(), unix.RLIMIT_NOFILE, &low, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := stage.Prepare(&Spec{Args: []string{"/bin/true"}}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := stage.Launch(Join{}, Descriptors{Keep: []int{number}})
+	_, err := stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{Keep: []int{number}})
 	var e *Error
 	if !errors.As(err, &e) || e.Step != StepFD || e.Errno != unix.EBADF || e.Index != 0 {
 		t.Errorf("descriptor 200 with a limit of 100: %+v", err)
@@ -147,10 +141,7 @@ func TestStdio(t *testing.T) {
 		t.Fatal(err)
 	}
 	stage := start(t)
-	if err := stage.Prepare(&Spec{Args: []string{"/bin/sh", "-c", "cat; echo err >&2"}}); err != nil {
-		t.Fatal(err)
-	}
-	program, err := stage.Launch(Join{}, Descriptors{Stdio: &[3]int{in, out, out}})
+	program, err := stage.Launch(&Spec{Args: []string{"/bin/sh", "-c", "cat; echo err >&2"}}, Join{}, Descriptors{Stdio: &[3]int{in, out, out}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,10 +256,7 @@ func TestCredentialWithNproc(t *testing.T) {
 			Args:       []string{"/bin/sh", "-c", "/bin/true; exit 3"},
 			Credential: &Credential{UID: nobody, GID: nobody}, Rlimits: []Rlimit{{unix.RLIMIT_NPROC, 1, 1}},
 		}
-		if err := stage.Prepare(spec); err != nil {
-			t.Fatal(err)
-		}
-		program, err := stage.Launch(Join{}, Descriptors{Stdio: &[3]int{file, file, file}})
+		program, err := stage.Launch(spec, Join{}, Descriptors{Stdio: &[3]int{file, file, file}})
 		if err != nil {
 			t.Fatalf("Launch: %v", err)
 		}

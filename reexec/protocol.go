@@ -1,29 +1,41 @@
 package reexec
 
-import (
-	"syscall"
-	"unsafe"
-)
+import "unsafe"
 
-// The protocol between shim and stage, on a SOCK_STREAM socket pair, and on another one for each launch. Both ends are the
+// The protocol between shim and stage, on a SOCK_STREAM socket pair, with a pipe for each launch to report on. Both ends are the
 // same binary on the same machine, so integers are in native order.
 //
-//	stage → shim   record{stepHello}: its pid, and where an order has to fit; only if this binary was re-executed
-//	shim → stage   header, order; with descriptors as SCM_RIGHTS: the launch's socket, to join, stdio, to keep
+//	stage → shim   record{StepStage}: it can't be one
+//	shim → stage   header, order; with descriptors as SCM_RIGHTS: to report to, to join, stdio, to keep
+//	end of file    there is no shim any more
 //
-// on the launch's socket:
+// on the launch's pipe:
 //
 //	stage → shim   record{any step}: it failed; nothing runs
 //	program → shim the same: it failed between clone3 and execve
 //	end of file    the stage is done, and the program in execve (or gone)
 //
 // The program's pid is in a page that shim and stage share: the kernel writes it there before the program runs, so that
-// nobody's sudden death can hide the program, and nobody has to be woken up for it.
+// nobody's sudden death can hide the program, and nobody has to be woken up for it. The page is the first one of a file;
+// behind it is what the shim leaves to the guardian's successor.
 
 const (
-	stageEnv   = "CGSHIM_STAGE_SOCKET" // set in the stage's environment only, which the program never sees
-	stageEnvFD = "3"
-	stageFD    = 3
+	stageName = "CGSHIM_STAGE"
+	stageVar  = stageName + "=on" // the stage's environment; entry knows it
+
+	// What a stage has open, beside the caller's 0 to 2. The guardian has the first three of them.
+	controlFD = 3 // its end of the socket pair
+	fileFD    = 4 // the file
+	killFD    = 5 // the cgroup2 directory of the last run; in the end its cgroup.kill
+	firstFD   = controlFD
+	lastFD    = 1<<32 - 1
+
+	// guardianName is what ps(1) shows of it. The binary's own name is not in it, so that who kills all of
+	// that name does not kill this one.
+	guardianName = "cg-guardian"
+	guardianEnv  = "CGSHIM_GUARDIAN"
+	guardianVar  = guardianEnv + "=4" // fileFD
+	exeFile      = "/proc/self/exe"
 )
 
 // A message takes 253 descriptors (SCM_MAX_FD).
@@ -51,7 +63,6 @@ type Step uint32
 // The steps, in the order in which they happen; StepStage can happen at any time.
 const (
 	stepNone       Step = iota
-	stepHello           // the stage's pid, and its memory's address
 	StepStage           // starting the stage, or talking to it
 	StepChdir           // changing to Spec.Dir
 	StepLookup          // finding Spec.Args[0]; named "exec" too, since to a caller both are execve failing
@@ -68,7 +79,7 @@ const (
 )
 
 var stepNames = [...]string{
-	"", "hello", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
+	"", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
 	"no-new-privs", "pdeathsig", "exec",
 }
 
@@ -83,16 +94,27 @@ func (s Step) String() string {
 type record struct {
 	step  Step
 	errno uint32
-	pid   int64  // stepHello: a pid; a step of several: the index of what failed
-	base  uint64 // stepHello: an address
+	index int64 // of what failed, for a step of several
 }
 
-// shared is what a stage tells of the program that it creates.
+// shared is the page that shim and stage share.
 type shared struct {
-	pid   int32  // written by the kernel (CLONE_PARENT_SETTID); 0 is none
+	// By the shim, before there is a stage.
+	flags       uint32
+	descriptors int32 // where the numbers of what is open end, for kernels without close_range
+
+	// By the kernel (CLONE_PARENT_SETTID); 0 is none.
+	stage int32 // the copy of a Go process that is the stage, if a copy is
+	pid   int32 // the program
+
 	born  uint32 // 1: clone3 has put it into its cgroup2 group
 	nanos int64  // CLOCK_MONOTONIC just before it was created
 }
+
+const (
+	flagGuardian = 1 << iota // see Options
+	flagStay
+)
 
 // sharedSize is the largest page that there is.
 const sharedSize = 64 << 10
@@ -108,41 +130,4 @@ func hasByte(s string, b byte) bool {
 		}
 	}
 	return false
-}
-
-// readFull reads len(b) bytes, and returns fewer only at end of file.
-func readFull(fd int, b []byte) (int, error) {
-	n := 0
-	for n < len(b) {
-		m, err := syscall.Read(fd, b[n:])
-		switch {
-		case err == syscall.EINTR:
-		case err != nil:
-			return n, err
-		case m == 0:
-			return n, nil
-		default:
-			n += m
-		}
-	}
-	return n, nil
-}
-
-// sendAll writes b, with fds attached to its first byte. A peer that is gone is EPIPE, never a signal.
-func sendAll(fd int, b []byte, fds []int) error {
-	var rights []byte
-	if len(fds) > 0 {
-		rights = syscall.UnixRights(fds...)
-	}
-	for len(b) > 0 {
-		n, err := syscall.SendmsgN(fd, b, rights, nil, syscall.MSG_NOSIGNAL)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		b, rights = b[n:], nil
-	}
-	return nil
 }

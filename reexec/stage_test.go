@@ -13,59 +13,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestAbort(t *testing.T) {
-	marker := t.TempDir() + "/ran"
-	spec := &Spec{Args: []string{"/bin/sh", "-c", `: > "$0"`, marker}}
-	for name, prepare := range map[string]bool{"without Prepare": false, "after Prepare": true} {
-		t.Run(name, func(t *testing.T) {
-			lock(t)
-			before := countFDs(t)
-			stage, err := Start(false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if prepare {
-				if err := stage.Prepare(spec); err != nil {
-					t.Fatal(err)
-				}
-			}
-			stage.Abort()
-			noChildren(t)
-			stage.Abort() // the second one must not close what reused the descriptor
-			reused, err := os.Open("/dev/null")
-			if err != nil {
-				t.Fatal(err)
-			}
-			stage.Abort()
-			if err := reused.Close(); err != nil {
-				t.Errorf("Abort closed a descriptor that is not its own: %v", err)
-			}
-			if _, err := os.Stat(marker); err == nil {
-				t.Error("the program ran")
-			}
-			if after := countFDs(t); after != before {
-				t.Errorf("%d descriptors before, %d after", before, after)
-			}
-		})
+func TestClose(t *testing.T) {
+	lock(t)
+	before := countFDs(t)
+	stage, err := Start(Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	stage.Close()
+	noChildren(t)
+	stage.Close() // the second one must not close what reused the descriptor
+	reused, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage.Close()
+	if err := reused.Close(); err != nil {
+		t.Errorf("Close closed a descriptor that is not its own: %v", err)
+	}
+	if after := countFDs(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+	_, err = stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{})
+	checkStageError(t, err)
 }
 
 // Whenever a stage is ended, also while the re-execution is about to clone it, nothing is left.
-func TestAbortAnyTime(t *testing.T) {
+func TestCloseAnyTime(t *testing.T) {
 	lock(t)
 	before := countFDs(t)
 	runs := many(100)
 	for i := range runs {
-		stage, err := Start(i%2 == 0)
+		stage, err := Start(Options{Guardian: i%2 == 0, Stay: i%4 < 2})
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration(i) * 3 * time.Millisecond / time.Duration(runs))
-		if i%4 < 2 {
-			stage.Abort()
-			noChildren(t)
-		}
-		stage.Dismiss()
+		stage.Close()
 		noChildren(t)
 	}
 	if after := countFDs(t); after != before {
@@ -94,33 +78,19 @@ func TestStageMemoryHasNoHugePages(t *testing.T) {
 // A stage that dies, of the OOM killer say, is an error at once, at whatever point it dies.
 func TestStageKilled(t *testing.T) {
 	spec := &Spec{Args: []string{"/bin/true"}}
-	t.Run("before Prepare", func(t *testing.T) {
-		lock(t)
-		stage := start(t)
-		killStage(t, stage)
-		_, err := launchOn(stage, spec, Join{})
-		checkStageError(t, err)
-		noChildren(t)
-	})
-	t.Run("before Prepare, then Abort", func(t *testing.T) {
-		lock(t)
-		stage := start(t)
-		killStage(t, stage)
-		if err := stage.Prepare(spec); err != nil { // does not need it
-			t.Error(err)
-		}
-		stage.Abort()
-		noChildren(t)
-	})
 	t.Run("before Launch", func(t *testing.T) {
 		lock(t)
 		stage := start(t)
-		if err := stage.Prepare(spec); err != nil {
-			t.Fatal(err)
-		}
 		killStage(t, stage)
-		_, err := stage.Launch(Join{}, Descriptors{})
+		_, err := stage.Launch(spec, Join{}, Descriptors{})
 		checkStageError(t, err)
+		noChildren(t)
+	})
+	t.Run("before Close", func(t *testing.T) {
+		lock(t)
+		stage := start(t)
+		killStage(t, stage)
+		stage.Close()
 		noChildren(t)
 	})
 }
@@ -150,19 +120,17 @@ func checkStageError(t *testing.T, err error) {
 func TestStageKilledAfterClone(t *testing.T) {
 	lock(t)
 	stage := start(t)
-	if err := stage.Prepare(&Spec{Args: []string{"/bin/sleep", "1000"}}); err != nil {
-		t.Fatal(err)
-	}
+	spec := &Spec{Args: []string{"/bin/sleep", "1000"}}
 	attached, done := make(chan error), make(chan int, 1)
 	go killAtClone(stage.PID(), attached, done)
 	if err := <-attached; errors.Is(err, unix.EPERM) {
-		stage.Abort()
+		stage.Close()
 		t.Skip("requires ptrace")
 	} else if err != nil {
-		stage.Abort()
+		stage.Close()
 		t.Fatal(err)
 	}
-	program, err := stage.Launch(Join{}, Descriptors{})
+	program, err := stage.Launch(spec, Join{}, Descriptors{})
 	born := <-done
 	if born <= 0 {
 		t.Fatalf("no process was seen to be created: Launch = %+v, %v", program, err)

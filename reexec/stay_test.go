@@ -14,24 +14,23 @@ import (
 )
 
 // staying starts a stage that stays. After end nothing of it may be left.
-func staying(t *testing.T, guarded bool) (stage *Stage, end func()) {
+func staying(t *testing.T, guardian bool) (stage *Stage, end func()) {
 	t.Helper()
 	before := countFDs(t)
-	stage, err := Start(guarded)
+	stage, err := Start(Options{Guardian: guardian, Stay: true})
 	if err != nil {
 		t.Fatalf("Start: %v", err)
 	}
-	stage.Stay = true
 	watch(t, stage)
 	return stage, func() {
 		t.Helper()
-		stage.Dismiss()
+		stage.Close()
 		noChildren(t)
 		if after := countFDs(t); after != before {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
-		if !stage.Ended() || stage.PID() != 0 {
-			t.Errorf("after Dismiss, Ended() is %v and PID() is %d", stage.Ended(), stage.PID())
+		if stage.Ready() || stage.PID() != 0 {
+			t.Errorf("after Close, Ready() is %v and PID() is %d", stage.Ready(), stage.PID())
 		}
 	}
 }
@@ -43,7 +42,7 @@ func outputOn(t *testing.T, stage *Stage, spec *Spec, join Join) string {
 	if !o.status.Exited() || o.status.ExitStatus() != 0 {
 		t.Fatalf("%q ended with wait status %#x", spec.Args, o.status)
 	}
-	if stage.Ended() {
+	if !stage.Ready() {
 		t.Fatalf("the stage has ended after %q", spec.Args)
 	}
 	return o.out
@@ -52,7 +51,7 @@ func outputOn(t *testing.T, stage *Stage, spec *Spec, join Join) string {
 // errorOn is launchError of a stage that stays.
 func errorOn(t *testing.T, stage *Stage, spec *Spec, join Join) Error {
 	t.Helper()
-	program, err := launchOn(stage, spec, join)
+	program, err := stage.Launch(spec, join, Descriptors{})
 	var e *Error
 	if !errors.As(err, &e) || program != (Program{}) {
 		t.Fatalf("%q: Launch = %+v, %v", spec.Args, program, err)
@@ -96,8 +95,8 @@ func testStay(t *testing.T, join Join, guarded bool) {
 	defer end()
 	pid := stage.PID()
 	// 0 is a group of another pid namespace, which Start leaves alone.
-	if pgrp, err := unix.Getpgid(pid); err != nil || unix.Getpgrp() != 0 && guarded == (pgrp == unix.Getpgrp()) {
-		t.Errorf("guarded %v: the stage's process group is %d, this one's %d, %v", guarded, pgrp, unix.Getpgrp(), err)
+	if pgrp, err := unix.Getpgid(pid); err != nil || unix.Getpgrp() != 0 && pgrp == unix.Getpgrp() {
+		t.Errorf("the stage's process group is %d, this one's %d, %v", pgrp, unix.Getpgrp(), err)
 	}
 	want := outputOn(t, stage, &Spec{Args: whereAmI}, join)
 	wd, err := os.Getwd()
@@ -219,13 +218,14 @@ func TestStayKilled(t *testing.T) {
 					outputOn(t, stage, &Spec{Args: []string{"/bin/true"}}, Join{})
 				}
 				killStage(t, stage)
-				_, err := launchOn(stage, &Spec{Args: []string{"/bin/true"}}, Join{})
+				_, err := stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{})
 				checkStageError(t, err)
-				if !stage.Ended() {
+				if stage.Ready() {
 					t.Error("it has not ended")
 				}
+				stage.Close()
 				noChildren(t)
-				_, err = launchOn(stage, &Spec{Args: []string{"/bin/true"}}, Join{})
+				_, err = stage.Launch(&Spec{Args: []string{"/bin/true"}}, Join{}, Descriptors{})
 				checkStageError(t, err)
 			})
 		}
@@ -237,11 +237,11 @@ func TestStayEnds(t *testing.T) {
 	lock(t)
 	stage, end := staying(t, true)
 	defer end()
-	program, err := launchOn(stage, &Spec{Args: []string{"/bin/sleep", "1000"}}, Join{})
+	program, err := stage.Launch(&Spec{Args: []string{"/bin/sleep", "1000"}}, Join{}, Descriptors{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	stage.Dismiss()
+	stage.Close()
 	if err := unix.Kill(program.PID, unix.SIGKILL); err != nil {
 		t.Error(err)
 	}
@@ -257,7 +257,7 @@ func TestStayAtOnce(t *testing.T) {
 	defer end()
 	var programs []Program
 	for range 5 {
-		program, err := launchOn(stage, &Spec{Args: []string{"/bin/sleep", "1000"}}, Join{})
+		program, err := stage.Launch(&Spec{Args: []string{"/bin/sleep", "1000"}}, Join{}, Descriptors{})
 		if err != nil {
 			t.Fatal(err)
 		}

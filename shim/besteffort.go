@@ -30,14 +30,14 @@ func (f *fallback) rlimits() []reexec.Rlimit { return slices.Clone(f.limits) }
 // can do, and a launch that fails for a limit is tried again without it.
 func (r *run) setupBestEffort(ctx context.Context) (step string, err error) {
 	r.noteEnforced()
-	if r.stage, err = reexec.Start(true); err != nil {
+	if err := r.startStage(true); err != nil {
 		return "stage", err
 	}
 	if err := r.createGroup(ctx, nil); err != nil {
 		r.group = nil
 		r.warn("no cgroup: %v", err)
 		// Without one there is nothing to guard, and cgshim's own processes would be counted with the program's.
-		r.stage.Dismiss()
+		r.stage.Close()
 	}
 	r.enforceBestEffort()
 	for again := r.group == nil; ; again = true {
@@ -46,7 +46,7 @@ func (r *run) setupBestEffort(ctx context.Context) (step string, err error) {
 				return "stage", err
 			}
 		}
-		step, err := r.launch(ctx, r.stage.Prepare(r.spec()))
+		step, err := r.launch(ctx)
 		if err == nil || !r.concede(err) {
 			return step, err
 		}
@@ -56,17 +56,15 @@ func (r *run) setupBestEffort(ctx context.Context) (step string, err error) {
 // restart replaces the stage by a fresh one. If there is a group, it has a guardian all the time.
 func (r *run) restart() error {
 	old := r.stage
-	defer old.Dismiss()
-	stage, err := reexec.Start(r.group != nil)
-	if err != nil {
+	defer old.Close()
+	if err := r.startStage(r.group != nil); err != nil {
 		return err
 	}
-	r.stage = stage
 	if r.group == nil {
 		return nil
 	}
 	if r.place.unit != nil {
-		if err := r.place.unit.adopt(stage.PID()); err != nil {
+		if err := r.place.unit.adopt(r.stage.PID()); err != nil {
 			return err
 		}
 	}
@@ -186,7 +184,7 @@ func (r *run) leaveGroup(err error) bool {
 		r.noteError("remove", err)
 		return false
 	}
-	r.stage.Dismiss()
+	r.stage.Close()
 	r.group, r.result.Cgroup = nil, nil
 	r.warn("no cgroup: %v", err)
 	for _, limit := range limitsByName(&r.cfg.Limits) {

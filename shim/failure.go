@@ -59,9 +59,8 @@ func message(step string, err error) string {
 	return step + ": " + text
 }
 
-// launchError names the step at which the launch failed, and for a join the file. A spec that could not
-// be sent matters only if the stage has not said why.
-func (r *run) launchError(err, prepareErr error, join *cgroup.Join) (string, error) {
+// launchError names the step at which the launch failed, and what it was about: for a join the file.
+func (r *run) launchError(err error, join *cgroup.Join) (string, error) {
 	var e *reexec.Error
 	if !errors.As(err, &e) {
 		return "stage", err
@@ -73,8 +72,6 @@ func (r *run) launchError(err, prepareErr error, join *cgroup.Join) (string, err
 			err = r.gaveUp
 		case slices.ContainsFunc(r.early, cancels): // Ctrl-C is for the stage, too
 			err = errToldToStop
-		case prepareErr != nil:
-			err = prepareErr
 		}
 	case reexec.StepJoin:
 		if e.Index < len(join.Paths) {

@@ -109,7 +109,7 @@ func TestLaunchErrorNames(t *testing.T) {
 		`rlimit: `:      {Step: reexec.StepRlimit, Errno: unix.EPERM, Index: -1},
 	} {
 		r := &run{cfg: cfg}
-		if _, err := r.launchError(e, nil, nil); !strings.HasPrefix(err.Error(), name) {
+		if _, err := r.launchError(e, nil); !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("%v, want %s", err, name)
 		}
 	}
@@ -117,20 +117,15 @@ func TestLaunchErrorNames(t *testing.T) {
 
 func TestLaunchError(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs", "/sys/b/tasks"}}
-	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, nil, join)
+	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, join)
 	if step != "join" || !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "/sys/b/tasks") {
 		t.Errorf("join: step %q, %v", step, err)
 	}
-	prepareErr := &reexec.Error{Step: reexec.StepStage, Errno: unix.EPIPE}
-	step, err = (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepStage, Errno: unix.EIO}, prepareErr, join)
-	if step != "stage" || !errors.Is(err, unix.EPIPE) {
-		t.Errorf("the reason why the spec could not be sent is lost: step %q, %v", step, err)
-	}
-	step, err = (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, prepareErr, join)
+	step, err = (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, join)
 	if step != "chdir" || !errors.Is(err, unix.ENOENT) {
 		t.Errorf("the stage's own reason is lost: step %q, %v", step, err)
 	}
-	if step, err = (&run{cfg: &Config{}}).launchError(unix.EINVAL, nil, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
+	if step, err = (&run{cfg: &Config{}}).launchError(unix.EINVAL, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("other: step %q, %v", step, err)
 	}
 }
@@ -139,7 +134,7 @@ func TestLaunchError(t *testing.T) {
 // threaded parent looked for the former only.
 func TestJoinKeepsItsHint(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs"}}
-	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, nil, join)
+	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, join)
 	if got := hint(step, err); !strings.Contains(got, "threaded") {
 		t.Errorf("joining a threaded parent: hint %q", got)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/reexec"
 )
 
 // Why a launch was given up. It takes a millisecond, unless the program's file, interpreter or directory is on
@@ -37,9 +39,9 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 }
 
 // superviseStage is superviseLaunch for the stage's part, which is over before anybody could lose his patience, mostly.
-func (r *run) superviseStage(ctx context.Context) (stop func()) {
+func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec) (stop func()) {
 	end := r.takeEarly
-	r.stage.Slow = func() { end = r.superviseLaunch(ctx, r.stage.Interrupt) }
+	spec.Slow = func() { end = r.superviseLaunch(ctx, r.stage.Interrupt) }
 	return func() { end() }
 }
 

@@ -42,6 +42,12 @@ var thisOwner = sync.OnceValue(func() string {
 // poolMark is behind the owner of a pool's groups: a signal to that process is for all of its runs.
 const poolMark = " pool"
 
+// onTerminal says whether this process has a controlling terminal.
+func onTerminal() bool {
+	self, err := readProcess(os.Getpid())
+	return err == nil && self.terminal
+}
+
 // poolOwner is thisOwner for the groups of a Pool.
 func poolOwner() string {
 	if owner := thisOwner(); owner != "" {
@@ -271,6 +277,7 @@ type process struct {
 	pid, parent int
 	zombie      bool
 	stopped     bool
+	terminal    bool // it has a controlling terminal
 	threads     uint64
 	started     uint64 // clock ticks since boot
 }
@@ -298,6 +305,7 @@ func parseProcess(pid int, content string) (process, error) {
 	}
 	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T"}
 	p.parent, _ = strconv.Atoi(fields[1])
+	p.terminal = fields[4] != "0"
 	p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
 	p.started, _ = strconv.ParseUint(fields[19], 10, 64)
 	return p, nil

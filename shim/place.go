@@ -250,7 +250,7 @@ func (r *run) leavePlace() {
 	if r.place.undo == nil {
 		return
 	}
-	r.stage.Dismiss()
+	r.stage.Close()
 	if err := r.place.undo(); err != nil {
 		r.noteError("remove", err)
 	}

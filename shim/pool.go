@@ -125,7 +125,7 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	r.host = p.host
 	var err error
 	p.children.launching.RLock()
-	if r.stage, err = reexec.Start(true); err == nil {
+	if err = r.startStage(true); err == nil {
 		p.children.add(r.stage.PID())
 		var where string
 		if where, err = r.settle(context.Background()); err == nil {
@@ -144,7 +144,7 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	}
 	if r.stage != nil {
 		r.leavePlace()
-		r.stage.Dismiss()
+		r.stage.Close()
 	}
 	err = nil
 	if r.result.Error != nil {
@@ -246,7 +246,6 @@ type slot struct {
 	stage    *reexec.Stage
 	stagePID int
 	told     []string // the parents that the stage's will names
-	willSize int      // of that, in bytes
 
 	wishes  chan wish   // for the next group
 	spares  chan *spare // one for each wish; nil if it could not be made
@@ -305,7 +304,7 @@ func (s *slot) work() {
 	}
 	if s.stage != nil {
 		s.pool.children.drop(s.stagePID)
-		s.stage.Dismiss()
+		s.stage.Close()
 	}
 }
 
@@ -333,15 +332,14 @@ func (s *slot) ready() (err error) {
 	children := &s.pool.children
 	if s.stage != nil {
 		children.drop(s.stagePID)
-		s.stage.Dismiss()
+		s.stage.Close()
 	}
 	children.launching.RLock()
 	defer children.launching.RUnlock()
-	if s.stage, err = reexec.Start(true); err != nil {
-		s.stage = nil
+	if s.stage, err = reexec.Start(reexec.Options{Guardian: true, Stay: true, NewSession: !onTerminal()}); err != nil {
 		return err
 	}
-	s.stage.Stay, s.told, s.willSize = true, nil, 0
+	s.told = nil
 	s.stagePID = s.stage.PID()
 	children.add(s.stagePID)
 	if unit := s.pool.place.unit; unit != nil {
@@ -352,11 +350,7 @@ func (s *slot) ready() (err error) {
 	return s.tell(s.pool.place.Parent)
 }
 
-// largestWill is what is written into the guardian's pipe at most: more than that would have to be read, and nobody does
-// before this process is dead.
-const largestWill = 48 << 10
-
-// tell has the guardian clean up below a parent, too. That may take another stage.
+// tell has the guardian clean up below a parent, too.
 func (s *slot) tell(parent string) error {
 	if slices.Contains(s.told, parent) {
 		return nil
@@ -365,15 +359,11 @@ func (s *slot) tell(parent string) error {
 	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
 		w.missing = s.pool.host.MissingParents(path.Join(parent, "none"))
 	}
-	line := w.encode()
-	if s.willSize+len(line) > largestWill && len(s.told) > 0 {
-		s.stage.Abort()
-		if err := s.ready(); err != nil {
-			return err
-		}
+	if err := s.stage.Bequeath(w.encode()); err != nil {
+		return err
 	}
-	s.told, s.willSize = append(s.told, parent), s.willSize+len(line)
-	return s.stage.Bequeath(line)
+	s.told = append(s.told, parent)
+	return nil
 }
 
 // run does a job.
@@ -418,7 +408,7 @@ func (s *slot) run(job *Job) *Result {
 	}
 	s.quick = !r.ended.IsZero() && r.ended.Sub(r.started) < quickRun
 	if s.stage != nil && len(s.stage.Stuck()) > 0 {
-		s.stage.Abort()
+		s.stage.Close()
 	}
 	if s.pool.cfg.Childless {
 		s.pool.children.reap()
@@ -460,11 +450,9 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 }
 
 func (s *slot) launch(ctx context.Context, r *run) (step string, err error) {
-	prepareErr := s.stage.Prepare(r.spec())
-	r.phase("spec")
 	s.pool.children.launching.RLock()
 	defer s.pool.children.launching.RUnlock()
-	step, err = r.launch(ctx, prepareErr)
+	step, err = r.launch(ctx)
 	if r.program.PID != 0 {
 		s.pool.children.add(r.program.PID)
 	}

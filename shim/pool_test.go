@@ -363,8 +363,8 @@ func TestPoolParentAndName(t *testing.T) {
 			t.Errorf("%s", res.JSON(false))
 		}
 	}
-	// More parents than the guardian can be told of: that is another one then.
-	for i := range largestWill/maxName + 5 {
+	// The will names all parents: more than a pipe would take.
+	for i := range 64<<10/maxName + 5 {
 		below := fmt.Sprintf("%s/%0*d", other, maxName, i)
 		if res := poolRun(t, p, Config{Args: []string{"/bin/true"}, Parent: below}); res.Verdict != OK {
 			t.Fatalf("%d: %s", i, res.JSON(false))

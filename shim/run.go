@@ -110,17 +110,22 @@ func (r *run) setup(ctx context.Context) (step string, err error) {
 	if r.cfg.BestEffort {
 		return r.setupBestEffort(ctx)
 	}
-	if r.stage, err = reexec.Start(true); err != nil {
+	if err := r.startStage(true); err != nil {
 		return "stage", err
 	}
 	r.phase("stage")
-	// While the stage boots, the groups are made.
-	prepareErr := r.stage.Prepare(r.spec())
-	r.phase("spec")
+	// While the stage gets ready, the groups are made.
 	if step, err := r.makeGroup(ctx); err != nil {
 		return step, err
 	}
-	return r.launch(ctx, prepareErr)
+	return r.launch(ctx)
+}
+
+// startStage starts a stage for one launch. Without a terminal there is no job control, and the program has no business with our
+// process group: it could make the kernel send SIGHUP to all in it.
+func (r *run) startStage(guardian bool) (err error) {
+	r.stage, err = reexec.Start(reexec.Options{Guardian: guardian, NewSession: !onTerminal()})
+	return err
 }
 
 func (r *run) spec() *reexec.Spec {
@@ -133,9 +138,6 @@ func (r *run) spec() *reexec.Spec {
 		Rlimits:       r.rlimits(),
 		NewNet:        cfg.NoNetwork && !r.fallback.hostNet,
 	}
-	// Without a terminal there is no job control, and the program has no business with our process group: it could make
-	// the kernel send SIGHUP to all in it.
-	spec.NewSession = !r.stage.Terminal
 	if cfg.Limits.CPUSetCPUs != "" {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
 		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
@@ -175,7 +177,7 @@ func mask(cpus []int) []uint64 {
 }
 
 // launch has the prepared stage start the program, in its group and with its descriptors.
-func (r *run) launch(ctx context.Context, prepareErr error) (step string, err error) {
+func (r *run) launch(ctx context.Context) (step string, err error) {
 	join := new(cgroup.Join)
 	if r.join != nil {
 		join, r.join = r.join, nil
@@ -192,8 +194,10 @@ func (r *run) launch(ctx context.Context, prepareErr error) (step string, err er
 		}
 	}
 	r.phase("join")
-	stop := r.superviseStage(ctx)
-	r.program, err = r.stage.Launch(
+	spec := r.spec()
+	stop := r.superviseStage(ctx, spec)
+	r.phase("spec")
+	r.program, err = r.stage.Launch(spec,
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
 		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
 	r.phase("launch")
@@ -203,7 +207,7 @@ func (r *run) launch(ctx context.Context, prepareErr error) (step string, err er
 			r.output.abandon()
 			r.output = nil
 		}
-		return r.launchError(err, prepareErr, join)
+		return r.launchError(err, join)
 	}
 	r.programStarted()
 	return "", nil

@@ -47,8 +47,7 @@ func (r *run) teardown() {
 	r.phase("rmdir")
 	if r.stage != nil {
 		if r.slot == nil {
-			r.stage.Release() // now there is nothing left to guard
-			defer r.stage.Dismiss()
+			r.stage.Close() // now there is nothing left to guard
 		}
 		if pids := r.stage.Stuck(); len(pids) > 0 {
 			r.noteError("kill", fmt.Errorf("processes %v of the launch: %w", pids, cgroup.ErrNotEmpty))

@@ -193,9 +193,10 @@ sweeps() { "$CGSHIM" gc >/dev/null 2>&1 && clean; }
 	start -- sh -c 'echo ready; exec sleep 1000'
 	local pid
 	pid=$(guardian "$shim")
-	# But for the pipe that tells it, and, where there is that, what it kills with at once.
-	[ "$(readlink "/proc/$pid"/fd/* | grep -vc '/cgroup\.kill$')" = 1 ]
-	readlink "/proc/$pid"/fd/* | grep -q "^pipe:"
+	# But for the socket that tells it, the file with the will, and, where there is that, what it kills with at once.
+	[ "$(readlink "/proc/$pid"/fd/* | grep -vc '/cgroup\.kill$')" = 2 ]
+	readlink "/proc/$pid"/fd/* | grep -q "^socket:"
+	readlink "/proc/$pid"/fd/* | grep -q "^/memfd:"
 	[ "$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")" -lt 1024 ]
 	[ "$(ps -o sid= -p "$pid" | tr -d ' ')" = "$pid" ]
 	kill "$shim"

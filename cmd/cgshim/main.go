@@ -8,8 +8,6 @@ package main
 import (
 	"os"
 
-	_ "github.com/cgshim/cgshim/cmd/cgshim/internal/early"
-	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim"
 )
 
@@ -17,9 +15,7 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	status := dispatch(os.Args[1:])
-	reexec.Discard() // of a command line that is wrong
-	os.Exit(status)
+	os.Exit(dispatch(os.Args[1:]))
 }
 
 // dispatch decides by the first argument alone whether it is a subcommand: "cgshim -- version" and

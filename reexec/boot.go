@@ -1,0 +1,102 @@
+package reexec
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+)
+
+// A binary without the entry is a Go program by the time that it can become a stage, or a guardian's successor. What is here runs in
+// such a process, with a runtime.
+
+func init() {
+	if v, ok := syscall.Getenv(stageName); ok && stageName+"="+v == stageVar {
+		becomeStage()
+	}
+}
+
+// becomeStage clones the stage from this process, as the shim's child, and ends.
+func becomeStage() {
+	runtime.LockOSThread() // the signal mask is this thread's
+	s, errno := newStage(fileFD)
+	if errno == 0 {
+		errno = s.clone()
+	}
+	if errno != 0 {
+		failed(errno)
+	}
+	syscall.Exit(0)
+}
+
+// clone clones the stage. Signals are blocked in it for good: their handlers are Go's.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) clone() (errno syscall.Errno) {
+	if _, errno = call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&s.all)), 0, sigsetSize); errno != 0 {
+		return errno
+	}
+	const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
+	pid, errno := call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&page().stage)), 0)
+	if errno == 0 && pid == 0 {
+		s.serve()
+	}
+	return errno
+}
+
+// Will is for the process that a guardian has become: what Bequeath has written. In every other process it
+// is false. Whoever calls Start with a guardian has to call it in an init, and to end the process after it
+// has cleaned up.
+func Will() (will []byte, ok bool) {
+	if v, set := syscall.Getenv(guardianEnv); !set || guardianEnv+"="+v != guardianVar || elevated() {
+		return nil, false
+	}
+	var status syscall.Stat_t
+	if err := syscall.Fstat(fileFD, &status); err != nil || status.Size < sharedSize {
+		return nil, err == nil
+	}
+	will = make([]byte, status.Size-sharedSize)
+	for n := 0; n < len(will); {
+		m, err := syscall.Pread(fileFD, will[n:], sharedSize+int64(n))
+		switch {
+		case err == syscall.EINTR:
+		case err != nil || m == 0:
+			return will[:n], false
+		default:
+			n += m
+		}
+	}
+	return will, true
+}
+
+// openDescriptors is where the numbers of what is open end; or 0, if nobody has to know.
+func openDescriptors() (end uintptr) {
+	const none = ^uintptr(0) >> 32
+	if _, _, errno := syscall.RawSyscall(sysCloseRange, none, none, 0); errno == 0 {
+		return 0
+	}
+	dir, err := syscall.Open("/proc/self/fd", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return 1 << 16
+	}
+	defer closeFD(dir)
+	buf := make([]byte, 8192)
+	for {
+		n, err := syscall.ReadDirent(dir, buf)
+		if err != nil || n == 0 {
+			return end
+		}
+		_, _, names := syscall.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			end = max(end, number(name)+1)
+		}
+	}
+}
+
+func number(digits string) (n uintptr) {
+	for i := range len(digits) {
+		n = n*10 + uintptr(digits[i]-'0')
+	}
+	return n
+}

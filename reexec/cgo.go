@@ -1,5 +1,0 @@
-//go:build cgo
-
-package reexec
-
-const usesCgo = true

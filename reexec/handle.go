@@ -1,0 +1,310 @@
+package reexec
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+// Options say what a stage is for. The zero Options are for one program without a guardian.
+type Options struct {
+	// Guardian has this binary executed once more when the caller dies before Close, for cleaning up what Bequeath has
+	// told: see Will.
+	Guardian bool
+	// Stay keeps the stage for more than one Launch.
+	Stay bool
+	// NewSession makes the stage and its programs leaders of sessions of their own, see setsid(2). False leaves the program in the
+	// caller's session and process group, as a terminal's job control needs it; then it can have the kernel stop or hang
+	// up that group.
+	NewSession bool
+}
+
+// A Stage is a process that is waiting for its orders: a re-execution of this binary. It is not safe for concurrent use, but for
+// Interrupt.
+type Stage struct {
+	options Options
+	control int // 0 after Close
+	file    int // what it has from us, for Bequeath; 0 is none
+	will    int64
+	shared  *shared
+	ready   bool
+	slow    func() // of the Launch under way, if not called yet
+	stuck   []int  // see Stuck
+
+	ending      sync.Mutex // what Interrupt shares
+	boot        int        // the re-execution that makes the stage; 0 without, or reaped
+	pid         int        // the stage; 0 is not known yet
+	launching   bool       // a program that there is, is not reaped
+	interrupted bool
+	over        bool // Interrupt has nothing to do any more
+}
+
+// Start starts a stage. The thread that calls it must live as long as the program, for the parent-death signal of both follows
+// that thread (runtime.LockOSThread). Every Stage has to end in Close.
+func Start(options Options) (*Stage, error) {
+	s := &Stage{options: options, ready: true}
+	if err := s.share(); err != nil {
+		return nil, stageError(err)
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		s.control = pair[0]
+		err = s.execute(pair[1])
+		closeFD(pair[1])
+	}
+	if err != nil {
+		s.release()
+		return nil, stageError(err)
+	}
+	return s, nil
+}
+
+// share makes the file of which stage and shim share the first page.
+func (s *Stage) share() (err error) {
+	if s.file, err = memoryFile(); err != nil {
+		return err
+	}
+	if err = syscall.Ftruncate(s.file, sharedSize); err != nil {
+		closeFD(s.file)
+		return err
+	}
+	address, _, errno := syscall.RawSyscall6(syscall.SYS_MMAP, 0, sharedSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED, uintptr(s.file), 0)
+	if errno != 0 {
+		closeFD(s.file)
+		return errno
+	}
+	s.shared = *(**shared)(unsafe.Pointer(&address))
+	s.will = sharedSize
+	if s.options.Guardian {
+		s.shared.flags |= flagGuardian
+	}
+	if s.options.Stay {
+		s.shared.flags |= flagStay
+	}
+	s.shared.descriptors = int32(openDescriptors() + maxDescriptors) // what is opened later gets the lowest numbers
+	return nil
+}
+
+// memoryFile is a file without a name: by memfd_create(2), or where that is refused (an old seccomp filter, vm.memfd_noexec), in a
+// directory for temporary files.
+func memoryFile() (fd int, err error) {
+	const cloexec, noExecSeal = 1, 8 // the latter since Linux 6.3
+	name := []byte("cgshim-stage\x00")
+	for _, flags := range [...]uintptr{cloexec, cloexec | noExecSeal} {
+		fd, _, errno := syscall.RawSyscall(sysMemfd, uintptr(unsafe.Pointer(&name[0])), flags, 0)
+		if errno == 0 {
+			return int(fd), nil
+		}
+		err = errno
+	}
+	const tmpfile = 0x400000 | syscall.O_DIRECTORY // O_TMPFILE
+	for _, dir := range [...]string{"/dev/shm", "/tmp"} {
+		if fd, e := syscall.Open(dir, tmpfile|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600); e == nil {
+			return fd, nil
+		}
+	}
+	return 0, err
+}
+
+// execute executes this binary as a stage.
+func (s *Stage) execute(control int) error {
+	attr := &syscall.ProcAttr{
+		// What follows is for a binary without the entry: a Go program of a millisecond has no use for the garbage collector, and
+		// without disablethp its heap may be huge pages, and the program's ru_maxrss, which remembers the copy of the stage
+		// that it was before execve, 4 MiB.
+		Env:   []string{stageVar, "GOGC=off", "GODEBUG=disablethp=1"},
+		Files: []uintptr{0, 1, 2, uintptr(control), uintptr(s.file)},
+		// Until there is a guardian it is the stage that cleans up after us: also if our whole process group is killed.
+		Sys: &syscall.SysProcAttr{Setsid: s.options.NewSession, Setpgid: !s.options.NewSession && syscall.Getpgrp() != 0},
+	}
+	pid, err := syscall.ForkExec(exeFile, []string{guardianName}, attr)
+	if entered {
+		s.pid = pid
+	} else {
+		s.boot = pid
+	}
+	return err
+}
+
+// greet waits until there is a stage, where another process makes it.
+func (s *Stage) greet() error {
+	if s.boot == 0 {
+		return nil
+	}
+	for next := monotonic() + slowNanos; !ended(s.boot); nap(napNanos) {
+		if monotonic() > next {
+			next = monotonic() + slowTickNanos
+			s.carryOn()
+		}
+	}
+	s.ending.Lock()
+	s.boot, s.pid = 0, int(atomic.LoadInt32(&s.shared.stage))
+	s.ending.Unlock()
+	if s.wasInterrupted() {
+		kill(s.pid)
+	}
+	if s.pid == 0 {
+		return s.lastWord(nil)
+	}
+	return nil
+}
+
+// PID is the stage's, and the guardian's; 0 if there is none.
+func (s *Stage) PID() int {
+	_ = s.greet() // the next Launch says what is wrong
+	return s.pid
+}
+
+// Ready says whether the stage can take an order.
+func (s *Stage) Ready() bool { return s.ready }
+
+// Interrupt makes a Launch that is under way in another goroutine, or is next, fail with EINTR: without it, a stage or a
+// program that waits for a file system which does not answer is waited for. A stage that stays it ends. After another Launch, and
+// after Close, it does nothing.
+func (s *Stage) Interrupt() {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	if s.over {
+		return
+	}
+	s.interrupted = true
+	// Their death is the end of file that Launch reads until. To shut the socket down instead would hide a program whose pid has
+	// not been told yet.
+	s.signal(syscall.SIGKILL)
+}
+
+// signal sends one to all that take part in a launch: our children, which nobody has reaped while ending is locked.
+func (s *Stage) signal(sig syscall.Signal) {
+	pids := [...]int{s.boot, s.pid, 0}
+	if s.launching {
+		pids[2] = s.shared.program()
+	}
+	for _, pid := range pids {
+		if pid != 0 {
+			_ = syscall.Kill(pid, sig)
+		}
+	}
+}
+
+func (s *Stage) wasInterrupted() bool {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	return s.interrupted
+}
+
+// Stuck lists processes of a launch that was given up, which SIGKILL has not ended in time: they are in an
+// uninterruptible sleep. They are waited for in the background.
+func (s *Stage) Stuck() []int { return s.stuck }
+
+// Bequeath leaves a message for the guardian's successor, for Will: before whatever it is about is done.
+func (s *Stage) Bequeath(message []byte) error {
+	for len(message) > 0 && s.options.Guardian {
+		n, err := syscall.Pwrite(s.file, message, s.will)
+		if err != nil && err != syscall.EINTR {
+			return stageError(err)
+		}
+		message, s.will = message[max(n, 0):], s.will+int64(max(n, 0))
+	}
+	return nil
+}
+
+// Close ends the stage, or the guardian, which has nothing to clean up any more, and waits for its end. To close a closed Stage
+// does nothing.
+func (s *Stage) Close() {
+	if s.control == 0 {
+		return
+	}
+	if s.boot != 0 {
+		kill(s.boot)
+		_ = s.greet() // which finds out whether it has made a stage
+	}
+	s.ending.Lock()
+	pid, settled := s.pid, s.over && !s.interrupted
+	s.pid, s.over = 0, true // its number may be another's soon
+	s.ending.Unlock()
+	kill(pid)
+	s.release()
+	if settled {
+		reap(pid) // it waits for us, and for nothing that can hang
+	} else {
+		s.reapSoon(pid)
+	}
+	s.ready = false
+}
+
+// release closes the descriptors. For a stage that is alive that is our death.
+func (s *Stage) release() {
+	if s.control != 0 {
+		closeFD(s.control)
+	}
+	closeFD(s.file)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_MUNMAP, uintptr(unsafe.Pointer(s.shared)), sharedSize, 0)
+	s.control, s.shared = 0, nil
+}
+
+// program is the pid that the kernel has written there.
+func (p *shared) program() int { return int(atomic.LoadInt32(&p.pid)) }
+
+const (
+	// dyingNanos is how long reapSoon waits, and napNanos how long between two looks.
+	dyingNanos = 2e9
+	napNanos   = 1e6
+)
+
+// reapSoon reaps a child that is about to end, or leaves that to the background.
+func (s *Stage) reapSoon(pid int) {
+	for end := monotonic() + dyingNanos; !ended(pid); nap(napNanos) {
+		if monotonic() > end {
+			s.stuck = append(s.stuck, pid)
+			go reap(pid)
+			return
+		}
+	}
+}
+
+// ended reaps a child that has ended, and says whether there is none any more.
+func ended(pid int) bool {
+	if pid == 0 {
+		return true
+	}
+	got, err := syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+	return got == pid || err != nil && err != syscall.EINTR
+}
+
+func nap(nanos int64) {
+	pause := syscall.NsecToTimespec(nanos)
+	_ = syscall.Nanosleep(&pause, nil)
+}
+
+func reap(pid int) {
+	for pid != 0 {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// kill kills a child that was not reaped.
+func kill(pid int) {
+	if pid != 0 {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+func closeFD(fd int) { _ = syscall.Close(fd) } // nothing was written that close could lose
+
+func monotonic() int64 {
+	var ts syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
+}
+
+func stageError(err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		errno = syscall.EIO
+	}
+	return &Error{Step: StepStage, Errno: errno}
+}
