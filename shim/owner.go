@@ -31,7 +31,7 @@ type owner struct {
 // thisOwner is this process as an owner; "" if /proc does not tell.
 var thisOwner = sync.OnceValue(func() string {
 	pid := os.Getpid()
-	self, err := readProcess(pid)
+	self, err := thisProcess()
 	o := owner{pid: pid, started: self.started, pidns: namespace("pid"), timens: namespace("time")}
 	if err != nil || o.pidns == 0 {
 		return ""
@@ -42,9 +42,12 @@ var thisOwner = sync.OnceValue(func() string {
 // poolMark is behind the owner of a pool's groups: a signal to that process is for all of its runs.
 const poolMark = " pool"
 
+// thisProcess is what /proc tells of this process, of what does not change.
+var thisProcess = sync.OnceValues(func() (process, error) { return readProcess(os.Getpid()) })
+
 // onTerminal says whether this process has a controlling terminal.
 func onTerminal() bool {
-	self, err := readProcess(os.Getpid())
+	self, err := thisProcess()
 	return err == nil && self.terminal
 }
 

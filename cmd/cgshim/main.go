@@ -3,6 +3,9 @@
 // Terminal rules: the result goes to the result descriptor and nowhere else. Where that is not stderr, a
 // run that failed also says so on stderr, as "cgshim: error: …" and "cgshim: hint: …". Nothing else is
 // ever printed, except what help and version were asked for. Only this file exits.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
