@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -151,7 +150,7 @@ type Seconds float64
 
 // MarshalJSON implements json.Marshaler.
 func (s Seconds) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, float64(s), 'f', 6, 64), nil
+	return s.append(nil), nil
 }
 
 func seconds(d time.Duration) *Seconds {
@@ -184,7 +183,18 @@ func (r *Result) ExitStatus() int {
 }
 
 // JSON is the result on one line, with a newline; pretty spreads it over several.
-func (r *Result) JSON(pretty bool) []byte { return encode(r, pretty) }
+func (r *Result) JSON(pretty bool) []byte {
+	w := jsonWriter{make([]byte, 0, 4096)}
+	r.write(&w)
+	if pretty {
+		var b bytes.Buffer
+		if err := json.Indent(&b, w.b, "", "  "); err != nil {
+			panic(err) // it is JSON
+		}
+		w.b = b.Bytes()
+	}
+	return append(w.b, '\n')
+}
 
 func encode(v any, pretty bool) []byte {
 	var b bytes.Buffer

@@ -8,7 +8,6 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -443,9 +442,4 @@ func (r *run) programStarted() {
 	case r.group != nil:
 		r.stopSweep = r.sweep()
 	}
-	warmUp()
 }
-
-// warmUp has the JSON encoder find out about the result's type while the program runs: that takes a quarter of a
-// millisecond the first time.
-var warmUp = sync.OnceFunc(func() { (&Result{}).JSON(false) })

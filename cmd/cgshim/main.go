@@ -4,8 +4,6 @@
 // run that failed also says so on stderr, as "cgshim: error: …" and "cgshim: hint: …". Nothing else is
 // ever printed, except what help and version were asked for. Only this file exits.
 //
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 package main
 
 import (

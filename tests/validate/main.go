@@ -115,8 +115,31 @@ func (v *validator) line(line []byte) error {
 			}
 		}
 	}
+	if kind == "result" {
+		if err := byHand(line); err != nil {
+			return err
+		}
+	}
 	if found := secondsPattern.Find(line); found != nil {
 		return fmt.Errorf("seconds without six digits: %s", found)
+	}
+	return nil
+}
+
+// byHand fails if package shim writes a result otherwise than encoding/json does.
+func byHand(line []byte) error {
+	var result shim.Result
+	if err := json.Unmarshal(line, &result); err != nil {
+		return err
+	}
+	var want bytes.Buffer
+	encoder := json.NewEncoder(&want)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(&result); err != nil {
+		return err
+	}
+	if got := result.JSON(false); !bytes.Equal(got, want.Bytes()) {
+		return fmt.Errorf("written as\n%s, want\n%s", got, want.Bytes())
 	}
 	return nil
 }
