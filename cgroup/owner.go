@@ -46,11 +46,12 @@ func readOwner(dir string) (owner string, uid int) {
 	return owner, int(st.Uid)
 }
 
-// Groups lists the groups right below a path, in whichever hierarchy they are. No such path is no error.
-func (h *Host) Groups(path string) ([]Entry, error) {
+// Groups lists the groups right below a path whose names begin with a prefix, in whichever hierarchy they are. No such path is no
+// error.
+func (h *Host) Groups(path, prefix string) ([]Entry, error) {
 	var list []Entry
 	for _, root := range h.roots() {
-		names, err := subdirectories(root + path)
+		names, err := subdirectories(root+path, prefix)
 		if err != nil && !missing(err) {
 			return nil, &Error{Op: "read", Path: root + path, Err: err}
 		}
@@ -85,14 +86,14 @@ func (g *Group) Others() int {
 }
 
 // Some is Groups for some few of them, by chance, and of one hierarchy, by chance as well.
-func (h *Host) Some(path string, count int) ([]Entry, error) {
+func (h *Host) Some(path, prefix string, count int) ([]Entry, error) {
 	var dir string
 	var names []string
 	roots := h.roots()
 	for _, i := range rand.Perm(len(roots)) { // the first in which there are any
 		var err error
 		dir = roots[i] + path
-		if names, err = subdirectories(dir); err != nil && !missing(err) {
+		if names, err = subdirectories(dir, prefix); err != nil && !missing(err) {
 			return nil, &Error{Op: "read", Path: dir, Err: err}
 		}
 		if len(names) > 0 {
@@ -109,10 +110,10 @@ func (h *Host) Some(path string, count int) ([]Entry, error) {
 	return list, nil
 }
 
-func subdirectories(dir string) (names []string, err error) {
+func subdirectories(dir, prefix string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, entry := range entries {
-		if entry.IsDir() {
+		if entry.IsDir() && strings.HasPrefix(entry.Name(), prefix) {
 			names = append(names, entry.Name())
 		}
 	}

@@ -15,7 +15,7 @@ import (
 func TestGroups(t *testing.T) {
 	h := testHost(t)
 	top := testPath(t)
-	if list, err := h.Groups(top); err != nil || len(list) != 0 {
+	if list, err := h.Groups(top, ""); err != nil || len(list) != 0 {
 		t.Errorf("Groups of nothing = %v, %v", list, err)
 	}
 	marked, plain := create(t, h.OwnedBy("somebody"), top+"/marked"), create(t, h, top+"/plain", Memory)
@@ -28,7 +28,7 @@ func TestGroups(t *testing.T) {
 			}
 		}
 	}
-	list, err := h.Groups(top)
+	list, err := h.Groups(top, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,9 @@ type User struct {
 const (
 	// DefaultStopTimeout is what a zero Config.StopTimeout means.
 	DefaultStopTimeout = 5 * time.Second
-	// DefaultParent is where runs are if nothing speaks for another place, see Locate. It exists while there are runs.
+	// DefaultParent is where runs that have a name are if nothing speaks for another place, see Locate. It exists while there are
+	// such runs. Those without a name are beside it, named DefaultParent-PID-RANDOM: a parent that each run makes and removes
+	// again would be a tenth of its time.
 	DefaultParent = "/cgshim"
 	// MinSample is the least Config.Sample.
 	MinSample = time.Millisecond

@@ -48,7 +48,7 @@ func decodeWill(line string) (will, bool) {
 
 // sweepAll removes what there is of the owner's below a parent: a pool has many runs.
 func (w *will) sweepAll(host *cgroup.Host) error {
-	groups, err := host.Groups(w.sweep)
+	groups, err := host.Groups(w.sweep, "")
 	errs := []error{err}
 	for _, group := range groups {
 		if group.Owner == w.owner || w.unmarked(host, group) {
@@ -78,7 +78,7 @@ const unnestPatience = 2 * time.Second
 // unmarked says whether a group is one of the owner's that was killed before it could say so.
 func (w *will) unmarked(host *cgroup.Host, group cgroup.Entry) bool {
 	pid, _, _ := strings.Cut(w.owner, " ")
-	return group.Owner == "" && automatic(group.Path) && strings.HasPrefix(path.Base(group.Path), pid+"-") && !populated(host, group.Path)
+	return group.Owner == "" && automatic(group.Path) && strings.HasPrefix(strings.TrimPrefix(path.Base(group.Path), path.Base(DefaultParent)+"-"), pid+"-") && !populated(host, group.Path)
 }
 
 // bequeath is called before the group at a path is made, and with "" when there is none after all.

@@ -185,7 +185,7 @@ const (
 // Parents lists the groups below which there may be runs of this caller's: DefaultParent, where Locate would put
 // one, and the scopes that systemd has made for them.
 func Parents(host *cgroup.Host) []string {
-	parents := []string{DefaultParent}
+	parents := []string{DefaultParent, path.Dir(DefaultParent)}
 	if place, err := Locate(host, &Config{Nest: true}); err == nil && place.Manager == ManagerCgroupfs && place.Parent != DefaultParent {
 		parents = append(parents, place.Parent)
 	}
@@ -202,7 +202,7 @@ func (r *run) sweep() (stop func()) {
 	switch {
 	case r.place.unit != nil:
 		parents = r.host.Match(globQuote.Replace(path.Dir(r.place.base)) + "/cgshim-*.scope")
-	case parents[0] == "/": // which is everybody's
+	case parents[0] == "/" && !automatic(r.group.Path()): // which is everybody's
 		return func() {}
 	}
 	others := r.group.Others()
@@ -216,11 +216,15 @@ func (r *run) sweep() (stop func()) {
 		// What could not be removed is tried again by the next run, or by Sweep, which says why.
 		var groups []cgroup.Entry
 		for _, parent := range parents[:min(len(parents), sweepMost)] {
+			prefix := ""
+			if parent == "/" {
+				prefix = path.Base(DefaultParent) + "-"
+			}
 			list := r.host.Groups
 			if others > sweepMost {
-				list = func(parent string) ([]cgroup.Entry, error) { return r.host.Some(parent, sweepMost) }
+				list = func(parent, prefix string) ([]cgroup.Entry, error) { return r.host.Some(parent, prefix, sweepMost) }
 			}
-			below, _ := list(parent)
+			below, _ := list(parent, prefix)
 			groups = append(groups, below...)
 		}
 		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
@@ -236,9 +240,17 @@ func (r *run) sweep() (stop func()) {
 // globQuote makes a pattern of a path: slices have backslashes in their names.
 var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
-// automatic says whether the last element of a path is what runName makes: a number, and eight hexadecimal digits.
+// automatic says whether a path is what a run without a name has: a number, and eight hexadecimal digits; below the root after
+// DefaultParent's name, for there anybody may have groups.
 func automatic(group string) bool {
-	pid, random, ok := strings.Cut(path.Base(group), "-")
+	name := path.Base(group)
+	if path.Dir(group) == "/" {
+		var ours bool
+		if name, ours = strings.CutPrefix(group, DefaultParent+"-"); !ours {
+			return false
+		}
+	}
+	pid, random, ok := strings.Cut(name, "-")
 	return ok && pid != "" && strings.Trim(pid, "0123456789") == "" && len(random) == 8 && strings.Trim(random, "0123456789abcdef") == ""
 }
 
@@ -246,7 +258,7 @@ func automatic(group string) bool {
 func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.Entry, err error) {
 	var groups []cgroup.Entry
 	for _, parent := range parents {
-		below, err := host.Groups(parent)
+		below, err := host.Groups(parent, "")
 		if err != nil {
 			return nil, nil, err
 		}

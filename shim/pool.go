@@ -127,10 +127,10 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	p.children.launching.RLock()
 	if err = r.startStage(true); err == nil {
 		p.children.add(r.stage.PID())
-		var where string
-		if where, err = r.settle(context.Background()); err == nil {
+		var parent string
+		if parent, err = r.settle(context.Background()); err == nil {
 			p.here, p.place = r.host, r.place
-			p.place.Parent = path.Dir(where)
+			p.place.Parent = parent
 			p.place.undo = nil // that is for here
 			if len(r.place.nest) > 0 {
 				err = r.stage.Bequeath((&will{nested: r.place.base, owner: poolOwner(), sweep: p.place.Parent}).encode())
@@ -158,7 +158,11 @@ func (p *Pool) sweep() {
 	if p.place.unit != nil || p.place.Parent == "/" {
 		return // a scope is new; the root is everybody's
 	}
-	groups, _ := p.host.Groups(p.place.Parent)
+	groups, _ := p.host.Groups(p.place.Parent, "")
+	if p.place.Parent == DefaultParent {
+		beside, _ := p.host.Groups(path.Dir(DefaultParent), path.Base(DefaultParent)+"-")
+		groups = append(groups, beside...)
+	}
 	stale, _ := sift(groups)
 	cleanAll(context.Background(), p.host, stale)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path"
 	"runtime"
@@ -263,10 +264,11 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 	}
 	version := int(r.host.Version())
 	r.result.CgroupVersion = &version
-	where, err := r.settle(ctx)
+	parent, err := r.settle(ctx)
 	if err != nil {
 		return err
 	}
+	where := r.path(parent)
 	if r.host.Has(cgroup.CPUAcct) && !slices.Contains(needed, cgroup.CPUAcct) {
 		needed = append(needed, cgroup.CPUAcct) // on v2 every group has it
 	}
@@ -322,18 +324,26 @@ func (r *run) owning(owner string) *cgroup.Host {
 	return host
 }
 
-// settle finds the place for the group, makes it fit, and returns the group's path.
-func (r *run) settle(ctx context.Context) (where string, err error) {
+// settle finds the place for the group, makes it fit, and returns the group's parent.
+func (r *run) settle(ctx context.Context) (parent string, err error) {
 	if r.slot != nil {
-		return path.Join(r.place.Parent, r.name), nil
+		return r.place.Parent, nil
 	}
 	r.owner, r.name = thisOwner(), r.cfg.runName()
 	if r.place, err = Locate(r.host, r.cfg, os.Getpid(), r.stage.PID()); err != nil {
 		return "", err
 	}
-	parent, err := r.enterPlace(ctx)
+	parent, err = r.enterPlace(ctx)
 	r.phase("place")
-	return path.Join(parent, r.name), err
+	return parent, err
+}
+
+// path is the group's: see DefaultParent.
+func (r *run) path(parent string) string {
+	if r.slot == nil && parent == DefaultParent && r.cfg.Name == "" && r.cfg.Parent == "" {
+		return DefaultParent + "-" + r.name
+	}
+	return path.Join(parent, r.name)
 }
 
 // neededControllers are those without which a limit could not be enforced.
@@ -439,7 +449,7 @@ func (r *run) programStarted() {
 	switch {
 	case r.slot != nil:
 		r.slot.prepare(r)
-	case r.group != nil:
-		r.stopSweep = r.sweep()
+	case r.group != nil && rand.IntN(sweepRarely) == 0:
+		r.stopSweep = r.sweep() // else after a while, see attend: a short run has no time for it
 	}
 }

@@ -68,7 +68,7 @@ func List(parents ...string) ([]*Running, error) {
 	}
 	var list []*Running
 	for _, parent := range parents {
-		groups, err := host.Groups(parent)
+		groups, err := host.Groups(parent, "")
 		if err != nil {
 			return nil, err
 		}

@@ -213,6 +213,9 @@ const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2)
 // which no descriptor tells; and of signals and the end of the context.
 func (r *run) attend(ctx context.Context) {
 	r.awaitEnd()
+	if r.slot == nil && r.group != nil && r.stopSweep == nil {
+		r.stopSweep = r.sweep()
+	}
 	if r.cfg.Signals != nil || ctx.Done() != nil {
 		r.watch.relay = newRelay(ctx, r.cfg.Signals, r.watch.wake.up)
 	}
