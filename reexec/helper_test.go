@@ -30,7 +30,15 @@ func launchAndExit() {
 			fatalf("setrlimit: %v", err)
 		}
 	}
-	program, err := launch(&Spec{Args: os.Args[1:]}, helperJoin())
+	spec := &Spec{Args: os.Args[1:]}
+	if v := os.Getenv("AS"); v != "" {
+		uid, err := strconv.Atoi(v)
+		if err != nil {
+			fatalf("AS: %v", err)
+		}
+		spec.Credential = &Credential{UID: uint32(uid), GID: uint32(uid)}
+	}
+	program, err := launch(spec, helperJoin())
 	if err != nil {
 		fatalf("%v", err)
 	}

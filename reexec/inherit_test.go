@@ -71,7 +71,7 @@ func TestDescriptorsAboveLimit(t *testing.T) {
 	}
 }
 
-// The caller's blocked signals are not the program's: an alarm would never ring, a writer get EPIPE without SIGPIPE.
+// What the caller blocks is not for the program: its alarm would never fire.
 func TestSignalMask(t *testing.T) {
 	t.Run("harmless", func(t *testing.T) { testSignalMask(t, unix.SIGUSR1, unix.SIGCONT) })
 	// These a starting Go runtime, the stage's, unblocks.
@@ -88,15 +88,16 @@ func testSignalMask(t *testing.T, signals ...unix.Signal) {
 			t.Fatal(err)
 		}
 		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
-		const none = "0000000000000000"
-		if ownStatus(t)["SigBlk"] == none {
+		if ownStatus(t)["SigBlk"] == noSignals {
 			t.Fatal("this thread blocks nothing")
 		}
-		if got := status(t, join, false)["SigBlk"]; got != none {
+		if got := status(t, join, false)["SigBlk"]; got != noSignals {
 			t.Errorf("SigBlk: %s, want none", got)
 		}
 	})
 }
+
+const noSignals = "0000000000000000"
 
 // ownStatus is the calling thread's.
 func ownStatus(t *testing.T) map[string]string {
@@ -116,7 +117,7 @@ func TestSignalsAndMemoryByDefault(t *testing.T) {
 		}
 		// THP_enabled: the stage turns huge pages off for its own heap only. Seccomp and Groups: nothing
 		// of the launch may narrow what the program can do.
-		for _, key := range []string{"SigBlk", "SigIgn", "THP_enabled", "Seccomp", "Groups", "Uid", "Gid", "CapEff", "Cpus_allowed", "Umask"} {
+		for _, key := range []string{"THP_enabled", "Seccomp", "Groups", "Uid", "Gid", "CapEff", "Cpus_allowed", "Umask"} {
 			if got[key] != mine[key] {
 				t.Errorf("%s: %q, want this process's %q", key, got[key], mine[key])
 			}
@@ -124,21 +125,27 @@ func TestSignalsAndMemoryByDefault(t *testing.T) {
 	})
 }
 
-// Under nohup the program ignores SIGHUP, as it would without us. (Of other signals that its parent
-// ignored a Go process can't tell: its runtime handles them before any of its code runs.)
+// Under nohup the program ignores SIGHUP, and in a shell's background SIGINT, as it would without us. Of the others a Go
+// process can't tell most, and no other is ignored: not those of job control either, nor a real-time signal.
 func TestIgnoredSignals(t *testing.T) {
+	const hupInt = 1<<(unix.SIGHUP-1) | 1<<(unix.SIGINT-1)
+	mine, err := strconv.ParseUint(ownStatus(t)["SigIgn"], 16, 64) // those of nohup go test
+	if err != nil {
+		t.Fatal(err)
+	}
 	everyWay(t, func(t *testing.T, join Join) {
-		got := parseStatus(underShell(t, join, `trap "" HUP INT`, "/bin/cat", "/proc/self/status"))
-		ignored, err := strconv.ParseUint(got["SigIgn"], 16, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		const hupInt = 1<<(unix.SIGHUP-1) | 1<<(unix.SIGINT-1)
-		if ignored&hupInt != hupInt {
-			t.Errorf("SigIgn: %016x, want SIGHUP and SIGINT in it", ignored)
-		}
-		if got["SigCgt"] != "0000000000000000" {
-			t.Errorf("SigCgt: %s, want none", got["SigCgt"])
+		for ignored, want := range map[string]uint64{
+			"HUP INT":             hupInt,
+			"INT QUIT":            1 << (unix.SIGINT - 1),
+			"TERM PIPE CHLD":      0,
+			"TSTP TTIN TTOU CONT": 0,
+			"34 35 50 64":         0,
+			"HUP $(seq 3 8) TSTP": 1 << (unix.SIGHUP - 1),
+		} {
+			got := parseStatus(underShell(t, join, `trap "" `+ignored, "/bin/cat", "/proc/self/status"))
+			if want |= mine & hupInt; got["SigIgn"] != fmt.Sprintf("%016x", want) || got["SigCgt"] != noSignals {
+				t.Errorf("%s: SigIgn %s, SigCgt %s, want %016x and none", ignored, got["SigIgn"], got["SigCgt"], want)
+			}
 		}
 	})
 }

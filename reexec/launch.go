@@ -20,7 +20,8 @@ type Spec struct {
 	// Rlimits are set right before execve, so that none can break the launch. Of several for one resource
 	// the last one counts.
 	Rlimits []Rlimit
-	// Credential is whom the program runs as. Nil is the caller's user and groups.
+	// Credential is whom the program runs as, without capabilities unless that is root. Nil is the caller's user, groups
+	// and capabilities.
 	Credential *Credential
 	// Affinity is the CPU mask, see sched_setaffinity(2): CPU n is bit n%64 of word n/64. It is set after
 	// the cgroups were joined, in whose cpuset the kernel keeps it. Empty is the caller's.

@@ -56,7 +56,7 @@ type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-const maxSystemCalls = 64 // a power of two: 33 groups, 16 rlimits, and a dozen others
+const maxSystemCalls = 128 // a power of two: 33 groups, 16 rlimits, 8 for signals, and a dozen others
 
 // orderSize is how much of a stage's memory the order itself takes; what follows is aligned.
 const orderSize = (unsafe.Sizeof(order{}) + 7) / 8 * 8
@@ -193,11 +193,8 @@ func (c *composer) plan(spec *Spec, session bool) {
 	}
 	limits, raising := programRlimits(spec.Rlimits)
 	c.addRlimits(limits[:raising])
-	if who := spec.Credential; who != nil {
-		uid, gid := uintptr(who.UID), uintptr(who.GID)
-		c.add(StepUser, 0, syscall.SYS_SETGROUPS, uintptr(len(who.Groups)), c.words32(who.Groups), 0)
-		c.add(StepUser, 0, syscall.SYS_SETRESGID, gid, gid, gid)
-		c.add(StepUser, 0, syscall.SYS_SETRESUID, uid, uid, uid)
+	if spec.Credential != nil {
+		c.changeUser(spec.Credential)
 	}
 	// After setresuid, which would compare a low RLIMIT_NPROC with the number of the user's processes, and
 	// have execve fail.
@@ -208,9 +205,53 @@ func (c *composer) plan(spec *Spec, session bool) {
 	// After setresuid, which clears it. If the shim has died before, its death sends no signal: look.
 	c.add(StepPdeathsig, 0, syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
 	c.add(StepPdeathsig, 0, syscall.SYS_GETPPID, 0, 0, 0).want = uintptr(syscall.Getpid())
-	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, c.words64(0), 0).a4 = sigsetSize
+	c.defaultSignals()
 	// And execve, of the path that the stage has found.
 }
+
+// changeUser gives the program another user, and takes away the capabilities of the one before. setresuid alone leaves
+// the inheritable ones, those that are ambient if the user before was not root either, and all of them with the
+// securebit no_setuid_fixup.
+//
+// The bounding set stays. It gives nothing by itself: it bounds what set-user-ID programs and file capabilities give, and
+// with no_new_privs they give nothing.
+func (c *composer) changeUser(who *Credential) {
+	uid, gid := uintptr(who.UID), uintptr(who.GID)
+	c.add(StepUser, 0, syscall.SYS_SETGROUPS, uintptr(len(who.Groups)), c.words32(who.Groups), 0)
+	c.add(StepUser, 0, syscall.SYS_SETRESGID, gid, gid, gid)
+	c.add(StepUser, 0, syscall.SYS_SETRESUID, uid, uid, uid)
+	if who.UID == 0 && !rootIsOrdinary() {
+		// Root was asked for, and so were its capabilities: execve takes them from the bounding set, with no_new_privs
+		// less those that are not permitted now. What an ordinary user could inherit from it goes.
+		c.add(StepUser, 0, syscall.SYS_PRCTL, prCapAmbient, prCapAmbientClearAll, 0)
+		return
+	}
+	// With the permitted and the inheritable ones the ambient ones go, see capabilities(7).
+	header := c.words32([]uint32{capabilityVersion3, 0}) // of the calling thread
+	c.add(StepUser, 0, syscall.SYS_CAPSET, header, c.words32(make([]uint32, 6)), 0)
+}
+
+// rootIsOrdinary reports whether user 0 gets no capabilities from execve: it does not with the securebit noroot.
+func rootIsOrdinary() bool {
+	const noRoot = 1 << 0 // SECBIT_NOROOT
+	bits, errno := call(syscall.SYS_PRCTL, prGetSecurebits, 0, 0, 0)
+	return errno == 0 && bits&noRoot != 0
+}
+
+// defaultSignals gives signals the state that programs expect: none is blocked, and none is ignored but SIGHUP and
+// SIGINT, if the caller ignores them. The others have a handler of the Go runtime's in the stage, whatever the caller had,
+// which the program does not inherit; but these the runtime leaves as they were.
+func (c *composer) defaultSignals() {
+	action := c.words64(0, 0, 0, 0) // SIG_DFL, no flags
+	for _, sig := range untouchedSignals {
+		c.add(StepExec, 0, syscall.SYS_RT_SIGACTION, uintptr(sig), action, 0).a4 = sigsetSize
+	}
+	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, c.words64(0), 0).a4 = sigsetSize
+}
+
+// untouchedSignals are those that the Go runtime has no handler for: those of job control, and three that C libraries
+// use for threads.
+var untouchedSignals = []syscall.Signal{syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, 32, 33, 34}
 
 func (c *composer) addRlimits(limits []rlimit) {
 	for i := range limits {

@@ -183,7 +183,7 @@ func checkCompose(t *testing.T, spec *Spec) {
 	if search := m.order.flags&orderSearch != 0; search == strings.Contains(spec.Args[0], "/") {
 		t.Errorf("%q: it is searched for: %v", spec.Args[0], search)
 	}
-	if last := &m.order.calls[m.order.count-1]; last.trap != unix.SYS_RT_SIGPROCMASK || last.a1 != unix.SIG_SETMASK || last.a4 != sigsetSize {
+	if last := &m.order.calls[m.order.count-1]; last.trap != unix.SYS_RT_SIGPROCMASK || last.a1 != unix.SIG_SETMASK || last.a4 != sigsetSize || m.words(last.a2, 1)[0] != 0 {
 		t.Errorf("the last call before execve is %+v", last)
 	}
 }
@@ -223,8 +223,10 @@ func TestPlan(t *testing.T) {
 	}
 	want := []uintptr{
 		unix.SYS_WRITE, unix.SYS_WRITE, unix.SYS_WRITE, unix.SYS_SETSID, unix.SYS_SCHED_SETAFFINITY,
-		unix.SYS_SETGROUPS, unix.SYS_SETRESGID, unix.SYS_SETRESUID, unix.SYS_PRLIMIT64, unix.SYS_PRLIMIT64,
-		unix.SYS_PRCTL, unix.SYS_PRCTL, unix.SYS_GETPPID, unix.SYS_RT_SIGPROCMASK,
+		unix.SYS_SETGROUPS, unix.SYS_SETRESGID, unix.SYS_SETRESUID, unix.SYS_CAPSET, unix.SYS_PRLIMIT64, unix.SYS_PRLIMIT64,
+		unix.SYS_PRCTL, unix.SYS_PRCTL, unix.SYS_GETPPID,
+		unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGACTION,
+		unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("system calls %d, want %d", got, want)

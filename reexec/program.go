@@ -11,13 +11,20 @@ const (
 	cloneIntoCgroup   = 0x200000000
 	cloneClearSighand = 0x100000000
 
+	prGetSecurebits = 27
 	prSetNoNewPrivs = 38
-	rlimitNofile    = 7
-	rlimits         = 16 // RLIM_NLIMITS
-	sigSetmask      = 2
-	sigIgn          = 1 // SIG_DFL is 0
-	signals         = 64
-	sigsetSize      = signals / 8
+	// Since Linux 4.3, and so are ambient capabilities.
+	prCapAmbient         = 47
+	prCapAmbientIsSet    = 1
+	prCapAmbientClearAll = 4
+	capabilityVersion3   = 0x20080522
+
+	rlimitNofile = 7
+	rlimits      = 16 // RLIM_NLIMITS
+	sigSetmask   = 2
+	sigIgn       = 1 // SIG_DFL is 0
+	signals      = 64
+	sigsetSize   = signals / 8
 )
 
 // sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.

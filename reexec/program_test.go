@@ -1,6 +1,7 @@
 package reexec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -233,6 +234,55 @@ func TestCredential(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A program that runs as another user has no capability that could be left from the one before: an ambient one, an
+// inheritable one, or all of them with the securebit no_setuid_fixup.
+func TestCredentialCapabilities(t *testing.T) {
+	requireRoot(t)
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip("requires setpriv")
+	}
+	const none = "CapInh 0, CapPrm 0, CapEff 0, CapAmb 0"
+	const caps = "+setuid,+setgid,+dac_read_search" // the last one for the way to this binary
+	ambient := []string{"--inh-caps=" + caps, "--ambient-caps=" + caps}
+	alice := slices.Concat([]string{"--reuid=1000", "--regid=1000", "--clear-groups"}, ambient)
+	bits := func(s string) []string { return []string{"--securebits=" + s} }
+	for _, test := range []struct {
+		name   string
+		caller []string // how setpriv makes it
+		user   string
+		want   string
+	}{
+		{"root", nil, "65534", none},
+		{"root with inheritable ones", ambient[:1], "65534", none},
+		{"root with ambient ones", ambient, "65534", none},
+		{"no_setuid_fixup", bits("+no_setuid_fixup"), "65534", none},
+		{"no_setuid_fixup, ambient", slices.Concat(bits("+no_setuid_fixup"), ambient), "65534", none},
+		{"no_setuid_fixup, noroot, ambient", slices.Concat(bits("+no_setuid_fixup,+noroot"), ambient), "65534", none},
+		{"noroot, to root", slices.Concat(bits("+noroot"), ambient), "0", none},
+		{"another user with ambient ones", alice, "65534", none},
+		{"the same user with ambient ones", alice, "1000", none},
+		{"another user to root", alice, "0", "CapInh c4, CapPrm c4, CapEff c4, CapAmb 0"},
+	} {
+		cmd := exec.Command("setpriv", slices.Concat(test.caller, []string{self(t), "/bin/cat", "/proc/self/status"})...)
+		cmd.Env = append(os.Environ(), helper("launch"), "AS="+test.user)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		status := parseStatus(string(out))
+		var sets []string
+		for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
+			sets = append(sets, set+" "+cmp.Or(strings.TrimLeft(status[set], "0"), "0"))
+		}
+		uid, _, _ := strings.Cut(status["Uid"], "\t")
+		if got := strings.Join(sets, ", "); got != test.want || uid != test.user {
+			t.Errorf("%s: user %s, %s; want %s, %s", test.name, uid, got, test.user, test.want)
+		}
+	}
 }
 
 // A limit of one process does not stop a user who has others from execve, and does from fork.

@@ -58,6 +58,35 @@ Groups:" ]
 	fi
 }
 
+@test "--user: no capability of the caller's is left" {
+	requires setpriv
+	local caps="--inh-caps +setuid,+setgid --ambient-caps +setuid,+setgid"
+	local who
+	for who in "" "--securebits +no_setuid_fixup" "--reuid 1000 --regid 1000 --clear-groups"; do
+		VIA="setpriv $who $caps" shim --best-effort --user "$NOBODY:$NOBODY" -- cat /proc/self/status
+		is verdict ok
+		[ "$(grep -cE '^Cap(Inh|Prm|Eff|Amb):[[:space:]]+0+$' <<<"$output")" = 4 ] || { echo "$who: $output" >&2; return 1; }
+	done
+	# Without --user they are as without cgshim.
+	VIA="setpriv $caps" shim -- grep CapAmb /proc/self/status
+	[[ $output == *c0 ]]
+}
+
+@test "no signal is blocked, and none ignored but SIGHUP and SIGINT" {
+	local call="--block-signal=ALRM,TERM,PIPE,USR1 --ignore-signal=QUIT,PIPE,TSTP,TTOU,CONT,CHLD,34"
+	VIA="env --default-signal=INT --ignore-signal=HUP $call" shim -- cat /proc/self/status
+	is verdict ok
+	[ "$(grep -oE '^Sig(Blk|Ign|Cgt):.*' <<<"$output" | tr -d '\n\t')" = "SigBlk:0000000000000000SigIgn:0000000000000001SigCgt:0000000000000000" ] ||
+		{ echo "$output" >&2; return 1; }
+	echo '{"argv":["cat","/proc/self/status"],"stdout":"'"$BATS_TEST_TMPDIR"'/out"}' |
+		eval "env --default-signal=INT,HUP $call" '"$CGSHIM" batch' >"$BATS_TEST_TMPDIR/answers"
+	grep -qE '^SigBlk:[[:space:]]+0+$' "$BATS_TEST_TMPDIR/out"
+	grep -qE '^SigIgn:[[:space:]]+0+$' "$BATS_TEST_TMPDIR/out"
+	# An alarm ends who waits for it.
+	VIA="env $call" shim --wall-time 30 -- timeout 0.1 sleep 1000
+	is verdict nonzero-exit exit_code 124
+}
+
 @test "another user's program can't signal cgshim, nor write to its groups" {
 	shim --user "$NOBODY:$NOBODY" --mem 64M --name cgshim-bats-user -- sh -c 'kill -0 $PPID 2>/dev/null && echo signalled; echo -1 >"$0" && echo wrote' \
 		"$(cgroup_file memory memory.limit_in_bytes memory.max /cgshim/cgshim-bats-user)" 2>/dev/null
