@@ -60,8 +60,11 @@ func (s *stage) clone() (errno syscall.Errno) {
 // is false. Whoever calls Start with a guardian has to call it in an init, and to end the process after it
 // has cleaned up.
 func Will() (will []byte, ok bool) {
-	if v, set := syscall.Getenv(guardianEnv); !set || guardianEnv+"="+v != guardianVar || elevated() {
+	if v, set := syscall.Getenv(guardianEnv); !set || guardianEnv+"="+v != guardianVar {
 		return nil, false
+	}
+	if Raised() != "" {
+		leave(refused) // whoever has called it could have written the will
 	}
 	var status syscall.Stat_t
 	if err := syscall.Fstat(fileFD, &status); err != nil || status.Size < sharedSize {

@@ -63,7 +63,8 @@
 // happened; 24-byte records on it say which step failed with which errno before that.
 //
 // Privileges: the stage has the caller's, and does with them whatever looks at the file system; the program
-// drops what Spec.Credential says last of all. Inherited descriptors from 3 up are closed in the stage, so
+// drops what Spec.Credential says last of all. A binary that is set-user-ID or set-group-ID, or has file capabilities,
+// can be no stage: its caller would give the orders (see Raised). Inherited descriptors from 3 up are closed in the stage, so
 // that the program gets 0, 1 and 2, and those that the caller names.
 //
 // Any binary that imports this package can be a stage: its init checks one environment variable. The

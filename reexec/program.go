@@ -161,9 +161,7 @@ func (s *stage) run() {
 		}
 	}
 	call(syscall.SYS_WRITE, s.report, uintptr(unsafe.Pointer(&s.failure)), recordSize, 0)
-	for {
-		call(syscall.SYS_EXIT_GROUP, 127, 0, 0, 0)
-	}
+	leave(unexecuted)
 }
 
 // step makes one of the calls.

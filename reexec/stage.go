@@ -81,6 +81,8 @@ const (
 	keptMemory = 256 << 10
 	// largestPage is the largest that there are.
 	largestPage = 64 << 10
+	// refused is the exit status of what can't become a stage, and unexecuted that of a program, or a guardian's successor.
+	refused, unexecuted = 125, 127
 
 	clockMonotonic    = 1
 	atEaccess         = 0x200
@@ -138,8 +140,16 @@ func startStage() {
 func failed(errno syscall.Errno) {
 	r := record{step: StepStage, errno: uint32(errno)}
 	call(syscall.SYS_WRITE, controlFD, uintptr(unsafe.Pointer(&r)), recordSize, 0)
+	leave(refused)
+}
+
+// leave ends this process.
+//
+//go:nosplit
+//go:norace
+func leave(status uintptr) {
 	for {
-		call(syscall.SYS_EXIT_GROUP, 125, 0, 0, 0)
+		call(syscall.SYS_EXIT_GROUP, status, 0, 0, 0)
 	}
 }
 
@@ -151,8 +161,8 @@ func failed(errno syscall.Errno) {
 //go:noinline
 func newStage(file uintptr) (s *stage, errno syscall.Errno) {
 	const private = syscall.MAP_PRIVATE | syscall.MAP_ANON | syscall.MAP_NORESERVE | mapFixedNoReplace
-	if elevated() {
-		return nil, syscall.EPERM
+	if Raised() != "" {
+		leave(refused)
 	}
 	address := mapMemory(stageAddress, stageMemory, private, noDescriptor)
 	if address != stageAddress {
@@ -179,44 +189,6 @@ func page() *shared {
 	return *(**shared)(unsafe.Pointer(&address))
 }
 
-// elevated says that this process has rights that its caller has not, as far as the kernel has them from a file: credentials(7),
-// capabilities(7). After execve, who is not root has the ambient capabilities and the file's.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func elevated() bool {
-	uid, _ := call(syscall.SYS_GETUID, 0, 0, 0, 0)
-	euid, _ := call(syscall.SYS_GETEUID, 0, 0, 0, 0)
-	gid, _ := call(syscall.SYS_GETGID, 0, 0, 0, 0)
-	egid, _ := call(syscall.SYS_GETEGID, 0, 0, 0, 0)
-	return uid != euid || gid != egid || euid != 0 && capable()
-}
-
-// capable says whether there are permitted capabilities that are not ambient.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func capable() bool {
-	const (
-		version3     = 0x20080522
-		ambient      = 47 // PR_CAP_AMBIENT
-		ambientIsSet = 1
-	)
-	head := [2]uint32{version3, 0}
-	var sets [2]struct{ effective, permitted, inheritable uint32 }
-	call(syscall.SYS_CAPGET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&sets)), 0, 0)
-	permitted := uint64(sets[1].permitted)<<32 | uint64(sets[0].permitted)
-	for number := uintptr(0); permitted != 0; number++ {
-		if set, errno := call(syscall.SYS_PRCTL, ambient, ambientIsSet, number, 0); permitted&1 != 0 && (set != 1 || errno != 0) {
-			return true
-		}
-		permitted >>= 1
-	}
-	return false
-}
-
 // serve is a stage, from its creation to its end.
 //
 //go:nosplit
@@ -233,9 +205,7 @@ func (s *stage) serve() {
 	if page().flags&flagGuardian != 0 {
 		s.guard()
 	}
-	for {
-		call(syscall.SYS_EXIT_GROUP, 0, 0, 0, 0)
-	}
+	leave(0)
 }
 
 // settle makes the stage a process of its own: the program's descriptors come with the order, and what the caller has leaked

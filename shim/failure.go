@@ -182,6 +182,8 @@ func hint(step string, err error) string {
 	switch {
 	case errors.Is(err, errUnanswered):
 		return "is it stopped, or very busy? systemctl status (a user's: systemctl --user status); or go on without it: --best-effort"
+	case step == "privileges":
+		return "chmod u-s,g-s and setcap -r take them from the file; who may have programs run as somebody else gets cgshim by sudo, or by a service that makes the command line"
 	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
 		return "if that took long: the file system of the program, its interpreter or --chdir does not answer"
 	case errors.Is(err, cgroup.ErrNotMounted):

@@ -3,12 +3,13 @@
 // Terminal rules: the result goes to the result descriptor and nowhere else. Where that is not stderr, a
 // run that failed also says so on stderr, as "cgshim: error: …" and "cgshim: hint: …". Nothing else is
 // ever printed, except what help and version were asked for. Only this file exits.
-//
 package main
 
 import (
 	"os"
+	"slices"
 
+	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim"
 )
 
@@ -16,7 +17,15 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	os.Exit(dispatch(os.Args[1:]))
+	os.Exit(start(os.Args[1:]))
+}
+
+// start refuses to be a privileged copy of cgshim that anybody may execute.
+func start(args []string) int {
+	if how := reexec.Raised(); how != "" && (len(args) == 0 || !slices.Contains(harmless, args[0])) {
+		return refuseRaised(how, args)
+	}
+	return dispatch(args)
 }
 
 // dispatch decides by the first argument alone whether it is a subcommand: "cgshim -- version" and

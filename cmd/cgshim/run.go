@@ -110,6 +110,11 @@ func (d *delivery) run(cfg shim.Config, usageErr error) int {
 	default:
 		result = supervised(cfg)
 	}
+	return d.deliver(out, result)
+}
+
+// deliver writes the result, and returns the exit status.
+func (d *delivery) deliver(out sink, result *shim.Result) int {
 	line := result.JSON(d.pretty)
 	// The program may have left us in the background of a terminal that stops who writes there (stty tostop).
 	signal.Ignore(unix.SIGTTOU)
