@@ -295,6 +295,53 @@ forged" ]
 	[ "$(cat stderr)" = $'forged\nforged\nforged' ]
 }
 
+@test "a batch whose answers or requests a job could write is refused, and so is a request for them" {
+	local bad
+	mkfifo fifo
+	for bad in '2>&1 | cat' '>>both 2>>both; cat both' '<>fifo >/dev/null 2>&0 & timeout 10 head -n 1 fifo'; do
+		# shellcheck disable=SC2016
+		run bash -c 'echo "{\"argv\":[\"touch\",\"ran\"]}" >requests; "$CGSHIM" batch --parent '"$PARENT <requests $bad"
+		[[ $output == "cgshim: error: batch: standard error"*forge* ]] || { echo "$bad: $output" >&2; return 1; }
+	done
+	rm requests fifo
+	run -0 bash -c '"$CGSHIM" batch --parent '$PARENT' </dev/null >/dev/null 2>&1'
+	open_batch --jobs 1
+	for bad in stdout stderr; do
+		ask '{"id":"'$bad'","argv":["touch","ran"],"'$bad'":"'"$answers"'"}'
+		answer '"'$bad'"'
+		is verdict error error.step usage
+		holds '.error.message | test("forge")'
+	done
+	[ "$(count)" = 2 ] # what was there is still there
+	ask '{"id":3,"argv":["touch","ran"],"stdin":"requests"}' '{"id":4,"argv":["touch","ran"],"stdout":"requests"}'
+	answer 3
+	is verdict error error.step usage
+	answer 4
+	is verdict error error.step usage
+	ask '{"id":5,"argv":["cat"],"stdin":"'"$answers"'"}'
+	answer 5
+	is verdict ok
+	close_batch 0
+	[ ! -e ran ]
+}
+
+@test "/dev/null is each job's own: flags and locks are gone with it" {
+	open_batch --jobs 2
+	ask '{"id":1,"argv":["sh","-c","dd iflag=nonblock count=0 status=none; dd oflag=nonblock count=0 status=none; flock 0; flock 1; echo >ready.1; exec sleep 1000"]}'
+	runs 1
+	ask '{"id":2,"argv":["cat","/proc/self/fdinfo/0"],"stdout":"flags"}'
+	answer 2
+	is verdict ok
+	[ $((0$(sed -n 's/^flags:[[:space:]]*//p' flags) & 04000)) = 0 ] || { cat flags >&2; return 1; }
+	ask '{"cancel":1}'
+	answer 1
+	flock --nonblock /dev/null true
+	ask '{"id":3,"argv":["sh","-c","cat /proc/self/fdinfo/1 >flags"]}'
+	answer 3
+	[ $((0$(sed -n 's/^flags:[[:space:]]*//p' flags) & 04000)) = 0 ] || { cat flags >&2; return 1; }
+	close_batch 0
+}
+
 @test "stdin, stdout and stderr are files, also the same one for both" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1

@@ -122,17 +122,17 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 
 @test "… no cgshim in it" {
 	requires bwrap
-	shim -- "${BWRAP[@]}" "$CGSHIM" --fd 1 -- "$NOOP"
+	shim -- "${BWRAP[@]}" "$CGSHIM" --fd 1 --stdout /dev/null -- "$NOOP"
 	is verdict nonzero-exit exit_code 125
 	[ "$(jq -r '.error.errno, (.error.hint | test("read-only"))' <<<"$output")" = $'EROFS\ntrue' ]
-	shim -- "$CGSHIM" --fd 1 --mem 32M -- "${BWRAP[@]}" "$NOOP"
+	shim -- "$CGSHIM" --fd 1 --stdout /dev/null --mem 32M -- "${BWRAP[@]}" "$NOOP"
 	is verdict ok
 	[ "$(jq -r .verdict <<<"$output")" = ok ]
 }
 
 @test "… the sandbox of a user who has no cgroup" {
 	requires bwrap user_namespaces setpriv
-	run setpriv --reuid 65534 --regid 65534 --clear-groups "$CGSHIM" --best-effort --wall-time 1 --fd 1 -- \
+	run setpriv --reuid 65534 --regid 65534 --clear-groups "$CGSHIM" --best-effort --wall-time 1 -- \
 		"${BWRAP[@]}" sh -c 'setsid sleep 1000 & sleep 1000' 3>&-
 	[ "$(jq -r .verdict <<<"$output")" = wall-time-limit ]
 }
@@ -207,10 +207,10 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 }
 
 @test "… another user makes no groups in it" {
-	shim --user nobody -- "$CGSHIM" --fd 1 -- "$NOOP"
+	shim --user nobody -- "$CGSHIM" --fd 1 --stdout /dev/null -- "$NOOP"
 	is verdict nonzero-exit exit_code 125
 	[ "$(jq -r .error.errno <<<"$output")" = EACCES ]
-	shim --user nobody --mem 32M -- "$CGSHIM" --best-effort --mem 16M --fd 1 -- "$NOOP"
+	shim --user nobody --mem 32M -- "$CGSHIM" --best-effort --mem 16M --fd 1 --stdout /dev/null -- "$NOOP"
 	is verdict ok
 	[ "$(jq -r .enforced.mem <<<"$output")" = rlimit ]
 }
@@ -254,10 +254,10 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 @test "… stops at 255, and how it does not" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	printf '%s\n' 'exit 255' true >list
-	run xargs -n 1 -d '\n' "$CGSHIM" --fd 2 -- sh -c <list 3>&-
+	run xargs -n 1 -d '\n' "$CGSHIM" -- sh -c <list 3>&-
 	[ "$status" = 124 ]
 	[ "$(grep -c '"verdict"' <<<"$output")" = 1 ]
-	run xargs -n 1 -d '\n' sh -c '"$@" || exit 1' sh "$CGSHIM" --fd 2 -- sh -c <list 3>&-
+	run xargs -n 1 -d '\n' sh -c '"$@" || exit 1' sh "$CGSHIM" -- sh -c <list 3>&-
 	[ "$status" = 123 ]
 	[ "$(grep -c '"verdict"' <<<"$output")" = 2 ]
 }
@@ -288,7 +288,7 @@ pipe() { ! has make_fifo || echo --jobserver-style=pipe; }
 
 # as_nobody: the part is made by another user.
 as_nobody() {
-	sed -i 's/--mem/--user nobody --mem/; s/--output part.json/--fd 2/' Makefile
+	sed -i 's/--mem/--user nobody --mem/; s/--output part.json//' Makefile
 	rm -f part/log
 	chmod 777 part
 	chmod 755 . .. ../.. ../../.. # bats's own

@@ -187,7 +187,7 @@ figures() {
 		run -0 $where "$CGSHIM" gc --parent $PARENT
 		[ -z "$output" ]
 		# shellcheck disable=SC2086
-		run -0 $where "$CGSHIM" --parent $PARENT --fd 1 -- sleep 0.3 # which sweeps, too
+		run -0 $where "$CGSHIM" --parent $PARENT -- sleep 0.3 # which sweeps, too
 		# shellcheck disable=SC2086
 		run -0 $where "$CGSHIM" ps --parent $PARENT --json
 		[ "$(jq -r .state <<<"$output")" = "$([[ $where == setpriv* ]] && echo running || echo unknown)" ]

@@ -25,7 +25,7 @@ setup() { requires root; }
 	check permission fail
 	holds '.ok == false and ([.checks[] | select(.name == "permission") | .remedy] | .[0] | test("sudo"))'
 	# The run's own hint says where to look.
-	"${AS[@]}" "$CGSHIM" --mem 64M --fd 1 -- "$NOOP" >"$BATS_TEST_TMPDIR/result" 2>/dev/null || true
+	"${AS[@]}" "$CGSHIM" --mem 64M --fd 1 --stdout /dev/null -- "$NOOP" >"$BATS_TEST_TMPDIR/result" 2>/dev/null || true
 	take_result "$BATS_TEST_TMPDIR/result"
 	holds '.error.hint | test("cgshim doctor: permission")'
 	run -1 "${AS[@]}" "$CGSHIM" doctor

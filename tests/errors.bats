@@ -215,10 +215,10 @@ teardown() {
 	run --separate-stderr "$CGSHIM" -- true
 	[ "$output" = "" ]
 	[ "$(jq -r .verdict <<<"$stderr")" = ok ]
-	run --separate-stderr env CGSHIM_FD=1 "$CGSHIM" -- true
+	run --separate-stderr env CGSHIM_FD=1 "$CGSHIM" --stdout /dev/null -- true
 	[ "$(jq -r .verdict <<<"$output")" = ok ]
 	[ "$stderr" = "" ]
-	run --separate-stderr "$CGSHIM" --pretty --fd 1 -- true
+	run --separate-stderr "$CGSHIM" --pretty --fd 1 --stdout /dev/null -- true
 	[ "$(wc -l <<<"$output")" -gt 30 ]
 	[ "$(jq -r .verdict <<<"$output")" = ok ]
 }
@@ -233,6 +233,32 @@ teardown() {
 		[[ $(jq -r .error.message <<<"$stderr") == *--fd* ]]
 	done
 	[ ! -e "$BATS_TEST_TMPDIR/ran" ]
+}
+
+@test "a result descriptor that the program shares is refused, whatever its number, and nothing is run" {
+	cd "$BATS_TEST_TMPDIR" || return 1
+	mkfifo fifo
+	local bad
+	for bad in '"$CGSHIM" --fd 1 -- touch ran | cat' '"$CGSHIM" --fd 3 -- touch ran 3>&1 | cat' \
+		'CGSHIM_FD=3 "$CGSHIM" -- touch ran 3>&1 | cat' '"$CGSHIM" --fd 2 -- touch ran 2>&1 >/dev/null | cat' \
+		'"$CGSHIM" --fd 3 --stdout /dev/null -- touch ran 3>&1 2>&1 | cat' '"$CGSHIM" --fd 1 --stdout /dev/stderr -- touch ran 2>&1 | cat' \
+		'"$CGSHIM" --fd 3 -- touch ran 3>>file >>file; cat file' '"$CGSHIM" --fd 3 --stderr file -- touch ran 3>>file; cat file' \
+		'"$CGSHIM" --fd 3 --keep-fd 4 -- touch ran 4>&1 3>&1 >/dev/null | cat' '"$CGSHIM" --fd 3 --stdin fifo -- touch ran 3<>fifo & timeout 10 head -n 1 fifo' \
+		'"$CGSHIM" --fd 3 --output-limit 1M -- touch ran 3>&1 | cat' '"$CGSHIM" --output fifo -- touch ran <>fifo & timeout 10 head -n 1 fifo'; do
+		rm -f file
+		run --separate-stderr bash -c "$bad"
+		echo "$bad: ${output: -400}" >&2
+		[ "$(grep '^{' <<<"$output" | jq -r '.verdict + " " + .error.step')" = "error usage" ]
+		[[ $(grep '^{' <<<"$output" | jq -r .error.message) == *"could forge"* ]]
+	done
+	[ ! -e ran ]
+	# Nobody is misled by a terminal or /dev/null, and what is standard error's by default stays.
+	local good
+	: >file
+	for good in '--fd 1 --stdout /dev/stderr -- true' '--fd 3 -- true 3>/dev/null >/dev/null 2>&1' '-- true 2>&1' '--fd 1 --stdout /dev/null -- true' \
+		'--fd 1 --stdin file --stdout file --stderr file -- true' '--fd 3 --stdin file -- true 3>>file' '--output new --stdout /dev/null -- true'; do
+		bash -c "\"\$CGSHIM\" $good" >out 2>err || { echo "$good: $(cat out err)" >&2; return 1; }
+	done
 }
 
 @test "--output is written whole or not at all" {

@@ -47,8 +47,9 @@ setup() { requires root; }
 @test "a pipe that the program fills behind our back, and nobody reads, holds nothing up" {
 	mkfifo "$BATS_TEST_TMPDIR/pipe"
 	sh -c 'exec sleep 1000' <"$BATS_TEST_TMPDIR/pipe" 3>&- &
-	timeout 100 "$CGSHIM" --events --sample 1ms --wall-time 5 --fd 1 -- "$HOSTILE" fillpipe \
-		>"$BATS_TEST_TMPDIR/pipe" 2>"$BATS_TEST_TMPDIR/stderr" || [ $? = 125 ]
+	# shellcheck disable=SC2016,SC2094
+	timeout 100 "$CGSHIM" --events --sample 1ms --wall-time 5 --fd 3 -- sh -c 'exec "$0" fillpipe >"$1"' "$HOSTILE" "$BATS_TEST_TMPDIR/pipe" \
+		3>"$BATS_TEST_TMPDIR/pipe" 2>"$BATS_TEST_TMPDIR/stderr" || [ $? = 125 ]
 	kill $!
 	grep -q 'nobody reads it' "$BATS_TEST_TMPDIR/stderr"
 }

@@ -29,7 +29,7 @@ teardown() {
 }
 
 @test "a run is in /cgshim, and the events say why" {
-	run "$CGSHIM" --events --fd 1 -- "$NOOP"
+	run "$CGSHIM" --events -- "$NOOP"
 	[ "$(place)" = "cgroupfs
 $(jq -r 'select(.type == "result") | .cgroup' <<<"$output")
 no part of the hierarchy is ours in particular" ]
@@ -37,18 +37,18 @@ no part of the hierarchy is ours in particular" ]
 }
 
 @test "--parent is obeyed" {
-	run "$CGSHIM" --parent /cgshim-bats-place --events --fd 1 -- "$NOOP"
+	run "$CGSHIM" --parent /cgshim-bats-place --events -- "$NOOP"
 	[[ $(place) == $'cgroupfs\n/cgshim-bats-place/'*$'\nasked for by --parent' ]]
 }
 
 @test "cgshim in cgshim is below it, and both limits hold" {
 	run "$CGSHIM" --name cgshim-bats-outer --mem 64M --pids 20 --output "$BATS_TEST_TMPDIR/outer" -- \
-		"$CGSHIM" --mem 1G --pids 10 --events --fd 1 --stdout /dev/null -- "$PROG" touch $((128 * MIB))
+		"$CGSHIM" --mem 1G --pids 10 --events --stdout /dev/null -- "$PROG" touch $((128 * MIB))
 	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'*cgshim\'s* ]]
 	take_result "$BATS_TEST_TMPDIR/outer"
 	is verdict memory-limit
 	run "$CGSHIM" --name cgshim-bats-outer --mem 64M --output "$BATS_TEST_TMPDIR/outer" -- \
-		"$CGSHIM" --mem 16M --fd 1 --stdout /dev/null -- "$PROG" touch $((32 * MIB))
+		"$CGSHIM" --mem 16M --stdout /dev/null -- "$PROG" touch $((32 * MIB))
 	[ "$(jq -r .verdict <<<"$output")" = memory-limit ]
 	take_result "$BATS_TEST_TMPDIR/outer"
 	# That was not the outer one's limit.
@@ -60,23 +60,23 @@ no part of the hierarchy is ours in particular" ]
 	local without
 	for without in "setpriv --bounding-set -sys_admin --inh-caps -sys_admin" "bwrap --unshare-user --dev-bind / /"; do
 		# shellcheck disable=SC2086
-		run "$CGSHIM" --name cgshim-bats-outer --output /dev/null -- $without "$CGSHIM" --nest --events --fd 1 -- "$NOOP"
+		run "$CGSHIM" --name cgshim-bats-outer --output /dev/null -- $without "$CGSHIM" --nest --events -- "$NOOP"
 		[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'*cgshim\'s* ]]
 	done
 }
 
 @test "… also with a controller that only the inner one has, and when the outer one ends it" {
-	shim --name cgshim-bats-outer --wall-time 1 --mem 64M -- "$CGSHIM" --cpus 1 --fd 2 -- sleep 100
+	shim --name cgshim-bats-outer --wall-time 1 --mem 64M -- "$CGSHIM" --cpus 1 -- sleep 100
 	is verdict wall-time-limit
 	nothing_left
 }
 
 @test "… in a shell: on v2 only with --nest, which moves the shell" {
 	requires cgroups_v2
-	shim -- sh -c '"$CGSHIM" --mem 16M --fd 1 -- true; exit 0'
+	shim -- sh -c '"$CGSHIM" --mem 16M --fd 1 --stdout /dev/null -- true; exit 0'
 	[ "$(jq -r .error.step <<<"$output")" = cgroup ]
 	[[ $(jq -r .error.hint <<<"$output") == *--nest* ]]
-	shim -- sh -c '"$CGSHIM" --nest --mem 16M --fd 1 -- true && "$CGSHIM" --mem 16M --fd 1 -- true && cat /proc/self/cgroup'
+	shim -- sh -c '"$CGSHIM" --nest --mem 16M --fd 1 --stdout /dev/null -- true && "$CGSHIM" --mem 16M --fd 1 --stdout /dev/null -- true && cat /proc/self/cgroup'
 	exits 0
 	[ "$(grep -c '"verdict":"ok"' <<<"$output")" = 2 ]
 	[[ $output == *$'\n0::/cgshim/'*/nested ]]
@@ -84,13 +84,13 @@ no part of the hierarchy is ours in particular" ]
 
 @test "… in a shell: on v1 by itself" {
 	requires cgroups_v1
-	shim --name cgshim-bats-outer -- sh -c '"$CGSHIM" --mem 16M --events --fd 1 -- true; exit 0'
+	shim --name cgshim-bats-outer -- sh -c '"$CGSHIM" --mem 16M --events --fd 1 --stdout /dev/null -- true; exit 0'
 	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'* ]]
 }
 
 @test "many at once with --nest in one shell" {
 	requires cgroups_v2
-	shim -- sh -c 'for i in 1 2 3 4 5 6; do "$CGSHIM" --nest --mem 16M --fd 1 -- true & done; wait'
+	shim -- sh -c 'for i in 1 2 3 4 5 6; do "$CGSHIM" --nest --mem 16M --fd 1 --stdout /dev/null -- true & done; wait'
 	exits 0
 	[ "$(grep -c '"verdict":"ok"' <<<"$output")" = 6 ]
 }
@@ -100,7 +100,7 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 
 @test "in a container the run is below its root" {
 	requires cgroups_v2 mount
-	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M --events --fd 1 -- \$NOOP}"
+	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M --events -- \$NOOP}"
 	[[ $(place) == $'cgroupfs\n/cgshim/'*container* ]]
 	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]
 	# cgshim was the only one there: it has moved aside and back.
@@ -110,7 +110,7 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 
 @test "… killed, it leaves nothing there either" {
 	requires cgroups_v2 mount
-	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M --fd 1 -- sh -c \'kill -9 \\\$PPID; sleep 100\'}"
+	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M -- sh -c \'kill -9 \\\$PPID; sleep 100\'}"
 	[ "$status" = 137 ]
 	eventually sh -c 'test "$(find /sys/fs/cgroup/cgshim-bats-box -type d)" = /sys/fs/cgroup/cgshim-bats-box'
 	[ -z "$(cat /sys/fs/cgroup/cgshim-bats-box/cgroup.subtree_control)" ]
@@ -118,9 +118,9 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 
 @test "… whose root has other processes, it needs --nest" {
 	requires cgroups_v2 mount
-	box "${IN_NAMESPACE/\$0/\$CGSHIM --mem 64M --fd 1 -- \$NOOP; true}"
+	box "${IN_NAMESPACE/\$0/\$CGSHIM --mem 64M -- \$NOOP; true}"
 	[[ $output == *'"step":"cgroup"'*--nest* ]]
-	box "${IN_NAMESPACE/\$0/\$CGSHIM --nest --mem 64M --fd 1 -- \$NOOP; cat /proc/self/cgroup}"
+	box "${IN_NAMESPACE/\$0/\$CGSHIM --nest --mem 64M -- \$NOOP; cat /proc/self/cgroup}"
 	[[ $output == *'"verdict":"ok"'*$'\n0::/nested' ]]
 }
 
@@ -138,7 +138,7 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 	export ROOTS
 	ROOTS=$(for dir in $(roots); do [ ! -d "$dir/cgshim-bats-box/shell" ] || echo "$dir"; done)
 	run bash -c 'for root in $ROOTS; do echo 0 >"$root/cgshim-bats-box/shell/cgroup.procs"; done
-		'"$user"' "$CGSHIM" --mem 64M --pids 1 --events --fd 1 -- "$NOOP"; true'
+		'"$user"' "$CGSHIM" --mem 64M --pids 1 --events -- "$NOOP"; true'
 	echo "$output"
 	[[ $(place) == $'cgroupfs\n/cgshim-bats-box/'*user* ]]
 	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]

@@ -83,7 +83,7 @@ many() {
 	chmod +x "$BATS_TEST_TMPDIR/version"
 	PATH=$BATS_TEST_TMPDIR:$PATH shim -- version --help
 	[ "$output" = "program --help" ]
-	run "$CGSHIM" run --fd 1 -- true
+	run "$CGSHIM" run -- true
 	[ "$status" = 0 ]
 }
 
@@ -129,7 +129,7 @@ many() {
 }
 
 @test "a caller that ignores SIGCHLD gets its result all the same" {
-	run bash -c 'trap "" CHLD; exec "$CGSHIM" --fd 1 -- sh -c "exit 3"'
+	run bash -c 'trap "" CHLD; exec "$CGSHIM" -- sh -c "exit 3"'
 	[ "$status" = 3 ]
 	[ "$(jq -r .verdict <<<"$output")" = nonzero-exit ]
 }

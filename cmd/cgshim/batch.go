@@ -37,7 +37,7 @@ type batch struct {
 	pool   *shim.Pool
 	out    *answers
 	events bool
-	null   *os.File
+	taken  channels // the requests and the answers
 
 	stop    context.Context // the end of everything
 	queue   chan *request
@@ -70,6 +70,10 @@ func runBatch(args []string) int {
 	if err := checkWritable(1); err != nil {
 		return complainOf(fmt.Errorf("batch: standard output: %w", err))
 	}
+	taken := channels{}.add(0, "the batch's standard input, its requests").add(1, "the batch's standard output, its answers")
+	if err := taken.checkFD(2); err != nil {
+		return complainOf(fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err))
+	}
 	jobs := c.jobs
 	if jobs == 0 {
 		jobs = runtime.NumCPU()
@@ -93,11 +97,7 @@ func runBatch(args []string) int {
 	if err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return complainOf(err)
-	}
-	b := &batch{pool: pool, events: c.events, null: null, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
+	b := &batch{pool: pool, events: c.events, taken: taken, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
 	b.out = newAnswers(1, cancel)
 	status := b.serve(signals, cancel)
 	if err := pool.Close(); err != nil {
@@ -331,15 +331,34 @@ func (b *batch) open(r *request, cfg *shim.Config) error {
 	if err := b.stop.Err(); err != nil {
 		return err
 	}
-	cfg.Stdin, cfg.Stdout = b.null, b.null
-	err := openFiles(func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) }, cfg, unix.O_NONBLOCK)
+	null, err := openNull()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if null != cfg.Stdin && null != cfg.Stdout {
+			_ = null.Close()
+		}
+	}()
+	cfg.Stdin, cfg.Stdout = null, null
+	err = openFiles(func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) }, cfg, unix.O_NONBLOCK, b.taken)
 	r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = cfg.Stdin, cfg.Stdout, cfg.Stderr
 	return err
 }
 
+// openNull opens /dev/null for one job: O_NONBLOCK and locks belong to an open file, and the next job may be somebody
+// else's.
+func openNull() (*os.File, error) {
+	fd, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
+	return os.NewFile(uintptr(fd), os.DevNull), nil
+}
+
 func (b *batch) close(r *request) {
 	for _, file := range []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr} {
-		if file != nil && file != b.null {
+		if file != nil {
 			_ = file.Close() // the second time, if two are the same, is an error
 		}
 	}

@@ -91,8 +91,12 @@ func (d *delivery) run(cfg shim.Config, usageErr error) int {
 	if usageErr == nil && slices.Contains(cfg.KeepFDs, out.fd) && out.path == "" {
 		usageErr = fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(out.fd))
 	}
+	taken := resultChannels(d.flag, out)
 	if usageErr == nil {
-		usageErr = openFiles(d.flag, &cfg, 0) // last, for it may create some
+		usageErr = openFiles(d.flag, &cfg, 0, taken) // last, for it may create some
+	}
+	if usageErr == nil {
+		usageErr = taken.checkInherited(&cfg)
 	}
 	d.traced.end("files")
 	if d.traced != nil {
@@ -133,11 +137,11 @@ func (d *delivery) deliver(out sink, result *shim.Result) int {
 	return result.ExitStatus()
 }
 
-// openFiles opens what the program gets as its standard descriptors. No signal handler is installed yet:
-// waiting for the other end of a FIFO can be interrupted.
+// openFiles opens what the program gets as its standard descriptors, none of which may be one of the channels. No signal
+// handler is installed yet: waiting for the other end of a FIFO can be interrupted.
 // With O_NONBLOCK it is not waited for.
-func openFiles(flag flagReader, cfg *shim.Config, nonblock int) error {
-	const write = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC
+func openFiles(flag flagReader, cfg *shim.Config, nonblock int, taken channels) error {
+	const write = unix.O_WRONLY | unix.O_CREAT
 	for _, f := range []struct {
 		name  string
 		flags int
@@ -149,13 +153,9 @@ func openFiles(flag flagReader, cfg *shim.Config, nonblock int) error {
 		if !given {
 			continue
 		}
-		// Not os.OpenFile, which makes a FIFO non-blocking: the program shares that flag.
-		fd, err := unix.Open(path, f.flags|nonblock|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
+		fd, err := openFile(path, f.flags, nonblock, taken)
 		if err != nil {
 			return fmt.Errorf("--%s %q: %w", f.name, path, err)
-		}
-		if nonblock != 0 { // the program shares that flag
-			_ = unix.SetNonblock(fd, false)
 		}
 		*f.file = os.NewFile(uintptr(fd), path)
 	}
@@ -166,7 +166,34 @@ func openFiles(flag flagReader, cfg *shim.Config, nonblock int) error {
 			cfg.Stderr = cfg.Stdout // with a position of its own, each would overwrite the other
 		}
 	}
-	return nil
+	return taken.checkKept(cfg.KeepFDs)
+}
+
+// openFile opens one, and empties it if it is to be written: after it is known to be no channel, which would lose what
+// is in it.
+func openFile(path string, flags, nonblock int, taken channels) (int, error) {
+	// Not os.OpenFile, which makes a FIFO non-blocking: the program shares that flag.
+	fd, err := unix.Open(path, flags|nonblock|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	regular, writes := st.Mode&unix.S_IFMT == unix.S_IFREG, flags&unix.O_ACCMODE != unix.O_RDONLY
+	if err == nil && (writes || !regular) { // who reads a regular file takes nothing from anybody
+		err = taken.check(&st)
+	}
+	if err == nil && writes && regular && st.Size > 0 {
+		err = unix.Ftruncate(fd, 0)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	if nonblock != 0 { // the program shares that flag
+		_ = unix.SetNonblock(fd, false)
+	}
+	return fd, nil
 }
 
 // supervised runs with the signals forwarded. SIGHUP and SIGINT that the caller ignores stay ignored, for
