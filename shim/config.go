@@ -32,8 +32,14 @@ type Config struct {
 	// KeepFDs are descriptors, from 3 up, that the program inherits under the same numbers. Every other
 	// one from 3 up is closed in it.
 	KeepFDs []int
-	// User is whom the program runs as. Nil is the caller's user and groups.
+	// User is whom the program runs as, without capabilities unless that is root. Nil is the caller's user, groups and
+	// capabilities.
 	User *User
+	// OOMScoreAdj is the program's oom_score_adj, see proc_pid_oom_score_adj(5): the higher, the sooner the kernel kills it
+	// when memory is short. Nil is halfway from this process's, or from 0 if that is negative, to the highest, so that the
+	// program dies before this process and its guardian; where that can't be set, as without /proc, it is inherited.
+	// The least is MinOOMScoreAdj: with -1000 the kernel never kills the program, and Limits.Memory never ends it.
+	OOMScoreAdj *int
 	// NoNetwork gives the program a network namespace with nothing but the loopback device.
 	NoNetwork bool
 
@@ -134,6 +140,8 @@ func (c *Config) Validate() error {
 		return configError("negative output limit %d", c.OutputLimit)
 	case c.Manager != "" && CheckManager(c.Manager) != nil:
 		return configError("manager %q: %w", c.Manager, CheckManager(c.Manager))
+	case c.OOMScoreAdj != nil && (*c.OOMScoreAdj < MinOOMScoreAdj || *c.OOMScoreAdj > MaxOOMScoreAdj):
+		return configError("oom_score_adj %d: want %d to %d", *c.OOMScoreAdj, MinOOMScoreAdj, MaxOOMScoreAdj)
 	case c.Sample != 0 && c.Sample < MinSample:
 		return configError("sampling every %v: the least is %v", c.Sample, MinSample)
 	}

@@ -182,6 +182,8 @@ func hint(step string, err error) string {
 	switch {
 	case errors.Is(err, errUnanswered):
 		return "is it stopped, or very busy? systemctl status (a user's: systemctl --user status); or go on without it: --best-effort"
+	case step == "oom-score-adj" && errors.Is(err, fs.ErrPermission):
+		return "lowering it below what root has set takes CAP_SYS_RESOURCE: run as root, or give one that is not below cgshim's own (cat /proc/self/oom_score_adj)"
 	case step == "privileges":
 		return "chmod u-s,g-s and setcap -r take them from the file; who may have programs run as somebody else gets cgshim by sudo, or by a service that makes the command line"
 	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):

@@ -249,7 +249,8 @@ type slot struct {
 	cpus     string // its own; "" is all
 	stage    *reexec.Stage
 	stagePID int
-	told     []string // the parents that the stage's will names
+	score    *oomScore // the stage's
+	told     []string  // the parents that the stage's will names
 
 	wishes  chan wish   // for the next group
 	spares  chan *spare // one for each wish; nil if it could not be made
@@ -308,6 +309,7 @@ func (s *slot) work() {
 	}
 	if s.stage != nil {
 		s.pool.children.drop(s.stagePID)
+		s.score.close()
 		s.stage.Close()
 	}
 }
@@ -345,6 +347,8 @@ func (s *slot) ready() (err error) {
 	}
 	s.told = nil
 	s.stagePID = s.stage.PID()
+	s.score.close()
+	s.score = openOOMScore(s.stagePID)
 	children.add(s.stagePID)
 	if unit := s.pool.place.unit; unit != nil {
 		if err := unit.adopt(s.stagePID); err != nil {

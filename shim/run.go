@@ -194,6 +194,12 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 		}
 	}
 	r.phase("join")
+	score := r.oomScore()
+	defer r.closeOOMScore(score)
+	if err := score.raise(r.cfg.OOMScoreAdj); err != nil {
+		r.abandonOutput()
+		return "oom-score-adj", err
+	}
 	spec := r.spec()
 	stop := r.superviseStage(ctx, spec)
 	r.phase("spec")
@@ -201,16 +207,35 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
 		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
 	r.phase("launch")
+	score.restore()
 	stop()
 	if err != nil {
-		if r.output != nil {
-			r.output.abandon()
-			r.output = nil
-		}
+		r.abandonOutput()
 		return r.launchError(err, join)
 	}
 	r.programStarted()
 	return "", nil
+}
+
+func (r *run) abandonOutput() {
+	if r.output != nil {
+		r.output.abandon()
+		r.output = nil
+	}
+}
+
+// oomScore is the stage's: of a slot's stage, which stays, it is open already.
+func (r *run) oomScore() *oomScore {
+	if r.slot != nil {
+		return r.slot.score
+	}
+	return openOOMScore(r.stage.PID())
+}
+
+func (r *run) closeOOMScore(score *oomScore) {
+	if r.slot == nil {
+		score.close()
+	}
 }
 
 func (r *run) stdio() [3]int {

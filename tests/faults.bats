@@ -34,7 +34,7 @@ setup() { requires root strace python3; }
 	local limit
 	for limit in $(seq 6 3 34); do
 		status=0
-		(ulimit -n "$limit" && exec "$CGSHIM" --mem 64M --output-limit 1M --fd 1 --stdout /dev/null -- "$NOOP") >"$BATS_TEST_TMPDIR/result" 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
+		(ulimit -n "$limit" && exec "$CGSHIM" --mem 64M --output-limit 1M --fd 3 -- "$NOOP") 3>"$BATS_TEST_TMPDIR/result" >/dev/null 2>"$BATS_TEST_TMPDIR/stderr" || status=$?
 		[ -s "$BATS_TEST_TMPDIR/result" ] || cp "$BATS_TEST_TMPDIR/stderr" "$BATS_TEST_TMPDIR/result"
 		take_result "$BATS_TEST_TMPDIR/result" || { echo "limit $limit" >&2; return 1; }
 		holds 'if .verdict == "ok" then .error == null else .verdict == "error" and .error.step != "" and .error.errno == "EMFILE" end'
@@ -48,7 +48,7 @@ setup() { requires root strace python3; }
 	requires mount
 	status=0
 	unshare -m sh -c 'for m in $(awk "\$3 ~ /^cgroup/ {print \$2}" /proc/self/mounts); do mount -o remount,bind,ro "$m" || exit 99; done; exec "$@"' sh \
-		"$CGSHIM" --mem 64M --fd 1 --stdout /dev/null -- "$NOOP" >"$BATS_TEST_TMPDIR/result" || status=$?
+		"$CGSHIM" --mem 64M --fd 3 -- "$NOOP" 3>"$BATS_TEST_TMPDIR/result" || status=$?
 	exits 125
 	take_result "$BATS_TEST_TMPDIR/result"
 	is verdict error error.step cgroup error.errno EROFS

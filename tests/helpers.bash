@@ -27,6 +27,7 @@ has() {
 	cgroups_v1) grep -qE ' cgroup .*[ ,](memory|pids)(,|$)' /proc/self/mounts || [ -d /sys/fs/cgroup/memory ] ;;
 	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
+	sys_resource) (echo -1 >/proc/self/oom_score_adj) 2>/dev/null ;; # the capability, which some containers' root lacks
 	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
 	two_cores) [ "$(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list | sort -u | wc -l)" -ge 2 ] ;;
 	loop) [ -c /dev/loop-control ] && losetup --find >/dev/null 2>&1 ;;

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # Every limit, from the program's side and from the result's.
 
+# shellcheck disable=SC2030,SC2031 # each test has variables of its own
+
 load helpers
 
 setup() { requires root; }
@@ -206,4 +208,76 @@ median() { awk '{print $1}' "$1" | sort -n | awk '{a[NR] = $1} END {print a[int(
 		print("back to back %.1f ms, every 60 ms %.1f ms" % (packed * 1e3, spaced * 1e3), file=sys.stderr)
 		sys.exit(spaced >= 2 * packed)
 	EOF
+}
+
+# --- who is killed first ----------------------------------------------------------------------------
+
+# scores: oom_score_adj of the program, of its cgshim, and of that one's other children, each once.
+scores() {
+	# shellcheck disable=SC2016 # for the program's shell
+	shim "$@" -- sh -c 'cat /proc/self/oom_score_adj /proc/$PPID/oom_score_adj; for p in $(pgrep -P $PPID); do [ $p = $$ ] || cat /proc/$p/oom_score_adj; done'
+	got=$(tr '\n' ' ' <<<"$output")
+	got=${got% }
+}
+
+@test "the kernel kills the program before cgshim and its guardian: oom_score_adj" {
+	scores
+	[ "$got" = "500 0 0" ]
+	scores --oom-score-adj 7 --user 65534:65534
+	[ "$got" = "7 0 0" ]
+	scores --oom-score-adj 0 --best-effort
+	[ "$got" = "0 0 0" ]
+	echo 300 >/proc/self/oom_score_adj
+	scores --user 65534:65534
+	[ "$got" = "650 300 300" ]
+	# In a batch, one job after the other, by the same guardian.
+	local request='{"argv":["sh","-c","cat /proc/self/oom_score_adj; for p in $(pgrep -P $PPID); do [ $p = $$ ] || cat /proc/$p/oom_score_adj; done | uniq"],"stdout":"'$BATS_TEST_TMPDIR'/scores"'
+	printf '%s}\n' "${request/scores/one}" "${request/scores/two},\"oom-score-adj\":1000" "${request/scores/three}" |
+		"$CGSHIM" batch --jobs 1 >"$BATS_TEST_TMPDIR/answers"
+	[ "$(cat "$BATS_TEST_TMPDIR"/{one,two,three} | tr '\n' ' ')" = "650 300 1000 300 650 300 " ]
+	shim --oom-score-adj -1000 -- true
+	is verdict error error.step usage
+}
+
+@test "what lowers it without the right is an error if it was asked for, and else not tried" {
+	requires setpriv
+	VIA="setpriv --reuid 65534 --regid 65534 --clear-groups" shim --best-effort --oom-score-adj -5 -- "$NOOP"
+	is verdict error error.step oom-score-adj error.errno EACCES
+	VIA="setpriv --reuid 65534 --regid 65534 --clear-groups" shim --best-effort -- cat /proc/self/oom_score_adj
+	is verdict ok
+	[ "$output" = 500 ]
+}
+
+@test "a caller that is never killed does not pass that on: the memory limit ends the run" {
+	requires sys_resource
+	echo -1000 >/proc/self/oom_score_adj
+	scores
+	[ "$got" = "500 -1000 -1000" ]
+	shim --mem 32M --wall-time 100 -- "$PROG" touch $((64 * MIB))
+	is verdict memory-limit signal 9
+	shim --mem 32M --wall-time 100 --oom-score-adj -999 -- "$PROG" touch $((64 * MIB))
+	is verdict memory-limit signal 9
+	echo '{"argv":["'"$PROG"'","touch","67108864"],"mem":"32M","wall-time":100}' | "$CGSHIM" batch >"$BATS_TEST_TMPDIR/answers"
+	grep -q '"verdict":"memory-limit"' "$BATS_TEST_TMPDIR/answers"
+}
+
+@test "at a limit above that cgshim is in, too, many small processes die, and not cgshim" {
+	local dir
+	dir=$(dirname "$(cgroup_file memory x x /cgshim-bats-box)")
+	mkdir "$dir"
+	if has cgroups_v2; then
+		mkdir "$dir/shell"
+		echo $((48 * MIB)) >"$dir/memory.max"
+		echo 0 >"$dir/memory.swap.max"
+	else
+		echo $((48 * MIB)) >"$dir/memory.limit_in_bytes"
+	fi
+	local joins="$dir/cgroup.procs"
+	! has cgroups_v2 || joins="$dir/shell/cgroup.procs"
+	bash -c 'echo 0 >"$1"; shift; exec "$@"' bash "$joins" "$CGSHIM" --parent /cgshim-bats-box --wall-time 5 --output "$BATS_TEST_TMPDIR/result" -- \
+		"$PROG" family 100 "$MIB" 3>&- || true
+	find "$dir" -depth -type d -exec rmdir {} +
+	take_result "$BATS_TEST_TMPDIR/result"
+	is error null
+	[[ $(field verdict) =~ ^(wall-time-limit|nonzero-exit|signaled)$ ]]
 }

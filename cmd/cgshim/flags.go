@@ -92,6 +92,7 @@ func flags() []cli.Flag {
 		text(categoryProgram, "stderr", "FILE", "write standard error to VALUE, which may be that of --stdout"),
 		text(categoryProgram, "user", "USER[:GROUP]", "run it as VALUE, names or numbers"),
 		on(categoryProgram, "allow-new-privs", "let set-user-ID programs work (default: no_new_privs)"),
+		text(categoryProgram, "oom-score-adj", "N", "VALUE from -999 to 1000 says how soon the kernel kills it (default: before cgshim)"),
 		list(categoryProgram, "keep-fd", "N", "let it inherit descriptor VALUE; others from 3 up are closed"),
 
 		text(categoryResult, "fd", "N", "write the result to descriptor VALUE (default 2, or $CGSHIM_FD)"),
@@ -142,6 +143,7 @@ func newConfig(c flagValues, args []string) (shim.Config, error) {
 	cfg.Rlimits = parseEach(&p, "ulimit", parseUlimit)
 	cfg.NoNetwork = parseFlag(&p, "net", parseNet)
 	cfg.User = parseFlag(&p, "user", parseUser)
+	cfg.OOMScoreAdj = parseFlag(&p, "oom-score-adj", parseOOMScoreAdj)
 	cfg.KeepFDs = parseEach(&p, "keep-fd", parseKeepFD)
 	cfg.Name = parseFlag(&p, "name", checked(shim.CheckName))
 	cfg.Parent = parseFlag(&p, "parent", checked(shim.CheckParent))

@@ -262,6 +262,14 @@ func parseNet(value string) (bool, error) {
 	return false, errors.New("want none or host")
 }
 
+func parseOOMScoreAdj(value string) (*int, error) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < shim.MinOOMScoreAdj || n > shim.MaxOOMScoreAdj {
+		return nil, fmt.Errorf("want a whole number from %d to %d: with -1000 the kernel would never kill it, whatever --mem says", shim.MinOOMScoreAdj, shim.MaxOOMScoreAdj)
+	}
+	return &n, nil
+}
+
 // parseKeepFD checks that the descriptor was inherited: one that is close-on-exec is the Go runtime's own.
 func parseKeepFD(value string) (int, error) {
 	fd, err := strconv.ParseInt(value, 10, 32)
