@@ -70,10 +70,6 @@ func runBatch(args []string) int {
 	if err := checkWritable(1); err != nil {
 		return complainOf(fmt.Errorf("batch: standard output: %w", err))
 	}
-	taken := channels{}.add(0, "the batch's standard input, its requests").add(1, "the batch's standard output, its answers")
-	if err := taken.checkFD(2); err != nil {
-		return complainOf(fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err))
-	}
 	jobs := c.jobs
 	if jobs == 0 {
 		jobs = runtime.NumCPU()
@@ -96,6 +92,10 @@ func runBatch(args []string) int {
 	pool, err := shim.NewPool(cfg)
 	if err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	taken := channels{}.add(0, "the batch's standard input, its requests").add(1, "the batch's standard output, its answers")
+	if err := taken.checkFD(2); err != nil {
+		return complainOf(errors.Join(fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err), pool.Close()))
 	}
 	b := &batch{pool: pool, events: c.events, taken: taken, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
 	b.out = newAnswers(1, cancel)
