@@ -29,7 +29,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 		}
 	}
 	m := maker{owner: h.owner, mounts: h.roots()}
-	g := &Group{path: path, hidden: h.hidden}
+	g := &Group{path: path, hidden: h.hidden, freezer: h.mounts[Freezer], mountRoot: h.mountRoot}
 	var err error
 	if h.version == V2 {
 		g.h, err = createV2(h, &m, path, controllers)
@@ -61,7 +61,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	g := &Group{path: path, hidden: h.hidden, mounts: h.roots()}
+	g := &Group{path: path, hidden: h.hidden, mounts: h.roots(), freezer: h.mounts[Freezer], mountRoot: h.mountRoot}
 	var err error
 	if h.version == V2 {
 		g.h, g.dirs, err = openV2(h, path)

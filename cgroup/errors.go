@@ -20,6 +20,8 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrNotEmpty: processes were still alive when the time to kill them was over.
 	ErrNotEmpty = errors.New("processes do not die")
+	// ErrFrozen: a group above is frozen, and so is everything that enters this one.
+	ErrFrozen = errors.New("the cgroup is frozen, and so is all that is below it")
 )
 
 // An Error is a failed operation on one file or directory of a cgroup.

@@ -3,7 +3,6 @@ package cgroup
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -24,6 +23,8 @@ type Group struct {
 	parents   []string // directories above the group that its Create made
 	elsewhere []string // v1: where it has no directory, but runs inside of it may have made one
 	hidden    []string // see Host.Without
+	freezer   string   // v1: where the freezer's hierarchy is mounted; "" if it is not
+	mountRoot string   // see Host
 
 	warm warm
 
@@ -43,8 +44,8 @@ type hierarchy interface {
 	signalAll(ctx context.Context) error
 	// join opens what a process needs to enter by itself.
 	join() (*Join, error)
-	// watchOOM is OOMEventFD, or OOMEventFDAbove.
-	watchOOM(above bool) (int, error)
+	// watchOOM is WatchOOM, or WatchOOMAbove.
+	watchOOM(above bool) (*OOMWatch, error)
 }
 
 // Path is the group's path below each mount point.
@@ -106,32 +107,28 @@ const eventsFile = "cgroup.events"
 // WaitEmpty returns when no process is alive in the group or below it, or with the error of ctx. Zombies
 // are not alive. Where the kernel has no cgroup.events it looks again and again, every 50 ms in the end.
 func (g *Group) WaitEmpty(ctx context.Context) error {
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil { // the user has as many as fs.inotify.max_user_instances
-		return g.pollEmpty(ctx)
-	}
-	events := os.NewFile(uintptr(watch), "cgroup-events")
-	defer events.Close()
 	if g.hides(eventsFile) {
 		return g.pollEmpty(ctx)
 	}
-	if _, err := unix.InotifyAddWatch(watch, g.dirs[0]+"/"+eventsFile, unix.IN_MODIFY); err != nil {
+	fd, err := openFile(g.dirs[0]+"/"+eventsFile, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
 		return g.pollEmpty(ctx)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	for buf := make([]byte, 4096); ; {
-		// After the subscription, so that no change goes unseen.
-		if populated, err := g.Populated(); err != nil || !populated {
-			return err
+	err = awaitChange(ctx, fd, func() (bool, error) {
+		content, err := readOpen(fd)
+		if missing(err) {
+			return true, nil // the group has been removed
 		}
-		if _, err := events.Read(buf); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return &Error{Op: "read", Path: g.dirs[0] + "/" + eventsFile, Err: err}
-		}
+		populated, _ := keyed(content, "populated")
+		return populated == 0, err
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
 	}
+	return g.pollEmpty(ctx) // the file can't be watched
 }
 
 func (g *Group) pollEmpty(ctx context.Context) error {
@@ -189,26 +186,6 @@ func (g *Group) read(parts part) (Stats, error) {
 	g.h.stats(&s, &r, parts)
 	return s, r.err
 }
-
-// OOMEvents returns a file that becomes readable when the group may have run out of memory: each Read,
-// of 4096 bytes or more, that returns data is such an event. Whether the kernel killed somebody, OOMKills
-// tells, on v1 a moment later. Close ends a Read that is blocked.
-func (g *Group) OOMEvents() (*os.File, error) {
-	fd, err := g.OOMEventFD()
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "oom-events"), nil
-}
-
-// OOMEventFD is OOMEvents as a descriptor for poll(2), non-blocking: an eventfd, see eventfd(2), on v1, and an inotify(7)
-// one on v2. The caller closes it.
-func (g *Group) OOMEventFD() (int, error) { return g.h.watchOOM(false) }
-
-// OOMEventFDAbove is OOMEventFD of the group above. v1 announces an OOM to the group that has run out, and to all below:
-// it is this group's own if the one above hears nothing of it, which is told first. v2 counts them apart by itself, and
-// has none: errors.ErrUnsupported.
-func (g *Group) OOMEventFDAbove() (int, error) { return g.h.watchOOM(true) }
 
 // Freeze stops every process of the group, and returns when all are stopped.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }

@@ -23,7 +23,11 @@ func (g *Group) Kill(ctx context.Context) error {
 		if err := g.h.signalAll(ctx); err != nil {
 			return false, err
 		}
-		if populated, err := g.Populated(); err != nil || populated {
+		populated, err := g.Populated()
+		if again && err == nil {
+			err = g.rescueFrozen()
+		}
+		if err != nil || populated {
 			if err == nil && again && unix.Access(g.dirs[0]+"/"+killFile, unix.F_OK) == nil {
 				// That file signals the first thread of each process: if it has ended, the others live on.
 				_, err = killMembers(g.dirs[0])
@@ -36,7 +40,9 @@ func (g *Group) Kill(ctx context.Context) error {
 		}
 		// Those that have moved out of the directory in which processes are looked up, as root can, and not out of the
 		// group's others, of which v1 has several.
-		return killMembers(g.dirs[1:]...)
+		none, err := killMembers(g.dirs[1:]...)
+		again = again || !none
+		return none, err
 	})
 }
 
@@ -67,11 +73,12 @@ const listDescriptors = 3
 // killIfMembers kills those that are in the group by the time that there is a descriptor of each, so that no pid
 // can have become somebody else's.
 func killIfMembers(dir string, pids []int) error {
-	type handle struct{ pid, fd int }
 	var held []handle
 	defer func() {
 		for _, h := range held {
-			unix.Close(h.fd)
+			if h.fd >= 0 {
+				unix.Close(h.fd)
+			}
 		}
 	}()
 	for _, pid := range pids {
@@ -90,6 +97,8 @@ func killIfMembers(dir string, pids []int) error {
 		case errors.Is(err, unix.ESRCH):
 		case pid > 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)):
 			// A thread, of a threaded group (v2): its process is listed in a group above.
+		case pid > 0: // before Linux 5.3, or a seccomp filter refuses the call
+			held = append(held, handle{pid, -1})
 		default:
 			return &Error{Op: "kill", Path: dir, Err: err}
 		}
@@ -102,11 +111,28 @@ func killIfMembers(dir string, pids []int) error {
 		if !slices.Contains(members, h.pid) {
 			continue
 		}
-		if err := unix.PidfdSendSignal(h.fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := h.kill(); err != nil && !errors.Is(err, unix.ESRCH) {
 			return &Error{Op: "kill", Path: dir, Err: err}
 		}
 	}
 	return nil
+}
+
+// A handle is a process to be killed.
+type handle struct {
+	pid int
+	fd  int // its pidfd; -1 where the call is refused
+}
+
+// kill kills by the pid where there is no other way. It was in the group a moment ago.
+func (h handle) kill() error {
+	if h.fd >= 0 {
+		err := unix.PidfdSendSignal(h.fd, unix.SIGKILL, nil, 0)
+		if err == nil || errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return unix.Kill(h.pid, unix.SIGKILL)
 }
 
 // killFrozen sends SIGKILL to every process while all are frozen: a frozen process can't exit, so no pid

@@ -1,31 +1,29 @@
 package cgroup
 
 import (
+	"context"
 	"errors"
 	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOOM(t *testing.T) {
 	h := testHost(t)
 	g := create(t, h, testPath(t))
 	set(t, g, Limits{Memory: 16 << 20})
-	events, err := g.OOMEvents()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer events.Close()
+	events := watchOOM(t, g)
 	if kills, err := g.OOMKills(); err != nil || !kills.Known() || kills.Value != 0 {
 		t.Errorf("OOMKills() = %+v, %v before there was one", kills, err)
 	}
 	p := startIn(t, g, "eat")
 	p.goOn()
-	if err := events.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := events.Read(make([]byte, 4096)); n == 0 || err != nil {
-		t.Errorf("no event: Read = %d, %v", n, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := events.Wait(ctx); err != nil {
+		t.Errorf("no event: %v", err)
 	}
 	p.mustBeKilled()
 	// On v1 the event comes before the kill, and on v2 memory.events changes at the limit, too.
@@ -80,70 +78,94 @@ func TestOOMGroup(t *testing.T) {
 	}
 }
 
-// Without an event the file has nothing to read, and who waits for one can be woken.
-func TestOOMEventsClose(t *testing.T) {
-	h := testHost(t)
-	g := create(t, h, testPath(t))
-	events, err := g.OOMEvents()
+func watchOOM(t *testing.T, g *Group) *OOMWatch {
+	t.Helper()
+	w, err := g.WatchOOM()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := events.SetReadDeadline(time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := events.Read(make([]byte, 4096)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("an event without a cause: Read = %d, %v", n, err)
-	}
-	if err := events.SetReadDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan error)
-	go func() {
-		_, err := events.Read(make([]byte, 4096))
-		read <- err
-	}()
-	if err := events.Close(); err != nil {
-		t.Error(err)
-	}
-	select {
-	case err := <-read:
-		if !errors.Is(err, os.ErrClosed) {
-			t.Errorf("Read = %v, want os.ErrClosed", err)
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
 		}
-	case <-time.After(patience):
-		t.Error("Close did not end Read")
+	})
+	return w
+}
+
+// Without an event there is nothing to poll for, and who waits for one can be woken.
+func TestWatchOOMWithout(t *testing.T) {
+	h := testHost(t)
+	w := watchOOM(t, create(t, h, testPath(t)))
+	fds := []unix.PollFd{w.PollFd()}
+	if n, err := unix.Poll(fds, 0); n != 0 || err != nil || w.Events() != 0 {
+		t.Errorf("an event without a cause: poll(2) = %d, %v, %+v", n, err, fds)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := w.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Wait = %v, want context.DeadlineExceeded", err)
+	}
+	var none *OOMWatch
+	if none.PollFd().Fd >= 0 || none.Events() != 0 || none.Close() != nil {
+		t.Error("a nil watch is none")
 	}
 }
 
-func TestOOMEventsErrors(t *testing.T) {
+// One OOM is one event, for poll(2) and for Events, and the next one is another.
+func TestWatchOOMAgain(t *testing.T) {
+	h := testHost(t)
+	g := create(t, h, testPath(t))
+	set(t, g, Limits{Memory: 16 << 20})
+	w := watchOOM(t, g)
+	for i := range 3 {
+		p := startIn(t, g, "eat")
+		p.goOn()
+		p.mustBeKilled()
+		fds := []unix.PollFd{w.PollFd()}
+		if n, err := unix.Poll(fds, int(patience.Milliseconds())); n != 1 || err != nil {
+			t.Fatalf("OOM %d: poll(2) = %d, %v", i, n, err)
+		}
+		eventually(t, "an event", func() bool { return w.Events() > 0 })
+		if h.Version() == V2 {
+			time.Sleep(50 * time.Millisecond) // the kernel tells of a change 10 ms after the last one
+			w.Events()
+		}
+		if n, _ := unix.Poll(fds, 0); n != 0 {
+			t.Errorf("OOM %d is told of for ever", i)
+		}
+	}
+}
+
+func TestWatchOOMErrors(t *testing.T) {
 	g := &Group{h: &v1{of: map[Controller]string{PIDs: "/nowhere"}}}
-	if f, err := g.OOMEvents(); f != nil || !errors.Is(err, ErrNoController) {
+	if f, err := g.WatchOOM(); f != nil || !errors.Is(err, ErrNoController) {
 		t.Errorf("v1 without memory: %v, %v, want ErrNoController", f, err)
 	}
 	for version, h := range map[string]hierarchy{"v1": v1Dir("/nowhere"), "v2": &v2{dir: "/nowhere"}} {
-		if f, err := (&Group{h: h}).OOMEvents(); f != nil || !errors.Is(err, os.ErrNotExist) {
+		if f, err := (&Group{h: h}).WatchOOM(); f != nil || !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: %v, %v, want fs.ErrNotExist", version, f, err)
 		}
 	}
 }
 
-// What happened at limits of groups below is not this group's.
+// What happened at limits of groups below, or above, is not this group's.
 func TestOwnOOM(t *testing.T) {
 	const events = "max 30\noom 20\noom_kill 10\n"
 	for name, test := range map[string]struct {
 		local string
 		own   uint64
 		hits  uint64
+		above uint64
 	}{
-		"at a limit below":                         {"max 0\noom 0\noom_kill 0\noom_group_kill 0\n", 0, 0},
-		"here":                                     {"max 3\noom 1\noom_kill 1\noom_group_kill 1\n", 2, 3},
-		"the victim was below":                     {"max 3\noom 1\noom_kill 0\noom_group_kill 1\n", 1, 3},
-		"at a limit above":                         {"max 0\noom 0\noom_kill 1\noom_group_kill 0\n", 1, 0},
-		"below, before Linux 5.17":                 {"max 0\noom 0\noom_kill 0\n", 0, 0},
-		"the victim was below, before 5.17":        {"max 3\noom 1\noom_kill 0\n", 10, 3},
-		"killed by a limit above, before 5.17":     {"max 0\noom 0\noom_kill 1\n", 1, 0},
-		"reached, and killed nobody":               {"max 3\noom 1\noom_kill 0\noom_group_kill 0\n", 0, 3},
-		"before Linux 5.2, which has no such file": {"", 10, 30},
+		"at a limit below":                         {"max 0\noom 0\noom_kill 0\noom_group_kill 0\n", 0, 0, 0},
+		"here":                                     {"max 3\noom 1\noom_kill 1\noom_group_kill 1\n", 2, 3, 0},
+		"the victim was below":                     {"max 3\noom 1\noom_kill 0\noom_group_kill 1\n", 1, 3, 0},
+		"at a limit above":                         {"max 0\noom 0\noom_kill 1\noom_group_kill 0\n", 0, 0, 1},
+		"below, before Linux 5.17":                 {"max 0\noom 0\noom_kill 0\n", 0, 0, 0},
+		"the victim was below, before 5.17":        {"max 3\noom 1\noom_kill 0\n", 10, 3, 0},
+		"killed by a limit above, before 5.17":     {"max 0\noom 0\noom_kill 1\n", 0, 0, 1},
+		"reached, and killed nobody":               {"max 3\noom 1\noom_kill 0\noom_group_kill 0\n", 0, 3, 0},
+		"before Linux 5.2, which has no such file": {"", 10, 30, 0},
 	} {
 		files := map[string]string{"memory.events": events}
 		if test.local != "" {
@@ -151,7 +173,8 @@ func TestOwnOOM(t *testing.T) {
 		}
 		g := &Group{h: &v2{dir: fakeDir(t, files)}}
 		s, err := g.OOM()
-		if err != nil || s.OOMKills.Value != 10 || !s.OwnOOMKills.Known() || s.OwnOOMKills.Value != test.own || s.MemoryHits.Value != test.hits {
+		if err != nil || s.OOMKills.Value != 10 || !s.OwnOOMKills.Known() || s.OwnOOMKills.Value != test.own ||
+			s.AboveOOMKills.Value != test.above || s.MemoryHits.Value != test.hits {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}
 	}
@@ -164,11 +187,7 @@ func TestOOMBelow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := create(t, h, testPath(t), Memory)
 			set(t, g, Limits{Memory: test.above, OOMGroup: true})
-			events, err := g.OOMEvents()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer events.Close()
+			events := watchOOM(t, g)
 			child := create(t, h, g.Path()+"/a", Memory)
 			set(t, child, Limits{Memory: test.below})
 			p := startIn(t, child, "eat")
@@ -176,22 +195,58 @@ func TestOOMBelow(t *testing.T) {
 			p.mustBeKilled()
 			var s Stats
 			eventually(t, "an OOM kill", func() bool {
+				var err error
 				if s, err = g.OOM(); err != nil {
 					t.Fatal(err)
 				}
 				return s.OOMKills.Value > 0
 			})
-			if err := events.SetReadDeadline(time.Now().Add(patience / 100)); err != nil {
-				t.Fatal(err)
-			}
-			n, _ := events.Read(make([]byte, 4096))
+			n := events.Events()
 			own := s.OwnOOMKills.Value > 0
 			if h.Version() == V1 {
-				own = n > 0 // the event is what tells
+				own = n > 0 // the event, which comes before the kill, is what tells
 			}
 			if want := test.above < test.below || test.below == Unlimited; own != want {
 				t.Errorf("%+v, event %d: its own is %v, want %v", s, n, own, want)
 			}
 		})
+	}
+}
+
+// Whose limit it was: that of the group above, which is named, and not the group's own.
+func TestOOMAbove(t *testing.T) {
+	h := testHost(t)
+	parent := create(t, h, testPath(t), Memory)
+	set(t, parent, Limits{Memory: 16 << 20})
+	g := create(t, h, parent.Path()+"/a", Memory)
+	set(t, g, Limits{Memory: 1 << 30, OOMGroup: true})
+	here := watchOOM(t, g)
+	above, err := g.WatchOOMAbove()
+	if h.Version() == V1 && err != nil {
+		t.Fatal(err)
+	}
+	defer above.Close()
+	if list := g.MemoryReachedAbove(); len(list) != 0 {
+		t.Errorf("before it: %v", list)
+	}
+	p := startIn(t, g, "eat")
+	p.goOn()
+	p.mustBeKilled()
+	var s Stats
+	eventually(t, "an OOM kill", func() bool {
+		var err error
+		if s, err = g.OOM(); err != nil {
+			t.Fatal(err)
+		}
+		return s.OOMKills.Value > 0
+	})
+	if h.Version() == V2 && (s.OwnOOMKills.Value != 0 || s.AboveOOMKills.Value == 0) {
+		t.Errorf("%+v", s)
+	}
+	if n, m := here.Events(), above.Events(); h.Version() == V1 && (n == 0 || n != m) {
+		t.Errorf("%d events here, %d above", n, m)
+	}
+	if list := g.MemoryReachedAbove(); len(list) != 1 || list[0] != (MemoryLimit{parent.Path(), 16 << 20}) {
+		t.Errorf("MemoryReachedAbove() = %v", list)
 	}
 }

@@ -136,6 +136,7 @@ func TestStatsV2(t *testing.T) {
 			MemoryHits:    Figure{3, "memory.events"},
 			OOMKills:      Figure{5, "memory.events"},
 			OwnOOMKills:   Figure{5, "memory.events"}, // before Linux 5.2
+			AboveOOMKills: Figure{0, "memory.events"},
 		}},
 		{"swap peak before Linux 6.5, no swap allowed", map[string]string{"memory.current": "1\n", "memory.swap.max": "0\n"}, Stats{
 			MemoryCurrent: Figure{1, "memory.current"}, SwapPeak: Figure{0, "memory.swap.max"},

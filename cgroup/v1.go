@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,6 +104,12 @@ func openV1(h *Host, path string) (*v1, []string, error) {
 }
 
 func (g *v1) join() (*Join, error) {
+	if dir, ok := g.of[Freezer]; ok && g.unified == "" {
+		// Without cgroup.kill, what is frozen there could not even be killed.
+		if frozen, _ := readUint(dir + "/freezer.parent_freezing"); frozen != 0 {
+			return nil, &Error{Op: "join", Path: dir, Err: fmt.Errorf("below another one: %w: %w", ErrFrozen, unix.EBUSY)}
+		}
+	}
 	j := new(Join)
 	for _, dir := range g.all {
 		if dir == g.unified {
@@ -196,7 +203,7 @@ func (g *v1) freeze(ctx context.Context, frozen bool) error {
 	if !ok {
 		return &Error{Op: "freeze", Value: string(Freezer), Err: ErrNoController}
 	}
-	state := "THAWED"
+	state := thawed
 	if frozen {
 		state = "FROZEN"
 	}
@@ -209,6 +216,9 @@ func (g *v1) freeze(ctx context.Context, frozen bool) error {
 		return strings.TrimSpace(now) == state, err
 	})
 }
+
+// thawed is the freezer.state of a group that is not frozen.
+const thawed = "THAWED"
 
 func (g *v1) signalAll(ctx context.Context) error {
 	if g.unified != "" && !g.noKill {

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,17 +117,17 @@ func oomKillsBelow(dir string) (sum uint64) {
 const cpuStatFile = "cpu.stat"
 
 // watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
-func (g *v1) watchOOM(above bool) (int, error) {
+func (g *v1) watchOOM(above bool) (*OOMWatch, error) {
 	dir, ok := g.of[Memory]
 	if !ok {
-		return -1, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
+		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
 	}
 	if above {
 		dir = filepath.Dir(dir)
 	}
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return -1, &Error{Op: "eventfd", Err: err}
+		return nil, &Error{Op: "eventfd", Err: err}
 	}
 	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
 	if err == nil {
@@ -135,7 +136,17 @@ func (g *v1) watchOOM(above bool) (int, error) {
 	}
 	if err != nil {
 		unix.Close(event)
-		return -1, err
+		return nil, err
 	}
-	return event, nil
+	return &OOMWatch{fd: event, events: unix.POLLIN, read: readCounter}, nil
+}
+
+// readCounter is what an eventfd has counted since it was last read.
+func readCounter(fd int) uint64 {
+	var buf [8]byte
+	n, err := retry(func() (int, error) { return unix.Read(fd, buf[:]) })
+	if err != nil || n != len(buf) {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(buf[:])
 }

@@ -26,8 +26,9 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		r.keys(g.dir+"/memory.swap.events", 1, map[string]*Figure{"max": &s.SwapHits}) // since Linux 4.18
 	}
 	if parts&(memoryPart|oomPart) != 0 {
-		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom_kill": &s.OOMKills})
-		g.ownOOM(s, r)
+		var ooms Figure
+		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom": &ooms, "oom_kill": &s.OOMKills})
+		g.whoseOOM(s, r, ooms.Value)
 	}
 	if parts&(cpuPart|cpuUsagePart) != 0 {
 		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
@@ -50,38 +51,55 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 	}
 }
 
-// ownOOM reads what happened at the limits of this group and those above (memory.events.local, since Linux 5.2), for
-// memory.events has that of the groups below added.
-func (g *v2) ownOOM(s *Stats, r *reader) {
+// whoseOOM finds out whose limit was why processes were killed. "oom" counts at the group whose limit it was, "oom_kill" where
+// the victim was, and "oom_group_kill" (since Linux 5.17) at the group that was killed as a whole for it. memory.events has
+// that of the groups below added, memory.events.local (since Linux 5.2) has not; all is how many "oom" the former tells of.
+func (g *v2) whoseOOM(s *Stats, r *reader, all uint64) {
 	var reached, ooms, kills, groupKills Figure
 	r.keys(g.dir+"/memory.events.local", 1, map[string]*Figure{
-		"max": &reached, "oom": &ooms, "oom_kill": &kills, "oom_group_kill": &groupKills, // the last since 5.17
+		"max": &reached, "oom": &ooms, "oom_kill": &kills, "oom_group_kill": &groupKills,
 	})
-	switch {
-	case !kills.Known():
-		s.OwnOOMKills = s.OOMKills
-		return
-	case !groupKills.Known() && ooms.Value > 0:
-		s.OwnOOMKills = s.OOMKills
-	default:
-		s.OwnOOMKills = kills
-		s.OwnOOMKills.Value += groupKills.Value
+	if ooms.Known() {
+		s.MemoryHits = reached
+	} else {
+		ooms, kills = Figure{Value: all}, s.OOMKills // before, memory.events was the local one
 	}
-	s.MemoryHits = reached
+	s.OwnOOMKills, s.AboveOOMKills = s.OOMKills, s.OOMKills
+	s.OwnOOMKills.Value, s.AboveOOMKills.Value = 0, 0
+	victims := kills.Value + groupKills.Value // of this limit or one above
+	switch {
+	case ooms.Value > 0 && (all == ooms.Value || !groupKills.Known()): // of no limit below
+		s.OwnOOMKills.Value = s.OOMKills.Value
+	case ooms.Value > 0:
+		s.OwnOOMKills.Value = victims
+	case all == 0:
+		s.AboveOOMKills.Value = s.OOMKills.Value
+	default:
+		s.AboveOOMKills.Value = victims
+	}
 }
 
-// watchOOM watches memory.events with inotify.
-func (g *v2) watchOOM(above bool) (int, error) {
+// watchOOM polls memory.events itself, which takes none of the user's inotify instances: a read arms it.
+func (g *v2) watchOOM(above bool) (*OOMWatch, error) {
 	if above {
-		return -1, errors.ErrUnsupported
+		return nil, errors.ErrUnsupported
 	}
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	fd, err := openFile(g.dir+"/memory.events", unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		return -1, &Error{Op: "inotify", Err: err}
+		return nil, err
 	}
-	if _, err := unix.InotifyAddWatch(watch, g.dir+"/memory.events", unix.IN_MODIFY); err != nil {
-		unix.Close(watch)
-		return -1, &Error{Op: "watch", Path: g.dir + "/memory.events", Err: err}
-	}
-	return watch, nil
+	var seen uint64
+	w := &OOMWatch{fd: fd, events: unix.POLLPRI, read: func(fd int) uint64 {
+		content, err := readOpen(fd)
+		if err != nil {
+			return 0
+		}
+		ooms, _ := keyed(content, "oom")
+		kills, _ := keyed(content, "oom_kill")
+		before := seen
+		seen = ooms + kills
+		return seen - before
+	}}
+	w.Events()
+	return w, nil
 }

@@ -1,0 +1,90 @@
+package cgroup
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a program has put into a frozen freezer group of somebody else's dies all the same, and that group stays frozen.
+func TestKillFrozenElsewhere(t *testing.T) {
+	for name, h := range hosts(t) {
+		if h.Version() != V1 || !h.Has(Freezer) {
+			t.Skip("requires the freezer of cgroup v1")
+		}
+		t.Run(name, func(t *testing.T) {
+			g := create(t, h, testPath(t))
+			p := startIn(t, g, "wait")
+			other := h.mounts[Freezer] + testPath(t) + "-other"
+			if err := unix.Mkdir(other, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = writeFile(other+"/freezer.state", thawed)
+				if err := unix.Rmdir(other); err != nil {
+					t.Error(err)
+				}
+			})
+			if err := move(other, p.pid()); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it is frozen", func() bool {
+				_ = writeFile(other+"/freezer.state", "FROZEN")
+				state, err := readFile(other + "/freezer.state")
+				return err == nil && state == "FROZEN\n"
+			})
+			if err := g.Kill(timeLimit(t)); err != nil {
+				t.Fatal(err)
+			}
+			p.mustBeKilled()
+			if state, err := readFile(other + "/freezer.state"); state != "FROZEN\n" {
+				t.Errorf("the other group is %q, %v", state, err)
+			}
+			if err := g.Remove(); err != nil {
+				t.Error(err)
+			}
+			if h.Exists(g.Path()) {
+				t.Error("something is left of the group")
+			}
+		})
+	}
+}
+
+// The group above that is frozen is named, and one that is not is none.
+func TestFrozenAbove(t *testing.T) {
+	for name, h := range hosts(t) {
+		t.Run(name, func(t *testing.T) {
+			parent := create(t, h, testPath(t))
+			g := create(t, h, parent.Path()+"/a/b")
+			if err := g.FrozenAbove(); err != nil {
+				t.Error(err)
+			}
+			t.Cleanup(func() { _ = parent.Thaw(timeLimit(t)) })
+			if err := parent.Freeze(timeLimit(t)); err != nil {
+				t.Fatal(err)
+			}
+			var e *Error
+			if err := g.FrozenAbove(); !errors.Is(err, ErrFrozen) || !errors.As(err, &e) {
+				t.Fatalf("FrozenAbove() = %v", err)
+			}
+			if st, err := os.Stat(e.Path); err != nil || !st.IsDir() {
+				t.Errorf("%q is no group: %v", e.Path, err)
+			}
+			j, err := g.Join()
+			if err == nil {
+				j.Close()
+			}
+			if freezes := h.Version() == V1 && h.unified == ""; errors.Is(err, ErrFrozen) != freezes {
+				t.Errorf("Join() = %v", err)
+			}
+			if err := parent.Thaw(timeLimit(t)); err != nil {
+				t.Fatal(err)
+			}
+			if err := g.FrozenAbove(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
