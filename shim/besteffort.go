@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,34 @@ type fallback struct {
 	limits    []reexec.Rlimit
 	hostNet   bool // no network namespace can be made
 	subreaper bool // orphans of the program become children of this process
+	orphans   orphans
+}
+
+// orphans is what wait4(2) has told of those that this process has waited for.
+type orphans struct {
+	mu   sync.Mutex
+	list []unix.Rusage
+}
+
+func (o *orphans) note(usage unix.Rusage) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.list = append(o.list, usage)
+}
+
+// addTo adds theirs to the program's. The memory is that of the largest.
+func (o *orphans) addTo(usage *unix.Rusage) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, more := range o.list {
+		usage.Utime = unix.NsecToTimeval(usage.Utime.Nano() + more.Utime.Nano())
+		usage.Stime = unix.NsecToTimeval(usage.Stime.Nano() + more.Stime.Nano())
+		usage.Maxrss = max(usage.Maxrss, more.Maxrss)
+		usage.Inblock += more.Inblock
+		usage.Oublock += more.Oublock
+		usage.Nvcsw += more.Nvcsw
+		usage.Nivcsw += more.Nivcsw
+	}
 }
 
 func (f *fallback) rlimits() []reexec.Rlimit { return slices.Clone(f.limits) }
@@ -254,7 +283,10 @@ func (r *run) strays() []process {
 	}
 	return slices.DeleteFunc(list, func(p process) bool {
 		if p.zombie && p.parent == os.Getpid() && p.pid != r.program.PID {
-			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil) // an orphan that we reap, as init would
+			var usage unix.Rusage
+			if pid, err := unix.Wait4(p.pid, nil, unix.WNOHANG, &usage); err == nil && pid == p.pid { // an orphan that we reap, as init would
+				r.fallback.orphans.note(usage)
+			}
 		}
 		return p.zombie || p.pid == r.program.PID
 	})

@@ -54,9 +54,10 @@ func TestClassify(t *testing.T) {
 		"too much, after wall time": {WallTimeLimit, 0, false, true, signaled(unix.SIGKILL), WallTimeLimit, nil, 9, "SIGKILL", 137},
 		"cancelled, OOM":            {"", 1, true, false, signaled(unix.SIGKILL), MemoryLimit, nil, 9, "SIGKILL", 137},
 	} {
-		cfg := &Config{Args: []string{"x"}}
+		cfg := &Config{Args: []string{"x"}, Limits: cgroup.Limits{Memory: 1}}
 		now := time.Now()
 		r := run{cfg: cfg, result: newResult(cfg), killedFor: test.killedFor, cancelled: test.cancelled, started: now, ended: now.Add(time.Second)}
+		r.host, r.group, r.oom.own = new(cgroup.Host), new(cgroup.Group), true // of v1, which announces an OOM
 		if test.oomKills != unknown {
 			kills := cgroup.Figure{Value: uint64(test.oomKills), Source: "file"}
 			r.samples.final = cgroup.Stats{OOMKills: kills, OwnOOMKills: kills}
@@ -104,26 +105,34 @@ func TestNoteHits(t *testing.T) {
 		stats     cgroup.Stats
 		tooMuch   bool
 		want      []string
+		above     bool // the OOM was announced to the group above, too
 	}{
-		"none":               {all, "", cgroup.Stats{}, false, []string{}},
-		"memory, reclaimed":  {all, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{"memory"}},
-		"memory, killed":     {all, "", cgroup.Stats{OOMKills: known(1), OwnOOMKills: known(1)}, false, []string{"memory"}},
-		"memory, no limit":   {cgroup.Limits{}, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{}},
-		"pids":               {all, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids"}},
-		"pids of a parent":   {cgroup.Limits{}, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{}},
-		"cpus":               {all, "", cgroup.Stats{CPUThrottled: known(1)}, false, []string{"cpus"}},
-		"CPU time":           {all, CPUTimeLimit, cgroup.Stats{}, false, []string{"cpu_time"}},
-		"output":             {all, OutputLimit, cgroup.Stats{}, true, []string{"output"}},
-		"output, seen late":  {all, "", cgroup.Stats{PIDsDenied: known(1)}, true, []string{"pids", "output"}},
-		"pids and wall time": {all, WallTimeLimit, cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids", "wall_time"}},
+		"none":               {all, "", cgroup.Stats{}, false, []string{}, false},
+		"memory, reclaimed":  {all, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{"memory"}, false},
+		"memory, killed":     {all, "", cgroup.Stats{OOMKills: known(1), OwnOOMKills: known(1)}, false, []string{"memory"}, false},
+		"memory, above":      {all, "", cgroup.Stats{OOMKills: known(1), OwnOOMKills: known(1)}, false, []string{}, true},
+		"memory, no limit":   {cgroup.Limits{}, "", cgroup.Stats{MemoryHits: known(3)}, false, []string{}, false},
+		"pids":               {all, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids"}, false},
+		"pids of a parent":   {cgroup.Limits{}, "", cgroup.Stats{PIDsDenied: known(1)}, false, []string{}, false},
+		"cpus":               {all, "", cgroup.Stats{CPUThrottled: known(1)}, false, []string{"cpus"}, false},
+		"CPU time":           {all, CPUTimeLimit, cgroup.Stats{}, false, []string{"cpu_time"}, false},
+		"output":             {all, OutputLimit, cgroup.Stats{}, true, []string{"output"}, false},
+		"output, seen late":  {all, "", cgroup.Stats{PIDsDenied: known(1)}, true, []string{"pids", "output"}, false},
+		"pids and wall time": {all, WallTimeLimit, cgroup.Stats{PIDsDenied: known(1)}, false, []string{"pids", "wall_time"}, false},
 	} {
 		cfg := &Config{Limits: test.limits}
-		r := run{cfg: cfg, result: newResult(cfg), killedFor: test.killedFor}
+		r := run{cfg: cfg, result: newResult(cfg), killedFor: test.killedFor, host: new(cgroup.Host), group: new(cgroup.Group)}
+		if r.oom.own = !test.above; test.above {
+			r.oom.aboveCount = 1
+		}
 		r.samples.final = test.stats
 		r.noteHits(test.tooMuch)
 		if len(r.result.LimitsHit) != len(test.want) {
 			t.Errorf("%s: %q, want %q", name, r.result.LimitsHit, test.want)
 			continue
+		}
+		if warned := len(r.result.Warnings) > 0; warned != test.above {
+			t.Errorf("%s: warnings %q", name, r.result.Warnings)
 		}
 		for i, hit := range r.result.LimitsHit {
 			if hit != test.want[i] {

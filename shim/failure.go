@@ -68,6 +68,8 @@ func (r *run) launchError(err error, join *cgroup.Join) (string, error) {
 	switch e.Step {
 	case reexec.StepStage:
 		switch {
+		case errors.Is(r.gaveUp, cgroup.ErrFrozen):
+			return "join", r.gaveUp
 		case r.gaveUp != nil:
 			err = r.gaveUp
 		case slices.ContainsFunc(r.early, cancels): // Ctrl-C is for the stage, too
@@ -133,7 +135,7 @@ func doctorCheck(step string, err error) string {
 			reexec.StepNet: "net-namespace", reexec.StepClone: "clone-into-cgroup", reexec.StepJoin: "permission",
 			reexec.StepUser: "change-user", reexec.StepStage: "permission", reexec.StepAffinity: "controller-cpuset",
 		}[launch.Step]
-	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
+	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted), errors.Is(err, cgroup.ErrFrozen):
 		return ""
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "cgroup-mount"
@@ -202,6 +204,8 @@ func hint(step string, err error) string {
 		return "there is no service manager for this user: log in (ssh, a terminal), or loginctl enable-linger USER; or run as root (sudo), or go on without a cgroup: --best-effort"
 	case errors.Is(err, errNotDelegated):
 		return delegation + "; or go on without the limit: --best-effort"
+	case errors.Is(err, cgroup.ErrFrozen):
+		return "thaw it (echo 0 into its cgroup.freeze, v1: echo THAWED into its freezer.state), or choose another --parent"
 	case errors.Is(err, cgroup.ErrPopulated):
 		return "cgroup v2 does not limit children of a group that has processes itself: move those into a child of it (in a container, also those of its root group), or choose another --parent"
 	case errors.Is(err, cgroup.ErrNoController):

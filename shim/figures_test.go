@@ -160,3 +160,23 @@ func TestLimitsAreSet(t *testing.T) {
 		t.Error("no memory controller")
 	}
 }
+
+// What nobody has looked at while it was true is unknown, and what wait4 tells of some processes only.
+func TestFiguresUnknown(t *testing.T) {
+	parent := newParent(t)
+	res := mustRun(t, self(t, parent, "eat"))
+	if res.Verdict != OK || res.MemoryAnonBytes != nil || res.MemoryFileBytes != nil || res.MemoryKernelBytes != nil {
+		t.Errorf("nobody has looked: %s", res.JSON(false))
+	}
+	cfg := shell(parent, "exec sleep 0.5")
+	cfg.Sample = 20 * time.Millisecond
+	if res = mustRun(t, cfg); res.Verdict != OK || res.MemoryAnonBytes == nil || *res.MemoryAnonBytes == 0 || res.VoluntarySwitches == nil {
+		t.Errorf("somebody has looked: %s", res.JSON(false))
+	}
+	for _, script := range []string{"(sleep 0.1 &); sleep 0.5", "(sleep 1000 &)"} {
+		res = mustRun(t, shell(parent, script))
+		if res.Verdict != OK || res.VoluntarySwitches != nil || res.InvoluntarySwitches != nil || *res.CgroupVersion == 1 && (res.IOReadBytes != nil || res.IOWriteBytes != nil) {
+			t.Errorf("%s: %s", script, res.JSON(false))
+		}
+	}
+}

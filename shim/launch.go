@@ -68,6 +68,8 @@ func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func
 	if slices.ContainsFunc(r.early, cancels) {
 		cancel(timeout)
 	}
+	frozen := time.NewTimer(0)
+	defer frozen.Stop()
 	for {
 		select {
 		case <-quit:
@@ -88,6 +90,13 @@ func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func
 			case cancels(sig):
 				cancel(timeout)
 			}
+		case <-frozen.C:
+			if r.gaveUp = r.frozenAbove(); r.gaveUp != nil {
+				giveUp()
+				<-quit
+				return
+			}
+			frozen.Reset(frozenInterval)
 		case <-patience.C:
 			r.gaveUp = fmt.Errorf("%w: %w", errToldToStop, unix.EINTR)
 			giveUp()
@@ -96,4 +105,15 @@ func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func
 			giveUp()
 		}
 	}
+}
+
+// frozenInterval is how often a launch that takes long looks whether a group above has been frozen.
+const frozenInterval = 500 * time.Millisecond
+
+// frozenAbove says that the program can't start because a group above its own is frozen.
+func (r *run) frozenAbove() error {
+	if r.group == nil {
+		return nil
+	}
+	return r.group.FrozenAbove()
 }

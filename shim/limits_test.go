@@ -211,3 +211,35 @@ func TestLimitRefused(t *testing.T) {
 		t.Errorf("%s", res.JSON(false))
 	}
 }
+
+// The kernel kills for a limit above the run's: a warning names it, and the verdict is how the program ended.
+func TestMemoryLimitAbove(t *testing.T) {
+	parent := newParent(t)
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, err := host.Create(parent+"/above", cgroup.Memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := above.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := above.Set(cgroup.Limits{Memory: 32 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := self(t, parent+"/above", "eat")
+	p := newPool(t, PoolConfig{Jobs: 1, Parent: parent + "/above"})
+	for _, limit := range []int64{0, 256 << 20} {
+		cfg.Limits.Memory = limit
+		for _, res := range []*Result{mustRun(t, cfg), poolRun(t, p, cfg)} {
+			if res.Verdict != Signaled || deref(res.Signal) != 9 || len(res.LimitsHit) != 0 || len(res.Warnings) != 1 ||
+				!strings.Contains(res.Warnings[0], `"`+parent+`/above" (33554432 bytes)`) {
+				t.Errorf("%d: %s", limit, res.JSON(false))
+			}
+		}
+	}
+}

@@ -1,10 +1,9 @@
 package shim
 
 import (
-	"encoding/binary"
+	"fmt"
+	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
 )
@@ -12,8 +11,8 @@ import (
 // An oomWatch tells when it is worth looking whether the kernel has killed a process of the run for its lack of memory. On
 // v2 memory.oom.group has then killed the others, too.
 type oomWatch struct {
-	fd      int // see cgroup.Group.OOMEventFD; 0 without a memory limit
-	above   int // like fd, of the group above; 0 on v2
+	here    *cgroup.OOMWatch // nil without a memory limit
+	above   *cgroup.OOMWatch // of the group above; nil on v2
 	v1      bool
 	noticed bool // there was an event
 	own     bool // there was one that the group above has not heard of
@@ -26,7 +25,7 @@ type oomWatch struct {
 // also one that kills nobody.
 const oomLooks = 100
 
-func (w *oomWatch) watched() bool { return w.fd > 0 }
+func (w *oomWatch) watched() bool { return w.here != nil }
 
 // open begins to watch a group, unless that has been done.
 func (w *oomWatch) open(host *cgroup.Host, group *cgroup.Group) (err error) {
@@ -34,24 +33,19 @@ func (w *oomWatch) open(host *cgroup.Host, group *cgroup.Group) (err error) {
 		return nil
 	}
 	w.v1 = host.Version() == cgroup.V1
-	if w.fd, err = group.OOMEventFD(); err != nil {
-		w.fd = 0
+	if w.here, err = group.WatchOOM(); err != nil {
 		return err
 	}
 	// Without it, which is another's to refuse, no OOM is known to be somebody else's.
-	if w.above, err = group.OOMEventFDAbove(); err != nil {
-		w.above = 0
-	}
+	w.above, _ = group.WatchOOMAbove()
 	return nil
 }
 
 // forget drops what has come until now, for a run that only begins. The group above is told first: one that comes
 // meanwhile is at worst counted there only.
 func (w *oomWatch) forget() {
-	if w.watched() {
-		countEvents(w.above)
-		w.read()
-	}
+	w.above.Events()
+	w.here.Events()
 	w.noticed, w.own, w.hereCount, w.aboveCount = false, false, 0, 0
 }
 
@@ -83,43 +77,83 @@ func (w *oomWatch) looks(event bool, again *alarm, now time.Time) bool {
 
 // read takes what events there are.
 func (w *oomWatch) read() bool {
-	if !w.watched() {
-		return false
-	}
-	var buf [4096]byte
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(w.fd, buf[:]) })
-	if err != nil || n == 0 {
+	n := w.here.Events()
+	if n == 0 {
 		return false
 	}
 	w.noticed = true
-	if w.v1 {
-		w.hereCount += binary.NativeEndian.Uint64(buf[:])
-		w.aboveCount += countEvents(w.above)
-		w.own = w.hereCount > w.aboveCount
-	}
+	w.hereCount += n
+	w.aboveCount += w.above.Events()
+	w.own = w.hereCount > w.aboveCount
 	return true
-}
-
-// countEvents is how many an eventfd tells of, since the last time; 0 without one.
-func countEvents(fd int) uint64 {
-	var buf [8]byte
-	if fd == 0 {
-		return 0
-	}
-	if n, err := unix.Read(fd, buf[:]); err != nil || n != len(buf) {
-		return 0
-	}
-	return binary.NativeEndian.Uint64(buf[:])
 }
 
 // stop watches no more.
 func (w *oomWatch) stop() {
-	w.read()
-	if w.watched() {
-		_ = unix.Close(w.fd)
+	if w.v1 { // on v2 the counters tell all
+		w.read()
 	}
-	if w.above > 0 {
-		_ = unix.Close(w.above)
+	_, _ = w.here.Close(), w.above.Close()
+	w.here, w.above, w.left = nil, nil, 0
+}
+
+func (r *run) oomKilled() bool {
+	if r.cfg.Limits.Memory == 0 || r.group == nil {
+		return false
 	}
-	w.fd, w.above, w.left = 0, 0, 0
+	s, err := r.group.OOM()
+	return err == nil && r.ownOOM(&s)
+}
+
+// ownOOM says whether OOM kills were for the run's own limit: not for one above it, nor for one that the program has set
+// below, as a cgshim that is the program may. v1 counts a victim where it was, and has announced the OOM where the limit
+// is, and below; if the group of the victim has been removed by now, what the system has counted tells that there was one.
+func (r *run) ownOOM(s *cgroup.Stats) bool {
+	switch {
+	case r.cfg.Limits.Memory == 0 || r.group == nil:
+		return false
+	case r.host.Version() == cgroup.V2:
+		return s.OwnOOMKills.Value > 0
+	case !r.oom.own:
+		// Unannounced, because the kernel was about to kill for a limit below, or there was nobody to announce it to.
+		return r.oom.aboveCount == 0 && s.OwnOOMKills.Value > 0 && r.memoryReached()
+	case s.OOMKills.Value > 0 || r.systemOOMKills == nil || r.oom.left > 0: // it may be about to kill
+		return s.OOMKills.Value > 0
+	}
+	now, known := cgroup.SystemOOMKills()
+	return known && now > *r.systemOOMKills
+}
+
+// memoryReached says whether the run's memory was ever up to its limit, but for a batch of charges.
+func (r *run) memoryReached() bool {
+	const batch = 64 * 4096
+	peak, err := r.group.MemoryPeak()
+	return err == nil && peak.Known() && int64(peak.Value) >= r.cfg.Limits.Memory-batch
+}
+
+// foreignOOM says whether processes were killed for a limit above the run's, or because the whole system had run out.
+func (r *run) foreignOOM(s *cgroup.Stats) bool {
+	switch {
+	case r.group == nil || s.OOMKills.Value == 0 || r.ownOOM(s):
+		return false
+	case r.host.Version() == cgroup.V2:
+		return s.AboveOOMKills.Value > 0
+	}
+	return s.OwnOOMKills.Value > 0 || r.oom.aboveCount > 0
+}
+
+// warnForeignOOM says whose limit it was that processes were killed for, if it was not the run's.
+func (r *run) warnForeignOOM(s *cgroup.Stats) {
+	if !r.foreignOOM(s) {
+		return
+	}
+	var groups []string
+	for _, above := range r.group.MemoryReachedAbove() {
+		groups = append(groups, fmt.Sprintf("%q (%d bytes)", above.Path, above.Bytes))
+	}
+	whose := "a cgroup above that can't be seen from here, or the whole system's memory"
+	if len(groups) > 0 {
+		whose = "the cgroup " + strings.Join(groups, " or ")
+	}
+	r.warn("the kernel killed %d processes of the run, and not for its own memory limit: it was that of %s", s.OOMKills.Value, whose)
 }

@@ -148,7 +148,7 @@ ps -e -L -o user= | sort | uniq -c  # who has how many of them`},
 	{"clone-into-cgroup", (*situation).boxed, containerWithClone3},
 	{"clone-into-cgroup", nil, `# Linux 5.7 or newer: until then each start takes 10 to 20 ms more`},
 	{"pidfd", (*situation).boxed, containerWithClone3},
-	{"pidfd", nil, `# Linux 5.3 or newer: until then cgshim kill can send no signal but KILL`},
+	{"pidfd", nil, `# Linux 5.3 or newer: until then processes are signalled by their pids`},
 	{"pressure", (*situation).v1, besideV1 + "\n" + boot("psi=1")},
 	{"pressure", nil, boot("psi=1")},
 

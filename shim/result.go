@@ -21,7 +21,7 @@ const (
 	OK            Verdict = "ok"              // exit status 0
 	NonzeroExit   Verdict = "nonzero-exit"    // another exit status
 	Signaled      Verdict = "signaled"        // a signal that cgshim did not send
-	MemoryLimit   Verdict = "memory-limit"    // the kernel killed a process for the run's memory limit, or one above
+	MemoryLimit   Verdict = "memory-limit"    // the kernel killed a process for the run's own memory limit
 	CPUTimeLimit  Verdict = "cpu-time-limit"  // Config.CPUTime
 	WallTimeLimit Verdict = "wall-time-limit" // Config.WallTime
 	OutputLimit   Verdict = "output-limit"    // Config.OutputLimit
@@ -56,12 +56,13 @@ type Result struct {
 	IOReadBytes         *uint64  `json:"io_read_bytes"`  // from block devices, whatever the page cache spared
 	IOWriteBytes        *uint64  `json:"io_write_bytes"` // to block devices, during the run
 
-	// The largest readings: one at the end of the run, one before a kill, and one at every Config.Sample.
+	// The largest of the readings at every Config.Sample, before a kill, and then at the end of the run; nil if nobody
+	// looked before that, when there is nothing left to see.
 	MemoryAnonBytes   *uint64 `json:"memory_anon_bytes"`
 	MemoryFileBytes   *uint64 `json:"memory_file_bytes"`
 	MemoryKernelBytes *uint64 `json:"memory_kernel_bytes"`
 
-	// Of the program and those of its descendants that were waited for.
+	// Of the program and those of its descendants that were waited for; nil if there were others.
 	VoluntarySwitches   *uint64 `json:"voluntary_context_switches"`
 	InvoluntarySwitches *uint64 `json:"involuntary_context_switches"`
 
@@ -90,7 +91,7 @@ type Result struct {
 	StartedAt     *string    `json:"started_at"` // RFC 3339, UTC, microseconds
 	Error         *ErrorInfo `json:"error"`
 
-	Warnings []string `json:"warnings"` // what Config.BestEffort did without, and figures that are less than exact; never nil
+	Warnings []string `json:"warnings"` // what Config.BestEffort did without, figures that are less than exact, and whose memory limit it was, if not the run's; never nil
 }
 
 // What enforces a limit: Result.Enforced.

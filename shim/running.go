@@ -174,11 +174,15 @@ func (r *Running) Signal(sig unix.Signal) error {
 		}
 		target = *r.PID
 	}
-	fd, err := unix.PidfdOpen(target, 0) // since Linux 5.3
-	if err != nil {
+	fd, err := unix.PidfdOpen(target, 0)
+	switch {
+	case err == nil:
+		defer unix.Close(fd)
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fail(os.NewSyscallError("pidfd_open", err))
+	default: // before Linux 5.3, or a seccomp filter refuses the call: the pid has to do
+		fd = -1
 	}
-	defer unix.Close(fd)
 	// By now the pid is held; was it still the same one?
 	if r.owner.dead() || !r.owner.vouched(r.uid) {
 		return fail(ErrOutOfReach)
@@ -186,8 +190,14 @@ func (r *Running) Signal(sig unix.Signal) error {
 	if p, err := readProcess(target); r.pool && (err != nil || p.parent != r.owner.pid) {
 		return fail(ErrNoRun)
 	}
-	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
-		return fail(os.NewSyscallError("pidfd_send_signal", err))
+	if fd >= 0 {
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
+	if fd < 0 || err != nil && !errors.Is(err, unix.ESRCH) {
+		err = unix.Kill(target, sig)
+	}
+	if err != nil {
+		return fail(os.NewSyscallError("kill", err))
 	}
 	return nil
 }

@@ -58,12 +58,13 @@ func (m *samples) add(s *cgroup.Stats) {
 }
 
 // complete puts the samples into the final figures where they are larger, or where the kernel tells
-// nothing. A limit that was reached is the peak, whatever the samples have seen of it.
+// nothing. A limit that was reached is the peak, whatever the samples have seen of it. Memory by kind is of the moment: when
+// nobody is alive any more, it says nothing of what there was, unless somebody has looked before.
 func (m *samples) complete(s *cgroup.Stats, limit int64) {
 	for figure, most := range map[*cgroup.Figure]cgroup.Figure{
 		&s.MemoryAnon: m.anon, &s.MemoryFile: m.file, &s.MemoryKernel: m.kernel,
 	} {
-		if most.Known() && most.Value > figure.Value {
+		if !most.Known() || most.Value > figure.Value {
 			*figure = most
 		}
 	}

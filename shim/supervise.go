@@ -356,7 +356,9 @@ func (r *run) kill(reason Verdict) {
 	if r.killedFor == "" && reason != "" {
 		r.blame(reason)
 	}
-	r.readSample() // afterwards there is nothing left to see
+	if reason != MemoryLimit { // for which the kernel has killed already
+		r.readSample() // afterwards there is nothing left to see
+	}
 	// By its pid, too, which is our unreaped child's: root, or whose the groups around are, may have left the run's.
 	_ = unix.Kill(r.program.PID, unix.SIGKILL)
 	r.killGroup()
@@ -406,27 +408,4 @@ func (r *run) killGroup() {
 		r.noteError("kill", err)
 		r.immortal = true
 	}
-}
-
-func (r *run) oomKilled() bool {
-	if r.cfg.Limits.Memory == 0 || r.group == nil {
-		return false
-	}
-	s, err := r.group.OOM()
-	return err == nil && r.ownOOM(&s)
-}
-
-// ownOOM says whether OOM kills were for the run's own limit, or for one above it: not for one that the program has
-// set below, as a cgshim that is the program may. v1 counts a victim where it was, and has announced the OOM where the
-// limit is, and below; if the group of the victim has been removed by now, what the system has counted tells that there
-// was one. The OOM of a limit above may have killed in other runs only.
-func (r *run) ownOOM(s *cgroup.Stats) bool {
-	if s.OwnOOMKills.Value > 0 || !r.oom.noticed || r.host.Version() == cgroup.V2 {
-		return s.OwnOOMKills.Value > 0
-	}
-	if s.OOMKills.Value > 0 || r.systemOOMKills == nil || !r.oom.own {
-		return s.OOMKills.Value > 0
-	}
-	now, known := cgroup.SystemOOMKills()
-	return known && now > *r.systemOOMKills
 }

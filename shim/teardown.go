@@ -103,7 +103,7 @@ func (r *run) killLeftover() {
 	}
 	var left uint64
 	if populated && !r.immortal {
-		if r.killedFor == "" && r.program.PID != 0 && !r.oomKilled() {
+		if r.killedFor == "" && r.program.PID != 0 && !r.oomEndedAll() {
 			pids, err := r.pids()
 			if err != nil {
 				r.noteError("kill", err)
@@ -115,6 +115,16 @@ func (r *run) killLeftover() {
 	if r.program.PID != 0 && (r.group != nil || r.fallback.subreaper) {
 		r.result.LeftoverKilled = &left
 	}
+}
+
+// oomEndedAll says whether the kernel, or we for its sake, ends all processes for a lack of memory: v2 those of the whole group
+// also for a limit above.
+func (r *run) oomEndedAll() bool {
+	if r.cfg.Limits.Memory == 0 || r.group == nil {
+		return false
+	}
+	s, err := r.group.OOM()
+	return err == nil && (r.ownOOM(&s) || s.AboveOOMKills.Value > 0)
 }
 
 func (r *run) populated() (bool, error) {
@@ -197,9 +207,16 @@ func (r *run) readStats(reaped bool, usage *unix.Rusage) {
 }
 
 // addUsage adds what only wait4(2) tells: of the program and of those of its descendants that were waited
-// for. Where the group tells more, that stays.
+// for, and nothing if there were others. Where the group tells more, that stays.
 func (r *run) addUsage(s *cgroup.Stats, usage *unix.Rusage) {
-	figure := func(value int64) cgroup.Figure { return cgroup.Figure{Value: uint64(value), Source: fromWait} }
+	r.fallback.orphans.addTo(usage)
+	all := r.waitedForAll(s, usage)
+	figure := func(value int64) cgroup.Figure {
+		if !all {
+			return cgroup.Figure{}
+		}
+		return cgroup.Figure{Value: uint64(value), Source: fromWait}
+	}
 	r.result.VoluntarySwitches = r.number("voluntary_context_switches", figure(usage.Nvcsw))
 	r.result.InvoluntarySwitches = r.number("involuntary_context_switches", figure(usage.Nivcsw))
 	// v1 does not count what goes through the page cache, nor, since Linux 6.10, disks that nobody throttles.
@@ -209,6 +226,7 @@ func (r *run) addUsage(s *cgroup.Stats, usage *unix.Rusage) {
 	if !r.cfg.BestEffort {
 		return
 	}
+	all = true // these are as much as can be had
 	if !s.CPUUsage.Known() {
 		s.CPUUser, s.CPUSystem = figure(usage.Utime.Nano()), figure(usage.Stime.Nano())
 		s.CPUUsage = figure(usage.Utime.Nano() + usage.Stime.Nano())
@@ -219,9 +237,34 @@ func (r *run) addUsage(s *cgroup.Stats, usage *unix.Rusage) {
 	}
 }
 
-// larger is the group's figure, unless that is unknown, or v1's and the smaller of two lower bounds.
+// waitedForAll says whether each process of the run was waited for by its parent, and the program by us: what wait4(2)
+// tells is then that of all. Orphans are not, nor the children of who ignores SIGCHLD, nor those that were killed together
+// with their parents. The kernel says so by the CPU time, of which wait4 tells as much as the group, to the microsecond, but for the last
+// moments of threads: 10 to 20 µs each. The least that a process takes is several times that.
+func (r *run) waitedForAll(s *cgroup.Stats, usage *unix.Rusage) bool {
+	if r.group == nil {
+		return true // as far as is known: see fallback.orphans
+	}
+	if left := r.result.LeftoverKilled; left != nil && *left > 0 {
+		return false
+	}
+	if !s.CPUUsage.Known() || s.PIDsPeak.Known() && s.PIDsPeak.Value <= 1 {
+		return true
+	}
+	tasks := min(max(s.PIDsPeak.Value, 1), 1000)
+	allowance := waitLag + time.Duration(tasks-1)*threadLag
+	return time.Duration(s.CPUUsage.Value)-time.Duration(usage.Utime.Nano()+usage.Stime.Nano()) <= allowance
+}
+
+const (
+	waitLag   = 100 * time.Microsecond
+	threadLag = 25 * time.Microsecond
+)
+
+// larger is the group's figure, unless that is v1's, which counts no more than some devices, and the smaller one, or that
+// of all is unknown.
 func larger(group, waited cgroup.Figure, host *cgroup.Host) cgroup.Figure {
-	if !group.Known() || host.Version() == cgroup.V1 && group.Value < waited.Value {
+	if !group.Known() || host.Version() == cgroup.V1 && (!waited.Known() || group.Value < waited.Value) {
 		return waited
 	}
 	return group
@@ -264,6 +307,7 @@ func (r *run) hits(s *cgroup.Stats) []string {
 // noteHits lists the limits that were reached, whether or not that ended the run.
 func (r *run) noteHits(tooMuchOutput bool) {
 	final := &r.samples.final
+	r.warnForeignOOM(final)
 	for _, name := range r.hits(final) {
 		r.result.LimitsHit = append(r.result.LimitsHit, name)
 		r.tell(name, name == "memory" && r.ownOOM(final) && r.killedFor == "")

@@ -106,12 +106,13 @@ func (w *waker) close() {
 func (r *run) wait(t *alarms) (oom bool) {
 	w := &r.watch
 	var fds [3]unix.PollFd
-	for i, fd := range [...]int{w.wake.fd, w.pidfd, r.oom.fd} {
+	for i, fd := range [...]int{w.wake.fd, w.pidfd} {
 		fds[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 		if fd == 0 {
 			fds[i].Fd = -1 // which is ignored
 		}
 	}
+	fds[2] = r.oom.here.PollFd()
 	var next time.Time
 	for _, a := range t.all() {
 		if a.isSet() && (next.IsZero() || a.at.Before(next)) {
