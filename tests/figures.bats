@@ -92,12 +92,53 @@ close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 	shim --sample 20ms -- "$PROG" hold $((32 * MIB)) 0.5
 	is verdict ok sources.memory_anon_bytes sampled
 	holds ".memory_anon_bytes >= $((32 * MIB)) and .memory_anon_bytes <= $((34 * MIB))"
-	shim -- sh -c 'head -c 16M /dev/zero >"$0"' "$BATS_TEST_TMPDIR/cache"
-	is verdict ok sources.memory_file_bytes memory.stat
+	shim --sample 20ms -- sh -c 'head -c 16M /dev/zero >"$0"; sleep 0.5' "$BATS_TEST_TMPDIR/cache"
+	is verdict ok
 	holds ".memory_file_bytes >= $((16 * MIB)) and .memory_file_bytes <= $((20 * MIB)) and .memory_kernel_bytes > 0"
 	# A kill is preceded by a look, too.
 	shim --wall-time 0.5 -- "$PROG" hold $((16 * MIB)) 1000
 	holds ".memory_anon_bytes >= $((16 * MIB)) and .memory_anon_bytes <= $((18 * MIB))"
+}
+
+@test "memory by kind is null where nobody has looked while it was there" {
+	shim --mem 200M -- "$PROG" touch $((100 * MIB))
+	is verdict ok memory_anon_bytes null memory_file_bytes null memory_kernel_bytes null sources.memory_anon_bytes null
+	holds ".peak_memory_bytes >= $((100 * MIB))"
+	# An OOM kill is none that could be preceded by a look.
+	shim --mem 32M -- "$PROG" touch $((100 * MIB))
+	is verdict memory-limit memory_anon_bytes null memory_file_bytes null memory_kernel_bytes null
+}
+
+@test "figures of wait4 are null where not all processes were waited for" {
+	disk 64M
+	local all='voluntary_context_switches involuntary_context_switches' key
+	has cgroups_v2 || all+=' io_read_bytes io_write_bytes'
+	known() { for key in $all; do holds ".$key != null"; done; }
+	unknown() { for key in $all; do is "$key" null "sources.$key" null; done; }
+	write='dd if=/dev/zero of="$0" bs=1M count=32 oflag=direct 2>/dev/null'
+	shim -- sh -c "$write" "$disk"
+	is verdict ok
+	known
+	holds ".io_write_bytes >= 33554432"
+	# An orphan that has ended before, one that was killed, and children that nobody waits for.
+	shim -- sh -c "($write & ); sleep 2" "$disk"
+	is verdict ok leftover_killed 0
+	unknown
+	! has cgroups_v2 || holds ".io_write_bytes >= 33554432"
+	shim -- sh -c '(sleep 1000 & )'
+	is verdict ok leftover_killed 1
+	unknown
+	shim -- bash -c "trap '' CHLD; $write"' & sleep 2' "$disk"
+	is verdict ok
+	known # the shell waits all the same
+	requires python3
+	shim -- python3 -c 'import os, signal, sys, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if os.fork() == 0:
+    os.execvp("dd", ["dd", "if=/dev/zero", "of=" + sys.argv[1], "bs=1M", "count=32", "oflag=direct", "status=none"])
+time.sleep(2)' "$disk"
+	is verdict ok
+	unknown
 }
 
 @test "pressure is the kernel's total, where it has one" {

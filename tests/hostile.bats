@@ -129,16 +129,67 @@ for top in glob.glob("/sys/fs/cgroup/cgshim-bats-deep/*/") + glob.glob("/sys/fs/
 	holds '.leftover_killed > 0'
 }
 
-@test "--wait-all waits also for a user who has no inotify instance left" {
-	requires system_python3
+# greedy: takes all inotify instances that the user may have, until $! is killed.
+greedy() {
 	/usr/bin/python3 -c '
 import ctypes, time
 while ctypes.CDLL(None).inotify_init1(0) >= 0: pass
 print("ready", flush=True)
 time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
 	eventually grep -q ready "$BATS_TEST_TMPDIR/greedy"
+}
+
+@test "--wait-all waits also for a user who has no inotify instance left" {
+	requires system_python3
+	greedy
 	shim --wait-all -- sh -c '(sleep 1; echo behind) & exit 0'
 	kill $!
 	is verdict ok leftover_killed 0
 	[ "$output" = behind ]
+}
+
+@test "… and --mem is enforced, without one" {
+	requires system_python3
+	greedy
+	shim --mem 64M -- "$NOOP"
+	is verdict ok error null warnings '[]'
+	shim --mem 16M -- sh -c '"$0" touch 67108864; sleep 1000' "$PROG"
+	is verdict memory-limit error null
+	shim --best-effort --mem 16M -- "$PROG" touch 67108864
+	is verdict memory-limit error null warnings '[]'
+	result=$(echo '{"argv":["'"$NOOP"'"],"mem":"64M"}' | "$CGSHIM" batch)
+	is verdict ok error null
+	kill $!
+}
+
+@test "where pidfd calls are refused, everything is killed and removed all the same" {
+	local errno
+	for errno in 1 38; do # EPERM, ENOSYS
+		export VIA="$TOP/build/programs/refuse $errno"
+		shim --wall-time 0.5 -- "$HOSTILE" leaderless
+		is verdict wall-time-limit signal 9 error null
+		shim -- "$HOSTILE" orphan
+		is verdict ok leftover_killed 1 error null
+		shim --mem 32M --wall-time 1 -- sh -c 'trap "" TERM; sleep 1000 & sleep 1000'
+		is verdict wall-time-limit error null
+		shim --wait-all -- sh -c '(sleep 0.5; echo behind) & exit 3'
+		is verdict nonzero-exit exit_code 3 leftover_killed 0
+		[ "$output" = behind ]
+		# In a directory of the group's other than the one in which processes are looked up.
+		if has cgroups_v1; then
+			shim -- sh -c 'sleep 1000 & echo $! >/sys/fs/cgroup/unified/cgroup.procs'
+			is verdict ok error null
+		fi
+		# shellcheck disable=SC2034 # for is
+		result=$(echo '{"argv":["'"$HOSTILE"'","orphan"]}' | $VIA "$CGSHIM" batch)
+		is verdict ok leftover_killed 1 error null
+		nothing_left
+	done
+	run -1 pgrep -x hostile-lives
+	"$CGSHIM" --name cgshim-bats-term --output "$BATS_TEST_TMPDIR/term" -- sh -c 'trap "echo asked; exit 4" TERM; echo ready; while :; do sleep 0.1; done' >"$BATS_TEST_TMPDIR/said" 3>&- &
+	eventually grep -q ready "$BATS_TEST_TMPDIR/said"
+	$VIA "$CGSHIM" kill --signal TERM cgshim-bats-term
+	wait $! || true
+	take_result "$BATS_TEST_TMPDIR/term"
+	is verdict cancelled exit_code 4
 }

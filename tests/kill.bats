@@ -105,17 +105,40 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	holds '.leftover_killed >= 1 or .leftover_killed == null'
 }
 
+@test "what root's program has put into a frozen freezer group dies there, and the group stays frozen" {
+	requires cgroups_v1
+	local group=/sys/fs/cgroup/freezer/cgshim-bats-frozen freeze
+	mkdir $group
+	freeze='echo FROZEN >'$group'/freezer.state; until grep -q FROZEN '$group'/freezer.state; do sleep 0.01; done'
+	# The program itself, and then a child of its own.
+	shim --wall-time 1 -- sh -c "echo 0 >$group/tasks; ($freeze) & exec sleep 1000"
+	is verdict wall-time-limit error null
+	grep -q FROZEN $group/freezer.state
+	echo THAWED >$group/freezer.state
+	shim -- sh -c "sleep 1000 & echo \$! >$group/tasks; $freeze"
+	is verdict ok leftover_killed 1 error null
+	grep -q FROZEN $group/freezer.state
+	echo THAWED >$group/freezer.state
+	result=$(printf '{"argv":["sh","-c","%s"]}' "sleep 1000 & echo \$! >$group/tasks; $freeze" | "$CGSHIM" batch)
+	is verdict ok leftover_killed 1 error null
+	grep -q FROZEN $group/freezer.state
+	echo THAWED >$group/freezer.state
+	rmdir $group
+}
+
 @test "what does not die is an error after ten seconds, and is left to gc" {
 	requires cgroups_v1
-	mkdir /sys/fs/cgroup/freezer/cgshim-bats-frozen
-	shim --wall-time 0.3 -- sh -c '
-		echo 0 >/sys/fs/cgroup/freezer/cgshim-bats-frozen/tasks
-		(sleep 0.1; echo FROZEN) >/sys/fs/cgroup/freezer/cgshim-bats-frozen/freezer.state &
-		exec sleep 1000'
+	# There our own group would be frozen, too.
+	local parent=/sys/fs/cgroup/freezer/cgshim-bats-frozen
+	mkdir $parent
+	shim --parent /cgshim-bats-frozen --wall-time 0.3 -- sh -c "
+		echo 0 >$parent/tasks
+		(sleep 0.1; echo FROZEN) >$parent/freezer.state &
+		exec sleep 1000"
 	local frozen=$result code=$status
-	echo THAWED >/sys/fs/cgroup/freezer/cgshim-bats-frozen/freezer.state
-	eventually rmdir /sys/fs/cgroup/freezer/cgshim-bats-frozen
+	echo THAWED >$parent/freezer.state
 	eventually sweeps
+	! [ -e $parent ] || eventually rmdir $parent
 	# shellcheck disable=SC2034
 	result=$frozen
 	[ "$code" = 125 ]
@@ -123,7 +146,7 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	holds '.error.hint | test("cgshim gc")'
 }
 
-sweeps() { "$CGSHIM" gc >/dev/null 2>&1 && clean; }
+sweeps() { "$CGSHIM" gc --parent /cgshim-bats-frozen >/dev/null 2>&1 && ! [ -d /sys/fs/cgroup/memory/cgshim-bats-frozen ]; }
 
 @test "kill -9 of cgshim: within a second everything is gone, daemons too" {
 	local pids begin user

@@ -72,11 +72,86 @@ setup() { requires root; }
 	"$CGSHIM" --parent /cgshim-bats-shared --mem 90M --output "$BATS_TEST_TMPDIR/innocent" -- sh -c 'echo started; sleep 4' >"$BATS_TEST_TMPDIR/out" 3>&- &
 	eventually [ -s "$BATS_TEST_TMPDIR/out" ]
 	shim --parent /cgshim-bats-shared --mem 400M -- "$PROG" touch $((300 * MIB))
-	is verdict memory-limit
+	blamed /cgshim-bats-shared $((120 * MIB))
 	wait $!
 	take_result "$BATS_TEST_TMPDIR/innocent"
-	is verdict ok oom_kills 0
+	is verdict ok oom_kills 0 warnings '[]'
 	rmdir "$dir"
+}
+
+# memory_group PATH [LIMIT]: makes a group for memory, with a limit.
+memory_group() {
+	local dir
+	dir=$(cgroup_file memory "" "" "$1")
+	has cgroups_v1 || echo +memory >"${dir%/*/}/cgroup.subtree_control" # the path ends in a slash
+	mkdir "$dir"
+	[ -z "${2:-}" ] || echo "$2" >"$(cgroup_file memory memory.limit_in_bytes memory.max "$1")"
+}
+
+# blamed PATH BYTES: a run that the kernel has killed for that limit, which is not its own.
+blamed() {
+	is verdict signaled signal 9 error null limits_hit '[]'
+	holds '.oom_kills >= 1'
+	holds ".warnings | length == 1 and (.[0] | contains(\"\\\"$1\\\" ($2 bytes)\"))"
+}
+
+@test "an OOM of a limit above is not the program's: a warning says whose it was" {
+	local up=/cgshim-bats-above
+	memory_group $up 48M
+	for _ in $(times 5 2); do
+		shim --parent $up/a/b --mem 256M -- "$PROG" touch $((100 * MIB))
+		exits 137
+		blamed $up $((48 * MIB))
+	done
+	shim --parent $up -- "$PROG" touch $((100 * MIB))
+	blamed $up $((48 * MIB))
+	# The program goes on, where it can: how it ends is the verdict. v2 kills all of a run.
+	shim --parent $up --mem 256M -- sh -c '"$0" touch "$1"; exit 7' "$PROG" $((100 * MIB))
+	if has cgroups_v2; then blamed $up $((48 * MIB)); else is verdict nonzero-exit exit_code 7 limits_hit '[]' oom_kills 1; fi
+	# Its own limit is its own, also there.
+	for _ in $(times 5 2); do
+		shim --parent $up --mem 16M -- "$PROG" touch $((100 * MIB))
+		is verdict memory-limit limits_hit '["memory"]' warnings '[]'
+	done
+	result=$(echo '{"argv":["'"$PROG"'","touch","104857600"],"mem":"256M"}' | "$CGSHIM" batch --parent $up)
+	result=${result/\"id\":null,/}
+	blamed $up $((48 * MIB))
+	rmdir "$(cgroup_file memory "" "" $up)"
+}
+
+@test "… also if it can't be seen from the container" {
+	requires root
+	local box=/cgshim-bats-box mounts=/sys/fs/cgroup type="cgroup2 cgroup2"
+	! has cgroups_v1 || mounts=/sys/fs/cgroup/memory type="cgroup -o memory memory"
+	memory_group $box 48M
+	memory_group $box/inside
+	# shellcheck disable=SC2329 # $VIA
+	in_box() {
+		(echo "$BASHPID" >"$(cgroup_file memory "" "" $box/inside)/cgroup.procs" &&
+			exec unshare --cgroup --mount sh -c "umount -l $mounts && mount -t $type $mounts"' && exec "$@"' sh "$@")
+	}
+	VIA=in_box shim --mem 256M -- "$PROG" touch $((100 * MIB))
+	is verdict signaled signal 9 limits_hit '[]'
+	holds '.warnings | length == 1 and (.[0] | contains("seen from here"))'
+	rmdir "$(cgroup_file memory "" "" $box/inside)" "$(cgroup_file memory "" "" $box)"
+}
+
+@test "an OOM of a limit that the program has set below its own is its own doing" {
+	local group
+	group=$(cgroup_file memory "" "" /cgshim/cgshim-bats-low)
+	cat >"$BATS_TEST_TMPDIR/below" <<-'EOF'
+		cd "$1" && mkdir low || exit 90
+		if [ -e cgroup.type ]; then # v2: a group with processes limits none below it
+			mkdir rest && echo $$ >rest/cgroup.procs && echo +memory >cgroup.subtree_control || exit 91
+			echo 16M >low/memory.max
+		else
+			echo 16M >low/memory.limit_in_bytes
+		fi || exit 92
+		sh -c 'echo $$ >low/cgroup.procs && exec "$0" touch 67108864' "$2"
+		[ $? = 137 ] && exit 7
+	EOF
+	shim --name cgshim-bats-low --mem 256M -- sh "$BATS_TEST_TMPDIR/below" "$group" "$PROG"
+	is verdict nonzero-exit exit_code 7 oom_kills 1 limits_hit '[]' warnings '[]'
 }
 
 @test "a grandchild's OOM is the run's, whatever the main program exits with" {

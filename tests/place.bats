@@ -143,3 +143,30 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 	[[ $(place) == $'cgroupfs\n/cgshim-bats-box/'*user* ]]
 	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]
 }
+
+@test "a frozen --parent is refused at once, with its name" {
+	requires root
+	local dir begin parent file=cgroup.freeze
+	dir=$(cgroup_file unified "" "" /cgshim-bats-frozen)
+	mkdir "$dir"
+	echo 1 >"$dir/$file"
+	for parent in /cgshim-bats-frozen /cgshim-bats-frozen/a/b; do
+		begin=$EPOCHREALTIME
+		shim --parent $parent --mem 64M --wall-time 60 -- true
+		exits 125
+		is verdict error error.step join error.errno EBUSY pid null
+		holds ".error.message | contains(\"frozen\") and contains(\"${dir%/}\\\"\")"
+		holds '.error.hint | contains("cgroup.freeze")'
+		awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { exit b - a > 10 }'
+	done
+	result=$(printf '%s\n' '{"argv":["true"],"parent":"/cgshim-bats-frozen"}' '{"argv":["true"]}' | "$CGSHIM" batch --jobs 1)
+	[ "$(jq -r .verdict <<<"$result" | tr '\n' ' ')" = 'error ok ' ]
+	shim --parent /cgshim-bats-frozen --best-effort -- true
+	is verdict ok
+	holds '.warnings[0] | contains("frozen")'
+	grep -q 1 "$dir/$file" # it is not ours to thaw
+	echo 0 >"$dir/$file"
+	shim --parent /cgshim-bats-frozen -- true
+	is verdict ok
+	rmdir "$dir"
+}
