@@ -13,7 +13,8 @@ type Spec struct {
 	Args []string
 	// Env is the program's whole environment, as "key=value". Nil is an empty environment.
 	Env []string
-	// Dir is the working directory. Empty is the caller's.
+	// Dir is the working directory. Empty is the caller's. What the caller may not enter, of it or on the way to the
+	// program, is entered as the user of Credential.
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs and file capabilities work. False sets no_new_privs.
 	AllowNewPrivs bool
@@ -71,7 +72,8 @@ type Join struct {
 // A Program was started by Launch. It is a child of the calling process, which has to wait for it.
 type Program struct {
 	PID int
-	// StartedNanos is CLOCK_MONOTONIC, in nanoseconds, just before the process was created.
+	// StartedNanos is CLOCK_MONOTONIC, in nanoseconds, just before the process was created; or, if execve had to wait for a
+	// process that had the program's file open for writing (ETXTBSY), just before that was over.
 	StartedNanos int64
 	// Born says that it was created in Join.Into (CLONE_INTO_CGROUP), and did not have to join.
 	Born bool

@@ -33,6 +33,7 @@ const (
 	orderClone3             // not as if the kernel had none
 	orderSearch             // take the first of paths that can be executed, and not just the one that there is
 	orderNewNet
+	orderUser // the program is another user's
 )
 
 // A systemCall is one of those between clone3 and execve.
@@ -75,6 +76,7 @@ func compose(spec *Spec, join Join, descriptors Descriptors, session bool) (b []
 		return nil, nil, err
 	}
 	c.flag(spec.NewNet, orderNewNet)
+	c.flag(spec.Credential != nil, orderUser)
 	if spec.Dir != "" {
 		c.dir = c.string(spec.Dir)
 	}

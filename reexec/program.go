@@ -80,6 +80,9 @@ func (s *stage) locate() {
 	if s.failure.step == 0 {
 		s.find()
 	}
+	if s.order.flags&orderUser != 0 && s.failure.errno == uint32(syscall.EACCES) {
+		s.denied, s.failure = s.failure.step, record{} // see locateAsUser
+	}
 }
 
 // enter goes to the program's directory.
@@ -154,14 +157,59 @@ func (s *stage) run() {
 	for i := s.order.born; i < s.order.count && s.failure.step == 0; i++ {
 		s.step(&s.order.calls[i&(maxSystemCalls-1)])
 	}
+	s.locateAsUser()
+	s.execute()
+	call(syscall.SYS_WRITE, s.report, uintptr(unsafe.Pointer(&s.failure)), recordSize, 0)
+	leave(unexecuted)
+}
+
+// execute is execve, which comes back only if it fails.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) execute() {
 	for s.failure.step == 0 {
 		_, s.errno = call(syscall.SYS_EXECVE, s.path, s.order.argv, s.order.envv, 0)
-		if s.errno != syscall.EINTR {
+		if s.errno != syscall.EINTR && !(s.errno == syscall.ETXTBSY && s.awaitWriter()) {
 			s.fail(StepExec, s.errno, 0)
 		}
 	}
-	call(syscall.SYS_WRITE, s.report, uintptr(unsafe.Pointer(&s.failure)), recordSize, 0)
-	leave(unexecuted)
+}
+
+// awaitWriter waits a moment for a process that has the program's file open for writing, and says whether execve is to be
+// tried again. Mostly that is a copy of the process that has just written the file: in a caller with several threads, each
+// process that another thread starts has all its descriptors until it executes something. The program's time starts anew,
+// because it has done nothing yet.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) awaitWriter() bool {
+	const pauseNanos, pauses = 2_000_000, 50
+	if s.pauses == pauses {
+		return false
+	}
+	s.pauses++
+	s.now = syscall.Timespec{Nsec: pauseNanos}
+	call(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&s.now)), 0, 0, 0)
+	call(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&s.now)), 0, 0)
+	page().nanos = s.now.Sec*1e9 + s.now.Nsec
+	return true
+}
+
+// locateAsUser looks once more for what the caller was not permitted to enter: the program's user may be.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func (s *stage) locateAsUser() {
+	if s.denied == StepChdir {
+		s.enter()
+	}
+	if s.denied != stepNone && s.failure.step == 0 {
+		s.find()
+	}
 }
 
 // step makes one of the calls.

@@ -39,6 +39,8 @@ type stage struct {
 
 	failure  record
 	guardian guardian
+	denied   Step // what the program has to do again as its user; stepNone is nothing
+	pauses   int  // of the program, see awaitWriter
 
 	// Scratch, for which the stack has no room.
 	got    uintptr
@@ -278,7 +280,7 @@ func (s *stage) unpack() bool {
 	for i := uint64(0); i < s.count; i++ {
 		s.fds[i&(maxDescriptors-1)] = uintptr(*(*int32)(unsafe.Add(unsafe.Pointer(&s.ancillary), head+4+4*i)))
 	}
-	s.failure, s.network = record{}, 0
+	s.failure, s.denied, s.network = record{}, stepNone, 0
 	// Too few free descriptors here: a group would silently not be joined, a file not be there.
 	if s.message.flags&syscall.MSG_CTRUNC != 0 || s.count != s.order.joins+s.order.stdio+s.order.keeps {
 		s.fail(StepJoin, syscall.EMFILE, 0)

@@ -1,0 +1,62 @@
+package reexec
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Regression: a caller with threads that writes a program and runs it got ETXTBSY now and then, because what another of its
+// threads started meanwhile had the file open, until its execve.
+func TestBusyProgram(t *testing.T) {
+	lock(t)
+	content, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "busy")
+	if err := os.WriteFile(file, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open := func() *os.File {
+		writer, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return writer
+	}
+	t.Run("for a while", func(t *testing.T) {
+		writer := open()
+		closed := make(chan int64, 1)
+		time.AfterFunc(30*time.Millisecond, func() {
+			closed <- monotonic()
+			writer.Close()
+		})
+		began := monotonic()
+		o := run(t, &Spec{Args: []string{file}}, Join{})
+		// The wait is not the program's time.
+		if at := <-closed; o.status.ExitStatus() != 0 || o.StartedNanos-began < (at-began)/2 {
+			t.Errorf("status %v, started %v ms after the file was closed", o.status, float64(o.StartedNanos-at)/1e6)
+		}
+	})
+	t.Run("for ever", func(t *testing.T) {
+		writer := open()
+		defer writer.Close()
+		var before, after unix.Rusage
+		_ = unix.Getrusage(unix.RUSAGE_CHILDREN, &before)
+		_, err := start(t).Launch(&Spec{Args: []string{file}}, Join{}, Descriptors{})
+		_ = unix.Getrusage(unix.RUSAGE_CHILDREN, &after)
+		var e *Error
+		if !errors.As(err, &e) || e.Step != StepExec || e.Errno != syscall.ETXTBSY {
+			t.Errorf("%v, want ETXTBSY of execve", err)
+		}
+		if slept := after.Nvcsw - before.Nvcsw; slept < 50 {
+			t.Errorf("slept %d times, want 50", slept)
+		}
+	})
+}
