@@ -51,7 +51,7 @@ func (s *stage) clone() (errno syscall.Errno) {
 	const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
 	pid, errno := call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&page().stage)), 0)
 	if errno == 0 && pid == 0 {
-		s.serve()
+		serve()
 	}
 	return errno
 }

@@ -148,9 +148,6 @@ func (s *stage) executable() bool {
 //go:norace
 //go:noinline
 func (s *stage) run() {
-	if page().flags&flagStay != 0 {
-		s.locate()
-	}
 	if s.failure.step == 0 {
 		s.place()
 	}

@@ -120,18 +120,17 @@ func call(trap, a1, a2, a3, a4 uintptr) (result uintptr, errno syscall.Errno)
 // mapMemory is mmap(2), for reading and writing. What it returns is another address if it failed.
 func mapMemory(address, size, flags, fd uintptr) (result uintptr)
 
-// startStage is a stage that the kernel has started. It does not return.
+// startStage prepares a stage that the kernel has started, for serve.
 //
 //go:nosplit
 //go:norace
 //go:noinline
 func startStage() {
 	s, errno := newStage(fileFD)
-	if errno == 0 {
-		call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&s.all)), 0, sigsetSize)
-		s.serve()
+	if errno != 0 {
+		failed(errno)
 	}
-	failed(errno)
+	call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&s.all)), 0, sigsetSize)
 }
 
 // failed ends a process that can't become a stage.
@@ -175,7 +174,7 @@ func newStage(file uintptr) (s *stage, errno syscall.Errno) {
 	if mapMemory(address, sharedSize, syscall.MAP_SHARED|syscall.MAP_FIXED, file) != address {
 		return nil, syscall.EBADF
 	}
-	s = (*stage)(unsafe.Add(unsafe.Pointer(page()), sharedSize))
+	s = memory()
 	s.all = ^uint64(0)
 	s.vector[0], s.vector[1] = uintptr(unsafe.Pointer(&s.header)), unsafe.Sizeof(s.header)
 	s.ifreq.name[0], s.ifreq.name[1] = 'l', 'o'
@@ -191,12 +190,19 @@ func page() *shared {
 	return *(**shared)(unsafe.Pointer(&address))
 }
 
+// memory is what follows it, the stage's own.
+//
+//go:nosplit
+//go:norace
+func memory() *stage { return (*stage)(unsafe.Add(unsafe.Pointer(page()), sharedSize)) }
+
 // serve is a stage, from its creation to its end.
 //
 //go:nosplit
 //go:norace
 //go:noinline
-func (s *stage) serve() {
+func serve() {
+	s := memory()
 	s.settle()
 	for s.receive() {
 		s.launch()
@@ -304,6 +310,9 @@ func (s *stage) launch() {
 	s.separate()
 	if s.failure.step == 0 {
 		if s.create(); s.got == 0 && s.errno == 0 {
+			if page().flags&flagStay != 0 {
+				s.locate()
+			}
 			s.run()
 		}
 		if s.errno != 0 {

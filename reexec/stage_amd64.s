@@ -24,6 +24,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	SYSCALL
 	ANDQ  $~15, SP
 	CALL  ·startStage(SB)
+	CALL  ·serve(SB)
 	INT   $3
 
 runtime:

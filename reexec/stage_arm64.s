@@ -22,6 +22,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	BNE  runtime
 	MOVD ZR, R29
 	BL   ·startStage(SB)
+	BL   ·serve(SB)
 	UNDEF
 
 runtime:

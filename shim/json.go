@@ -1,6 +1,8 @@
 package shim
 
 import (
+	"bytes"
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
@@ -14,6 +16,20 @@ import (
 
 // A jsonWriter appends JSON.
 type jsonWriter struct{ b []byte }
+
+// encode is JSON of whatever length.
+func (r *Result) encode(pretty bool) []byte {
+	w := jsonWriter{make([]byte, 0, 4096)}
+	r.write(&w)
+	if pretty {
+		var b bytes.Buffer
+		if err := json.Indent(&b, w.b, "", "  "); err != nil {
+			panic(err) // it is JSON
+		}
+		w.b = b.Bytes()
+	}
+	return append(w.b, '\n')
+}
 
 // write appends the result, as an object.
 func (r *Result) write(w *jsonWriter) {
@@ -61,6 +77,7 @@ func (r *Result) write(w *jsonWriter) {
 	w.stringOrNull("cgroup", r.Cgroup)
 	w.intOrNull("pid", r.PID)
 	w.list("argv", r.Argv)
+	w.boolOrNull("argv_truncated", &r.ArgvTruncated)
 	w.stringOrNull("started_at", r.StartedAt)
 	w.any("error", r.Error)
 	w.list("warnings", r.Warnings)

@@ -3,6 +3,7 @@ package shim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -88,7 +89,8 @@ type Result struct {
 	Cgroup        *string    `json:"cgroup"`
 	PID           *int       `json:"pid"`
 	Argv          []string   `json:"argv"`
-	StartedAt     *string    `json:"started_at"` // RFC 3339, UTC, microseconds
+	ArgvTruncated bool       `json:"argv_truncated"` // set by JSON alone: Argv is the beginning of the arguments only
+	StartedAt     *string    `json:"started_at"`     // RFC 3339, UTC, microseconds
 	Error         *ErrorInfo `json:"error"`
 
 	Warnings []string `json:"warnings"` // what Config.BestEffort did without, figures that are less than exact, and whose memory limit it was, if not the run's; never nil
@@ -183,18 +185,14 @@ func (r *Result) ExitStatus() int {
 	return ExitFailed
 }
 
-// JSON is the result on one line, with a newline; pretty spreads it over several.
+// JSON is the result on one line, with a newline; pretty spreads it over several. It is at most 63 KiB long, so that a pipe
+// takes it whole before anybody reads: Argv is cut for that, and what else may be long.
 func (r *Result) JSON(pretty bool) []byte {
-	w := jsonWriter{make([]byte, 0, 4096)}
-	r.write(&w)
-	if pretty {
-		var b bytes.Buffer
-		if err := json.Indent(&b, w.b, "", "  "); err != nil {
-			panic(err) // it is JSON
-		}
-		w.b = b.Bytes()
+	whole := r.encode(pretty)
+	if len(whole) <= maxResult {
+		return whole
 	}
-	return append(w.b, '\n')
+	return r.shortened(pretty)
 }
 
 func encode(v any, pretty bool) []byte {
@@ -282,12 +280,18 @@ func finite(f float64) float64 {
 	return f
 }
 
-// UsageError is the result for a caller that could not make a Config of what it was given.
+// UsageError is the result for a caller that could not make a Config of what it was given. An error that has a method
+// Hint, which returns a string, says what to do about it.
 func UsageError(cfg *Config, err error) *Result {
 	r := newResult(cfg)
 	r.Verdict = Failed
+	hint := "cgshim --help lists the flags"
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		hint = hinted.Hint()
+	}
 	r.Error = &ErrorInfo{
-		Step: "usage", Message: message("usage", err), Hint: optional("cgshim --help lists the flags"),
+		Step: "usage", Message: message("usage", err), Hint: optional(hint),
 		exitStatus: ExitFailed,
 	}
 	return r

@@ -1,0 +1,94 @@
+package shim
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// A caller that reads the result after cgshim has ended gets it from a pipe, which has room for 64 KiB: what is longer
+// would have to be read meanwhile. The arguments can be megabytes, and messages and limits can quote them.
+const (
+	maxResult = 63 << 10 // the rest is for an id in front, see "cgshim batch"
+	// maxText is what is left of a text that is not an argument, if the result would be too long otherwise.
+	maxText = 2 << 10
+	// maxWarnings is how many warnings are left then.
+	maxWarnings = 8
+	cutMark     = "…"
+)
+
+// shortened is the result on one line or several, as encode has it, at most maxResult long: the first arguments, as far
+// as there is room. Before them, texts are cut that are much longer than anything which cgshim says by itself.
+func (r *Result) shortened(pretty bool) []byte {
+	short := *r
+	short.Argv, short.ArgvTruncated = []string{}, true
+	if len(short.encode(pretty)) > maxResult/2 {
+		short.cutTexts()
+	}
+	room := maxResult - len(short.encode(pretty)) - len("false")
+	for _, arg := range r.Argv {
+		size := argumentSize(arg, pretty)
+		if size > room {
+			if arg = cutArgument(arg, room, pretty); arg != "" {
+				short.Argv = append(short.Argv, arg)
+			}
+			return short.encode(pretty)
+		}
+		short.Argv = append(short.Argv, arg)
+		room -= size
+	}
+	short.ArgvTruncated = false
+	return short.encode(pretty)
+}
+
+// cutTexts cuts what may quote the caller's words.
+func (r *Result) cutTexts() {
+	r.Limits.CPUSetCPUs = cutText(r.Limits.CPUSetCPUs)
+	r.Limits.CPUSetMems = cutText(r.Limits.CPUSetMems)
+	r.Warnings = append([]string{}, r.Warnings[:min(len(r.Warnings), maxWarnings)]...)
+	for i := range r.Warnings {
+		r.Warnings[i] = cutText(r.Warnings[i])
+	}
+	if r.Error == nil {
+		return
+	}
+	e := *r.Error
+	e.Message = cutText(e.Message)
+	if e.Hint != nil {
+		e.Hint = optional(cutText(*e.Hint))
+	}
+	r.Error = &e
+}
+
+func cutText(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return cut(text, maxText) + cutMark
+}
+
+// cut is the beginning of a string, in whole characters.
+func cut(s string, size int) string {
+	for size > 0 && !utf8.RuneStart(s[size]) {
+		size--
+	}
+	return s[:size]
+}
+
+// cutArgument is as much of an argument as there is room for; "" if that is nothing.
+func cutArgument(arg string, room int, pretty bool) string {
+	for size := min(len(arg)-1, room); size > 0; size /= 2 {
+		if part := cut(arg, size) + cutMark; argumentSize(part, pretty) <= room {
+			return part
+		}
+	}
+	return ""
+}
+
+// argumentSize is what an argument takes in the result at most: with a comma, or the end of the line.
+func argumentSize(arg string, pretty bool) int {
+	size := len(encode(arg, false))
+	if pretty {
+		size += len("\n") + len(strings.Repeat("  ", 2))
+	}
+	return size
+}
