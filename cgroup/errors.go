@@ -18,6 +18,8 @@ var (
 	ErrNotEnforced = errors.New("the kernel does not enforce it")
 	// ErrInvalid: a limit, or a path, that means nothing.
 	ErrInvalid = errors.New("invalid")
+	// ErrThreaded: a cgroup v2 parent, or one above it, is for threads of a process only, see cgroup.type.
+	ErrThreaded = errors.New("cgroup is threaded, so that its children take no processes")
 	// ErrNotEmpty: processes were still alive when the time to kill them was over.
 	ErrNotEmpty = errors.New("processes do not die")
 	// ErrFrozen: a group above is frozen, and so is everything that enters this one.
@@ -50,3 +52,17 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// A QuotaError says that a group above has a CPU quota which is lower than the one asked for. Cgroup v1 refuses that.
+type QuotaError struct {
+	Group string  // the directory of the one above that has the least
+	CPUs  float64 // of it, as in Limits
+	Err   error
+}
+
+func (e *QuotaError) Error() string {
+	return "the quota of " + strconv.Quote(e.Group) + ", above it, is " + strconv.FormatFloat(e.CPUs, 'g', -1, 64) + " CPUs: " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *QuotaError) Unwrap() error { return e.Err }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,6 +145,7 @@ func (g *v1) set(l *Limits) error {
 	w.put(l.PIDs != 0, g.of[PIDs]+"/pids.max", limitString(l.PIDs))
 	w.put(l.CPUs != 0, g.of[CPU]+"/cpu.cfs_period_us", strconv.Itoa(cpuPeriodMicros))
 	w.put(l.CPUs != 0, g.of[CPU]+"/cpu.cfs_quota_us", strconv.FormatInt(l.quota(), 10))
+	w.err = explainQuota(w.err, l.CPUs)
 	w.put(l.shares() != 0, g.of[CPU]+"/cpu.shares", strconv.FormatUint(l.shares(), 10))
 	w.put(l.CPUSetCPUs != "", g.of[CPUSet]+"/cpuset.cpus", l.CPUSetCPUs)
 	w.put(l.CPUSetMems != "", g.of[CPUSet]+"/cpuset.mems", l.CPUSetMems)
@@ -184,6 +186,33 @@ func noSwapAccounting(file string, swap int64, err error) error {
 		return &Error{Op: "write", Path: file, Value: strconv.FormatInt(swap, 10), Err: ErrSwapAccounting}
 	}
 	return err
+}
+
+// explainQuota says which group above is the reason why a quota was refused, if one is.
+func explainQuota(err error, asked float64) error {
+	var e *Error
+	if !errors.Is(err, unix.EINVAL) || !errors.As(err, &e) || filepath.Base(e.Path) != "cpu.cfs_quota_us" {
+		return err
+	}
+	least := QuotaError{CPUs: asked, Err: unix.EINVAL}
+	for dir := filepath.Dir(filepath.Dir(e.Path)); isGroup(dir); dir = filepath.Dir(dir) {
+		if cpus, ok := quotaOf(dir); ok && cpus < least.CPUs {
+			least.Group, least.CPUs = dir, cpus
+		}
+	}
+	if least.Group == "" {
+		return err
+	}
+	return &Error{Op: e.Op, Path: e.Path, Value: e.Value, Err: &least}
+}
+
+// quotaOf is the CPU bandwidth of a group; false if it has all, as the root has.
+func quotaOf(dir string) (cpus float64, limited bool) {
+	quota, _ := readFile(dir + "/cpu.cfs_quota_us")
+	period, _ := readFile(dir + "/cpu.cfs_period_us")
+	q, limited := parseUint(quota) // -1 is no limit
+	p, known := parseUint(period)
+	return float64(q) / float64(max(p, 1)), limited && known
 }
 
 // writer writes one value after the other, until one fails.

@@ -79,6 +79,9 @@ func writeSubtree(dir string, controllers []Controller) error {
 	if errors.Is(err, unix.EBUSY) {
 		return &Error{Op: "write", Path: file, Value: value, Err: fmt.Errorf("%w: %w", ErrPopulated, unix.EBUSY)}
 	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return &Error{Op: "write", Path: file, Value: value, Err: fmt.Errorf("%w: %w", ErrThreaded, unix.EOPNOTSUPP)}
+	}
 	return err
 }
 

@@ -149,6 +149,9 @@ func (r *run) withoutGroup(name string) {
 	case "mem":
 		// Of the rlimits the one that is nearest to RAM: private writable memory, as far as it is mapped.
 		set = r.addRlimit(unix.RLIMIT_DATA, uint64(r.cfg.Limits.Memory))
+		if set && !slices.Contains(r.result.Warnings, dataWarning) {
+			r.result.Warnings = append(r.result.Warnings, dataWarning)
+		}
 	case "pids":
 		// It counts all that the user runs, and does not bind root.
 		if uid := r.uid(); uid != 0 {
@@ -165,6 +168,10 @@ func (r *run) withoutGroup(name string) {
 		r.result.Enforced[name] = ByNothing
 	}
 }
+
+// dataWarning is for the caller whose program does not start: its own words are about memory that there is plenty of.
+const dataWarning = "mem: by RLIMIT_DATA, of each process by itself, which counts memory that is mapped and never used, too: " +
+	"java, for example, takes hundreds of megabytes to start; --ulimit data=unlimited does without this limit"
 
 // addRlimit sets a limit, unless the caller has asked for another one of the same resource.
 func (r *run) addRlimit(resource int, value uint64) bool {

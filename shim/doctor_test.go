@@ -108,6 +108,10 @@ func TestHintsNameChecks(t *testing.T) {
 		{"limit", file(cgroup.ErrSwapAccounting), "swap-accounting"},
 		{"limit", file(unix.EIO), "permission"},
 		{"join", file(unix.EOPNOTSUPP), "placement"},
+		{"cgroup", file(fmt.Errorf("%w: %w", cgroup.ErrThreaded, unix.EOPNOTSUPP)), "placement"},
+		{"limit", &cgroup.Error{Op: "write", Path: "/x/cpu.cfs_quota_us", Err: unix.EINVAL}, ""}, // the controller works
+		{"join", &cgroup.Error{Op: "join", Path: "/cpu/x/tasks", Err: unix.EINVAL}, ""},
+		{"signals", unix.ENOSYS, ""},
 		{"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}, "permission"},
 		{"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.EAGAIN}, "permission"},
 		{"clone", &reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}, "clone-into-cgroup"},
@@ -118,7 +122,7 @@ func TestHintsNameChecks(t *testing.T) {
 		{"usage", configError("x"), ""},
 		{"kill", file(cgroup.ErrNotEmpty), ""},
 	} {
-		r := &run{result: newResult(&Config{})}
+		r := &run{cfg: &Config{}, result: newResult(&Config{})}
 		r.noteError(test.step, test.err)
 		text := deref(r.result.Error.Hint)
 		if test.check == "" {

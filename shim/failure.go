@@ -28,13 +28,38 @@ func (r *run) noteError(step string, err error) {
 		e.Message += "; " + step + ": " + oneLine(err)
 		return
 	}
+	r.result.Error = explain(r.cfg, step, err)
+}
+
+// Explain is what a Result would say of an error that was met before there could be one: of NewPool, for example.
+func Explain(err error) *ErrorInfo {
+	step := "cgroup"
+	var e *reexec.Error
+	if errors.As(err, &e) {
+		step = e.Step.String()
+	}
+	return explain(&Config{}, step, err)
+}
+
+func explain(cfg *Config, step string, err error) *ErrorInfo {
+	what := ""
+	var e *reexec.Error
+	if errors.As(err, &e) {
+		if e.Step == reexec.StepStage && e.Arg == "" && refusal(err) {
+			e.Arg = refusedCall(e.Errno)
+		}
+		what = programHint(cfg, e)
+	}
+	if what == "" {
+		what = hint(step, err)
+	}
 	info := &ErrorInfo{Step: step, Message: message(step, err), cause: err}
-	info.Hint = optional(withCheck(hint(step, err), info.check()))
+	info.Hint = optional(withCheck(what, info.check()))
 	var errno unix.Errno
 	if errors.As(err, &errno) {
 		info.Errno = optional(errnoName(errno))
 	}
-	r.result.Error = info
+	return info
 }
 
 func errnoName(errno unix.Errno) string {
@@ -140,8 +165,10 @@ func doctorCheck(step string, err error) string {
 	case errors.Is(err, cgroup.ErrNotMounted):
 		return "cgroup-mount"
 	case errors.Is(err, ErrOthers), errors.Is(err, ErrForeign), errors.Is(err, ErrNoSystemd), errors.Is(err, errUnanswered), errors.Is(err, cgroup.ErrPopulated),
-		errors.Is(err, errors.ErrUnsupported):
+		(step == "cgroup" || step == "join") && errors.Is(err, errors.ErrUnsupported): // also ErrThreaded
 		return "placement"
+	case errors.Is(err, unix.EINVAL): // a value that the kernel does not take here: the controller works
+		return ""
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "swap-accounting"
 	case errors.Is(err, cgroup.ErrNotEnforced):
@@ -206,28 +233,78 @@ func hint(step string, err error) string {
 		return delegation + "; or go on without the limit: --best-effort"
 	case errors.Is(err, cgroup.ErrFrozen):
 		return "thaw it (echo 0 into its cgroup.freeze, v1: echo THAWED into its freezer.state), or choose another --parent"
+	case errors.Is(err, cgroup.ErrNotEmpty):
+		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer; or it is in a frozen cgroup. Its group stays until cgshim gc"
+	case step == "signals" && refusal(err):
+		return refusalHint()
+	}
+	switch step {
+	case "cgroup", "limit", "join":
+		return cgroupHint(step, err)
+	}
+	return ""
+}
+
+// cgroupHint is about what the kernel says of a cgroup.
+func cgroupHint(step string, err error) string {
+	var above *cgroup.QuotaError
+	switch {
 	case errors.Is(err, cgroup.ErrPopulated):
 		return "cgroup v2 does not limit children of a group that has processes itself: move those into a child of it (in a container, also those of its root group), or choose another --parent"
 	case errors.Is(err, cgroup.ErrNoController):
 		return "the kernel, the boot parameters or the parent cgroup leave this controller out: see cgroup.controllers (v2) or /proc/cgroups (v1), or run without the limit, or with --best-effort"
-	case errors.Is(err, cgroup.ErrNotEnforced), step == "limit" && strings.Contains(err.Error(), "/cpuset."):
+	case errors.As(err, &above):
+		return fmt.Sprintf("ask for at most --cpus %s, the quota of %q, or raise that one (cpu.cfs_quota_us)", strconv.FormatFloat(above.CPUs, 'g', -1, 64), above.Group)
+	case step == "limit" && errors.Is(err, unix.EINVAL) && strings.Contains(err.Error(), "/cpuset."):
+		return "a cgroup beside it has some of these CPUs or memory nodes for itself (cpuset.cpu_exclusive, cpuset.mem_exclusive)"
+	case errors.Is(err, cgroup.ErrNotEnforced), step == "limit" && errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "/cpuset."):
 		return "the parent cgroup does not have all of these CPUs or memory nodes: see its cpuset.cpus.effective and cpuset.mems.effective"
 	case errors.Is(err, cgroup.ErrSwapAccounting):
 		return "boot with swapaccount=1, or turn swap off, or go on without this limit: --best-effort"
-	case step == "join" && errors.Is(err, unix.EOPNOTSUPP):
-		return "the parent cgroup is threaded: choose a --parent of type domain"
-	case step == "limit" && errors.Is(err, unix.ENODEV):
+	case errors.Is(err, cgroup.ErrThreaded), errors.Is(err, unix.EOPNOTSUPP):
+		return "the parent cgroup is threaded (cgroup.type), for threads of a program that is there already: choose a --parent of type domain, with none above it that is threaded"
+	case errors.Is(err, unix.EINVAL) && aboutCPU(err) && (step != "join" || realTime()):
+		return "a process with a real-time policy (SCHED_FIFO, SCHED_RR: chrt) can't be in a cgroup of the cpu controller, in a kernel with CONFIG_RT_GROUP_SCHED: start cgshim without it (chrt --other 0 cgshim …), or leave out --cpus, --cpu-weight and --cpu-shares"
+	case step == "limit" && errors.Is(err, unix.ENODEV) && aboutIO(err):
 		return "the kernel can't throttle this device: it has no request queue, or is no whole disk"
-	case errors.Is(err, cgroup.ErrNotEmpty):
-		return "a process is in an uninterruptible sleep (state D in ps): its device or network file system does not answer; or it is in a frozen cgroup. Its group stays until cgshim gc"
-	case errors.Is(err, fs.ErrExist):
+	case step == "cgroup" && errors.Is(err, fs.ErrExist):
 		return "a cgroup of this name exists: another run uses it, or something was left behind; choose another --name"
+	case step == "cgroup" && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EAGAIN)):
+		return "there are too many cgroups: the kernel takes 65535 with memory, and cgroup.max.descendants and cgroup.max.depth of those above can be less; cgshim gc removes what dead runs have left"
 	case errors.Is(err, unix.EROFS):
 		return "the cgroup file system is mounted read-only, as in most containers: start the container with a writable one (podman run --security-opt unmask=/sys/fs/cgroup, docker run --privileged --cgroupns=private), or go on without one: --best-effort"
-	case errors.Is(err, fs.ErrPermission) && (step == "cgroup" || step == "limit" || step == "join"):
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
+		return "root is refused: in a user namespace it is none for this (cat /proc/self/uid_map); else a security module says so (dmesg); give --parent a cgroup that is yours, or go on without one: --best-effort"
+	case errors.Is(err, fs.ErrPermission):
 		return "creating cgroups takes write permission in the hierarchy: run as root (sudo), or give --parent a cgroup that is delegated to you, or go on without one: --best-effort"
 	}
 	return ""
+}
+
+// aboutCPU says that an error is about entering a group of the cpu controller, or enabling that.
+func aboutCPU(err error) bool {
+	var e *cgroup.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	if path.Base(e.Path) == "cgroup.subtree_control" {
+		return slices.Contains(strings.Fields(e.Value), "+cpu")
+	}
+	// The mount point of a v1 hierarchy is named for its controllers: /sys/fs/cgroup/cpu,cpuacct.
+	named := func(c rune) bool { return c == '/' || c == ',' }
+	return path.Base(e.Path) == "tasks" && slices.Contains(strings.FieldsFunc(e.Path, named), "cpu")
+}
+
+func aboutIO(err error) bool {
+	var e *cgroup.Error
+	return errors.As(err, &e) && (path.Base(e.Path) == "io.max" || strings.HasPrefix(path.Base(e.Path), "blkio."))
+}
+
+// realTime says whether this thread, and so what it starts, has a real-time policy, see sched(7).
+func realTime() bool {
+	const fifo, roundRobin, resetOnFork = 1, 2, 0x40000000
+	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	return errno == 0 && (policy&^resetOnFork == fifo || policy&^resetOnFork == roundRobin)
 }
 
 // delegation is what a user on a systemd host needs for every controller, see systemd.resource-control(5).
@@ -236,31 +313,97 @@ const delegation = "as root: mkdir -p /etc/systemd/system/user@.service.d && " +
 	"systemctl daemon-reload; and log in again"
 
 func launchHint(e *reexec.Error) string {
+	exec := e.Step == reexec.StepExec
 	switch {
+	case refusal(e) && (e.Step == reexec.StepStage || e.Step == reexec.StepNoNewPrivs || e.Step == reexec.StepPdeathsig):
+		return refusalHint()
 	case e.Step == reexec.StepLookup && e.Errno == unix.ENOENT:
 		return "check the spelling; a name without a slash is looked up in the program's PATH, one with a slash from --chdir"
-	case e.Step == reexec.StepExec && e.Errno == unix.ENOENT:
+	case exec && e.Errno == unix.ETXTBSY:
+		return "a process has the file open for writing, also 100 ms later: a copy or a compiler that is not done, or one that has inherited the descriptor; fuser -v FILE tells which"
+	case exec && e.Errno == unix.ENOENT:
 		return "the file is there, but its interpreter (#! line) or dynamic loader is not"
-	case e.Step == reexec.StepExec && e.Errno == unix.ENOEXEC:
+	case exec && e.Errno == unix.ENOEXEC:
 		return "the file is no program for this machine: a script needs a #! line, a binary the right architecture"
-	case (e.Step == reexec.StepExec || e.Step == reexec.StepLookup) && e.Errno == unix.EACCES:
+	case (exec || e.Step == reexec.StepLookup) && e.Errno == unix.EACCES:
 		return "it is a directory, or not executable (chmod +x), or on a file system mounted noexec"
-	case e.Step == reexec.StepUser && e.Errno == unix.EPERM:
-		return "changing the user takes CAP_SETUID and CAP_SETGID: run as root, or without --user"
-	case e.Step == reexec.StepNet && e.Errno == unix.EPERM:
-		return "a network namespace takes CAP_SYS_ADMIN: run as root, or without --net none"
-	case e.Step == reexec.StepNet:
-		return "the kernel, or a limit in /proc/sys/user/max_net_namespaces, allows no further network namespace"
+	case exec && e.Errno == unix.EAGAIN:
+		return "the user has more processes than the nproc limit allows"
+	case exec && e.Errno == unix.E2BIG:
+		return "arguments and environment are longer than the kernel allows, see execve(2)"
 	case e.Step == reexec.StepRlimit && e.Errno == unix.EPERM:
 		return "raising a hard limit takes CAP_SYS_RESOURCE: run as root, or stay below the one that ulimit -H -a shows"
-	case e.Step == reexec.StepExec && e.Errno == unix.EAGAIN:
-		return "the user has more processes than the nproc limit allows"
 	case e.Step == reexec.StepFD && e.Errno == unix.EMFILE:
 		return "the limit of open files is too low for the descriptors to keep: see ulimit -n"
-	case e.Step == reexec.StepExec && e.Errno == unix.E2BIG:
-		return "arguments and environment are longer than the kernel allows, see execve(2)"
 	case e.Step == reexec.StepStage && e.Errno == unix.ENOENT:
 		return "cgshim starts itself again through /proc/self/exe: is /proc mounted?"
+	case (e.Step == reexec.StepStage || e.Step == reexec.StepClone) && e.Errno == unix.EAGAIN:
+		return "there are as many processes as a limit allows: ulimit -u of this user, or pids.max of a cgroup above"
+	}
+	return privilegeHint(e)
+}
+
+// privilegeHint is about what takes a privilege, which root may lack, too.
+func privilegeHint(e *reexec.Error) string {
+	root := os.Geteuid() == 0
+	switch {
+	case e.Step == reexec.StepUser && e.Errno == unix.EPERM && root:
+		return "changing the user takes CAP_SETUID and CAP_SETGID, which this root has not got (in a container: --cap-add SETUID --cap-add SETGID); or a user namespace forbids setgroups (/proc/self/setgroups)"
+	case e.Step == reexec.StepUser && e.Errno == unix.EPERM:
+		return "changing the user takes CAP_SETUID and CAP_SETGID: run as root, or without --user"
+	case e.Step == reexec.StepUser && e.Errno == unix.EINVAL:
+		return "there is no such user or group in this user namespace: see /proc/self/uid_map and gid_map"
+	case e.Step == reexec.StepNet && e.Errno == unix.EPERM && root:
+		return "a network namespace takes CAP_SYS_ADMIN, which this root has not got (in a container: --cap-add SYS_ADMIN): run without --net none"
+	case e.Step == reexec.StepNet && e.Errno == unix.EPERM:
+		return "a network namespace takes CAP_SYS_ADMIN: run as root, or without --net none"
+	case e.Step == reexec.StepNet && (e.Errno == unix.EINVAL || e.Errno == unix.ENOENT):
+		return "the kernel has no network namespaces (CONFIG_NET_NS)"
+	case e.Step == reexec.StepNet && (e.Errno == unix.ENOSPC || e.Errno == unix.EUSERS):
+		return "a limit in /proc/sys/user/max_net_namespaces allows no further network namespace"
+	}
+	return ""
+}
+
+// refusal says whether an error is one that a system call gets which a filter refuses, and that needs no privilege.
+func refusal(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) }
+
+func refusalHint() string {
+	if !filtered() {
+		return "a security module or an old kernel refuses a system call that cgshim needs: dmesg may say which"
+	}
+	return "a seccomp filter refuses a system call that cgshim needs: in a container, docker or podman run --security-opt seccomp=unconfined; in a service, SystemCallFilter= of its unit"
+}
+
+// filtered says whether a seccomp filter is in force for this process, see proc_pid_status(5).
+func filtered() bool {
+	status, _ := os.ReadFile("/proc/self/status")
+	return strings.Contains(string(status), "\nSeccomp:\t2")
+}
+
+// refusedCall tries those that starting a stage takes, and names the one that is refused with an errno; "" if none is.
+func refusedCall(errno unix.Errno) string {
+	var fds [2]int
+	for _, call := range []struct {
+		name string
+		try  func() error
+	}{
+		{"memfd_create", func() (err error) { fds[0], err = unix.MemfdCreate("cgshim-probe", unix.MFD_CLOEXEC); return err }},
+		{"pipe2", func() error { return unix.Pipe2(fds[:], unix.O_CLOEXEC) }},
+		{"socketpair", func() (err error) {
+			fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			return err
+		}},
+	} {
+		fds = [2]int{-1, -1}
+		if err := call.try(); errors.Is(err, errno) {
+			return call.name
+		}
+		for _, fd := range fds {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
 	}
 	return ""
 }

@@ -48,7 +48,7 @@ func TestHints(t *testing.T) {
 		"no controller":   {"cgroup", &cgroup.Error{Op: "create", Value: "memory", Err: cgroup.ErrNoController}},
 		"swap accounting": {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrSwapAccounting}},
 		"not enforced":    {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrNotEnforced}},
-		"no queue":        {"limit", &cgroup.Error{Op: "write", Err: unix.ENODEV}},
+		"no queue":        {"limit", &cgroup.Error{Op: "write", Path: "/x/io.max", Err: unix.ENODEV}},
 		"not empty":       {"kill", &cgroup.Error{Op: "kill", Err: cgroup.ErrNotEmpty}},
 		"EEXIST":          {"cgroup", &cgroup.Error{Op: "create", Err: unix.EEXIST}},
 		"EROFS":           {"cgroup", &cgroup.Error{Op: "create", Err: unix.EROFS}},
@@ -63,6 +63,16 @@ func TestHints(t *testing.T) {
 		"net ENOSPC":      {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.ENOSPC}},
 		"rlimit":          {"rlimit", &reexec.Error{Step: reexec.StepRlimit, Errno: unix.EPERM}},
 		"keep-fd":         {"keep-fd", &reexec.Error{Step: reexec.StepFD, Errno: unix.EMFILE}},
+		"exec ETXTBSY":    {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ETXTBSY}},
+		"threaded":        {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrThreaded, unix.EOPNOTSUPP)}},
+		"quota":           {"limit", &cgroup.Error{Op: "write", Err: &cgroup.QuotaError{Group: "/x", CPUs: 0.2, Err: unix.EINVAL}}},
+		"exclusive":       {"limit", &cgroup.Error{Op: "write", Path: "/x/cpuset.cpus", Err: unix.EINVAL}},
+		"real time":       {"cgroup", &cgroup.Error{Op: "write", Path: "/x/cgroup.subtree_control", Value: "+memory +cpu", Err: unix.EINVAL}},
+		"too many":        {"cgroup", &cgroup.Error{Op: "create", Err: unix.ENOSPC}},
+		"tasks":           {"clone", &reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}},
+		"no such user":    {"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EINVAL}},
+		"no namespaces":   {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EINVAL}},
+		"refused":         {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOSYS}},
 		"exec E2BIG":      {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.E2BIG}},
 		"stage":           {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}},
 	} {
@@ -85,12 +95,33 @@ func TestHints(t *testing.T) {
 	if got, want := hint("limit", &cgroup.Error{Op: "write", Path: "/sys/cpuset.cpus", Err: unix.EACCES}), hint("limit", cgroup.ErrNotEnforced); got != want {
 		t.Errorf("CPUs that the parent does not have: %q", got)
 	}
-	// A hint that is beside the point is worse than none.
-	if got := hint("chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}); got != "" {
-		t.Errorf("chdir: %q", got)
-	}
 	if got := hint("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}); got == "" {
 		t.Error("exec EACCES: no hint")
+	}
+}
+
+// A hint that is beside the point is worse than none.
+func TestNoWrongHints(t *testing.T) {
+	for name, test := range map[string]struct {
+		step string
+		err  error
+	}{
+		"chdir ENOENT":                {"chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}},
+		"net, out of descriptors":     {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EMFILE}},
+		"stage, out of memory":        {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOMEM}},
+		"EINVAL of another file":      {"limit", &cgroup.Error{Op: "write", Path: "/cpu/x/cpu.shares", Err: unix.EINVAL}},
+		"EINVAL, not real time":       {"join", &cgroup.Error{Op: "join", Path: "/sys/fs/cgroup/cpu/x/tasks", Err: unix.EINVAL}},
+		"EINVAL of another hierarchy": {"join", &cgroup.Error{Op: "join", Path: "/sys/fs/cgroup/pids/x/tasks", Err: unix.EINVAL}},
+		"EINVAL, without cpu":         {"cgroup", &cgroup.Error{Op: "write", Path: "/x/cgroup.subtree_control", Value: "+cpuset", Err: unix.EINVAL}},
+		"a group that is gone":        {"limit", &cgroup.Error{Op: "write", Path: "/x/memory.max", Err: unix.ENODEV}},
+		"a cpuset that is gone":       {"limit", &cgroup.Error{Op: "write", Path: "/x/cpuset.cpus", Err: unix.ENOENT}},
+		"EEXIST, no name":             {"stage", unix.EEXIST},
+		"a read-only file system":     {"output", unix.EROFS},
+		"permission, not a cgroup's":  {"wait", unix.EPERM},
+	} {
+		if got := hint(test.step, test.err); got != "" {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }
 

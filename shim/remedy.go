@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
 )
 
 // A situation is what a remedy depends on.
@@ -51,6 +52,12 @@ func (s *situation) noProc() bool {
 
 func (s *situation) noRoom() bool {
 	return errors.Is(s.cause, unix.ENOSPC) || errors.Is(s.cause, unix.EAGAIN)
+}
+
+// refused says that a system call which needs no privilege was refused: by a seccomp filter.
+func (s *situation) refused() bool {
+	var e *reexec.Error
+	return errors.As(s.cause, &e) && e.Step == reexec.StepStage && refusal(e)
 }
 
 func because(cause error) func(*situation) bool {
@@ -106,6 +113,9 @@ cgshim doctor --manager cgroupfs  # does without it`},
 	{"placement", nil, `cgshim doctor  # without --parent and --manager: where there is a place that is ours`},
 
 	{"permission", (*situation).noProc, `sudo mount -t proc proc /proc`},
+	{"permission", (*situation).refused, `grep Seccomp: /proc/self/status  # 2: a filter refuses a system call that cgshim needs
+docker run --security-opt seccomp=unconfined IMAGE  # in a service it is SystemCallFilter= of its unit
+podman run --security-opt seccomp=unconfined IMAGE`},
 	{"permission", (*situation).noRoom, `cgshim gc
 find /sys/fs/cgroup -type d | wc -l  # the kernel takes 65535 with memory, and cgroup.max.descendants can be less
 ulimit -u  # processes of one user`},

@@ -91,7 +91,10 @@ func runBatch(args []string) int {
 	}
 	pool, err := shim.NewPool(cfg)
 	if err != nil {
-		return complainOf(fmt.Errorf("batch: %w", err))
+		e := shim.Explain(err)
+		e.Message = "batch: " + e.Message
+		complain(e)
+		return shim.ExitFailed
 	}
 	taken := channels{}.add(0, "the batch's standard input, its requests").add(1, "the batch's standard output, its answers")
 	if err := taken.checkFD(2); err != nil {

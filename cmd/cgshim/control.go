@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,11 +143,28 @@ func controlRuns(command string, args []string) int {
 		case errors.Is(err, errNotPrinted):
 			status = shim.ExitFailed
 		case err != nil:
-			status = complainOf(fmt.Errorf("%s: %w", command, err))
+			status = complainOfRun(fmt.Errorf("%s: %w", command, err))
 		}
 	}
 	return status
 }
+
+// complainOfRun is complainOf for what was to be done to a run, which may be another user's.
+func complainOfRun(err error) int {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		err = hinted{err, "that run is somebody else's: do it as its user, or as root (sudo)"}
+	}
+	return complainOf(err)
+}
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Hint() string  { return e.hint }
+func (e hinted) Unwrap() error { return e.error }
 
 // errNotPrinted is for what printOut has complained of.
 var errNotPrinted = errors.New("standard output can't be written")
@@ -155,13 +173,14 @@ var errNotPrinted = errors.New("standard output can't be written")
 func complainOf(err error) int {
 	e := &shim.ErrorInfo{Message: err.Error()}
 	hint := ""
+	var own interface{ Hint() string }
 	switch {
+	case errors.As(err, &own):
+		hint = own.Hint()
 	case errors.Is(err, shim.ErrNoRun):
 		hint = "cgshim ps lists those that there are; for those below another cgroup: --parent"
 	case errors.Is(err, shim.ErrOutOfReach):
 		hint = "cgshim gc is for what dead ones have left; cgshim kill --signal KILL for the others"
-	case errors.Is(err, fs.ErrPermission):
-		hint = "that run is somebody else's: do it as its user, or as root (sudo)"
 	}
 	if hint != "" {
 		e.Hint = &hint

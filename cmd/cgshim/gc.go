@@ -24,7 +24,7 @@ func collectGarbage(args []string) int {
 	status := 0
 	for _, group := range swept {
 		if group.Err != nil {
-			status = complainOf(fmt.Errorf("%s: %w", printable(group.Cgroup), group.Err))
+			status = complainOfRun(fmt.Errorf("%s: %w", printable(group.Cgroup), group.Err))
 			continue
 		}
 		if printed := printOut(printable(group.Cgroup) + "\n"); printed != 0 {

@@ -47,7 +47,36 @@ func checkFile(path string) (sink, error) {
 	if s.fd, err = unix.Open(at, flags, 0); err != nil {
 		return fail(err)
 	}
+	if s.name != "" {
+		if err := checkReplaceable(s.fd, s.name); err != nil {
+			return fail(err)
+		}
+	}
 	return s, nil
+}
+
+// checkReplaceable asks the kernel whether another file could be renamed to a name in a directory: not to a mount point
+// (since Linux 5.8 statx(2) tells; before, that is found out at the end), nor where the directory is append-only, nor, if
+// it is sticky, to another user's file, nor to an immutable one. rmdir(2) makes the same checks as rename, and then finds
+// that a file is no directory.
+func checkReplaceable(dir int, name string) error {
+	var st unix.Statx_t
+	if err := unix.Statx(dir, "", unix.AT_EMPTY_PATH, 0, &st); err == nil && st.Attributes&unix.STATX_ATTR_APPEND != 0 {
+		return hinted{fmt.Errorf("the directory is append-only: %w", unix.EPERM), "nothing can be replaced there (lsattr -d): choose another directory, or --fd 3 with 3>FILE"}
+	}
+	err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		return hinted{fmt.Errorf("the file itself is mounted there, so that no other can take its place: %w", unix.EBUSY),
+			"mount its directory instead, or have it opened for cgshim: --fd 3 with 3>FILE"}
+	}
+	if err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return hinted{fmt.Errorf("the file can't be replaced: %w", err),
+			"it is another user's in a directory with the sticky bit, or immutable (lsattr): choose another name, or --fd 3 with 3>FILE"}
+	}
+	return nil
 }
 
 func (s sink) writeFile(line []byte) error {

@@ -277,7 +277,7 @@ func parseKeepFD(value string) (int, error) {
 		return 0, errors.New("want the number of an open descriptor, from 3 up")
 	}
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
-		return 0, errNotOpen
+		return 0, hinted{errNotOpen, fmt.Sprintf("open it: %d<FILE or %[1]d>FILE in a shell, pass_fds=[%[1]d] in Python", fd)}
 	}
 	return int(fd), nil
 }

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -229,9 +230,18 @@ func checkRoom(least uint64) error {
 // complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is
 // gone would end cgshim with SIGPIPE, and one when nobody reads would never return.
 func complain(e *shim.ErrorInfo) {
-	text := "cgshim: error: " + e.Message + "\n"
+	text := "cgshim: error: " + brief(e.Message) + "\n"
 	if e.Hint != nil {
-		text += "cgshim: hint: " + *e.Hint + "\n"
+		text += "cgshim: hint: " + brief(*e.Hint) + "\n"
 	}
 	_ = stderr.write([]byte(text))
+}
+
+// brief cuts a message that quotes something very long: nobody may read stderr before we have ended.
+func brief(message string) string {
+	const most = 4 << 10
+	if len(message) <= most {
+		return message
+	}
+	return strings.ToValidUTF8(message[:most], "") + "…"
 }

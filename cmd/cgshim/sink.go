@@ -48,7 +48,8 @@ func openSink(flag flagReader) (sink, error) {
 		return stderr, fmt.Errorf("%s %q: want the number of an open descriptor", origin, value)
 	}
 	if err := checkFD(fd); err != nil {
-		return stderr, fmt.Errorf("%s %q: %w", origin, value, err)
+		hint := fmt.Sprintf("open it: %d>result.json in a shell, pass_fds=[%[1]d] in Python", fd)
+		return stderr, hinted{fmt.Errorf("%s %q: %w", origin, value, err), hint}
 	}
 	return sink{fd: fd}, nil
 }
