@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What the kernel says after Set. The files of both versions: the machine has those of one.
@@ -195,4 +197,29 @@ func TestSetControllerNotInGroup(t *testing.T) {
 		}
 	}
 	set(t, g, Limits{PIDs: 3})
+}
+
+// v1 refuses a quota above that of a group above, and says no more than EINVAL; v2 takes it, and the lower one counts.
+func TestQuotaAbove(t *testing.T) {
+	h := testHost(t)
+	top := create(t, h, testPath(t), CPU)
+	set(t, top, Limits{CPUs: 0.5})
+	middle := create(t, h, top.Path()+"/middle", CPU)
+	set(t, middle, Limits{CPUs: 0.25})
+	g := create(t, h, middle.Path()+"/run", CPU)
+	set(t, g, Limits{CPUs: 0.25})
+	err := g.Set(Limits{CPUs: 0.5})
+	if h.Version() == V2 {
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	var above *QuotaError
+	if !errors.Is(err, unix.EINVAL) || !errors.As(err, &above) {
+		t.Fatalf("%v, want EINVAL, and whose quota it is", err)
+	}
+	if above.CPUs != 0.25 || above.Group != dirOf(h, middle, CPU) {
+		t.Errorf("%q has %v CPUs, want that of %q", above.Group, above.CPUs, middle.Path())
+	}
 }

@@ -68,3 +68,19 @@ func TestPopulatedParentWithoutControllers(t *testing.T) {
 		t.Errorf("CPUUsage() = %+v, %v", usage, err)
 	}
 }
+
+// A parent for threads can have no children that take processes, and the kernel says no more than EOPNOTSUPP.
+func TestThreadedParent(t *testing.T) {
+	h := testHost(t)
+	requireVersion(t, h, V2)
+	top := create(t, h, testPath(t))
+	threads := create(t, h, top.Path()+"/threads", CPUAcct)
+	if err := writeFile(dirOf(h, threads, Freezer)+"/cgroup.type", "threaded"); err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range []*Group{top, threads} {
+		if g, err := h.Create(parent.Path()+"/run", Memory); g != nil || !errors.Is(err, ErrThreaded) || !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Create below %q = %v, %v, want ErrThreaded", parent.Path(), g, err)
+		}
+	}
+}

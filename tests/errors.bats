@@ -201,7 +201,7 @@ teardown() {
 	exits 0
 	is verdict ok
 	[ "$output" = 99999 ]
-	holds '.argv | length == 100003'
+	holds '.argv_truncated and (.argv | length > 1000 and .[:4] == ["sh", "-c", "echo $#", "1"])'
 }
 
 @test "the result finds its descriptor even if a flag before it is bad" {
