@@ -69,12 +69,16 @@ func checkReplaceable(dir int, name string) error {
 	case errors.Is(err, unix.ENOENT):
 		return nil
 	case err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		return hinted{fmt.Errorf("the file itself is mounted there, so that no other can take its place: %w", unix.EBUSY),
-			"mount its directory instead, or have it opened for cgshim: --fd 3 with 3>FILE"}
+		return hinted{
+			fmt.Errorf("the file itself is mounted there, so that no other can take its place: %w", unix.EBUSY),
+			"mount its directory instead, or have it opened for cgshim: --fd 3 with 3>FILE",
+		}
 	}
 	if err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return hinted{fmt.Errorf("the file can't be replaced: %w", err),
-			"it is another user's in a directory with the sticky bit, or immutable (lsattr): choose another name, or --fd 3 with 3>FILE"}
+		return hinted{
+			fmt.Errorf("the file can't be replaced: %w", err),
+			"it is another user's in a directory with the sticky bit, or immutable (lsattr): choose another name, or --fd 3 with 3>FILE",
+		}
 	}
 	return nil
 }
