@@ -37,6 +37,8 @@ type stream struct {
 	to       int
 	chunk    int // the most to move at once
 	noSplice bool
+	gone     int16 // the poll(2) event that says that nobody will read any more; 0 if there is none
+	over     bool  // nothing more is passed on
 	err      error
 }
 
@@ -79,6 +81,10 @@ func newOutput(limit int64, stdio *[3]int) (*output, error) {
 		if unix.Fstat(s.to, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
 			s.chunk = terminalChunk
 		}
+		s.gone = goneEvent(&st, s.from)
+		if s.readerGone() { // for good, and the program is to see it with its first write
+			s.fail(unix.EPIPE)
+		}
 		o.streams = append(o.streams, s)
 		stdio[fd] = pipe[1]
 	}
@@ -89,6 +95,27 @@ func newOutput(limit int64, stdio *[3]int) (*output, error) {
 func sameFile(a, b int) bool {
 	var x, y unix.Stat_t
 	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
+}
+
+// goneEvent is the event of a receiver that nobody can come back to read: of a FIFO somebody may open the other end again,
+// and of a file nothing is known before a write.
+func goneEvent(st *unix.Stat_t, pipe int) int16 {
+	var anonymous unix.Stat_t
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		if unix.Fstat(pipe, &anonymous) == nil && anonymous.Dev == st.Dev {
+			return unix.POLLERR
+		}
+	case unix.S_IFSOCK:
+		return unix.POLLHUP
+	}
+	return 0
+}
+
+func (s *stream) readerGone() bool {
+	receiver := []unix.PollFd{{Fd: int32(s.to)}}
+	n, err := unix.Poll(receiver, 0)
+	return n > 0 && err == nil && receiver[0].Revents&s.gone != 0
 }
 
 // start begins to pass on. The program has its ends of the pipes by now.
@@ -149,7 +176,7 @@ func (o *output) finish() error {
 
 // run moves until there is nothing more to come, or more than there may be.
 func (s *stream) run() {
-	for {
+	for !s.over {
 		n, err := s.available()
 		if n == 0 || err != nil {
 			s.fail(err)
@@ -218,23 +245,30 @@ func (s *stream) fail(err error) {
 		s.err = fmt.Errorf("delivering the program's output: %w", err)
 	}
 	// Not closed, for the number would be free for others before abandon.
-	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		_ = unix.Dup3(null, s.from, unix.O_CLOEXEC)
-		unix.Close(null)
-	}
+	_ = unix.Dup3(s.out.stop, s.from, unix.O_CLOEXEC)
+	s.over = true
 }
 
-// available waits for data and says how much there is; 0 if there will be no more.
+// available waits for data and says how much there is; 0 if there will be no more. A reader that goes away meanwhile is an
+// EPIPE at once, so that the program's next write is one, too.
 func (s *stream) available() (int, error) {
 	for ended := false; ; {
 		n, err := unix.IoctlGetInt(s.from, unix.TIOCINQ) // FIONREAD
 		if n > 0 || err != nil || ended {
 			return n, os.NewSyscallError("ioctl", err)
 		}
-		ready := []unix.PollFd{{Fd: int32(s.from), Events: unix.POLLIN}, {Fd: int32(s.out.stop), Events: unix.POLLIN}}
+		ready := []unix.PollFd{{Fd: int32(s.from), Events: unix.POLLIN}, {Fd: int32(s.out.stop), Events: unix.POLLIN}, {Fd: -1}}
+		if s.gone != 0 {
+			ready[2].Fd = int32(s.to)
+		}
 		if _, err := unix.Poll(ready, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return 0, os.NewSyscallError("poll", err)
+		}
+		if ready[0].Revents == 0 && ready[2].Revents != 0 {
+			if ready[2].Revents&s.gone != 0 {
+				return 0, unix.EPIPE
+			}
+			s.gone = 0 // an error of a socket's, which would end every wait
 		}
 		ended = ready[0].Revents&unix.POLLHUP != 0 || ready[1].Revents != 0 // but for what has come until now
 	}
