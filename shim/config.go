@@ -55,7 +55,8 @@ type Config struct {
 	Grace time.Duration
 	// OutputLimit is the number of bytes that the program may write to its descriptors 1 and 2 together. 0
 	// is no limit. With one, the program writes to pipes of ours, and exactly so many bytes are passed on;
-	// the next one ends the run.
+	// the next one ends the run. Bytes that can't be delivered, to others than a reader that is gone, make the
+	// verdict Failed, unless there is a limit or a cancellation to blame.
 	OutputLimit int64
 	// Rlimits are set right before execve. Of several for one resource the last one counts.
 	Rlimits []reexec.Rlimit

@@ -20,7 +20,7 @@
 //	  remove the cgroups
 //	  end the guardian
 //	  deliver the rest of the output               bounded: nobody need read it
-//	classify                                       facts → verdict
+//	classify                                       facts → verdict (verdict.go)
 //
 // Every arrow may fail; then the line continues at teardown, so that a run that fails leaves as little
 // behind as one that works, and a Result comes out of both.

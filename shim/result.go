@@ -23,11 +23,11 @@ const (
 	NonzeroExit   Verdict = "nonzero-exit"    // another exit status
 	Signaled      Verdict = "signaled"        // a signal that cgshim did not send
 	MemoryLimit   Verdict = "memory-limit"    // the kernel killed a process for the run's own memory limit
-	CPUTimeLimit  Verdict = "cpu-time-limit"  // Config.CPUTime
-	WallTimeLimit Verdict = "wall-time-limit" // Config.WallTime
+	CPUTimeLimit  Verdict = "cpu-time-limit"  // Config.CPUTime: killed for it, or over it by the end
+	WallTimeLimit Verdict = "wall-time-limit" // Config.WallTime, likewise
 	OutputLimit   Verdict = "output-limit"    // Config.OutputLimit
 	Cancelled     Verdict = "cancelled"       // cgshim was told to stop
-	Failed        Verdict = "error"           // the program never ran, or cgshim failed: see Error
+	Failed        Verdict = "error"           // the program never ran, or cgshim failed, or could not deliver the output: see Error
 )
 
 // A Result is everything there is to say about a run. Nil (null in JSON) is unknown, never 0.
@@ -93,7 +93,9 @@ type Result struct {
 	StartedAt     *string    `json:"started_at"`     // RFC 3339, UTC, microseconds
 	Error         *ErrorInfo `json:"error"`
 
-	Warnings []string `json:"warnings"` // what Config.BestEffort did without, figures that are less than exact, and whose memory limit it was, if not the run's; never nil
+	// What Config.BestEffort did without, figures that are less than exact, whose memory limit it was if not the run's, and a
+	// resource limit of the caller's that ended the program; never nil.
+	Warnings []string `json:"warnings"`
 }
 
 // What enforces a limit: Result.Enforced.
@@ -163,6 +165,7 @@ func seconds(d time.Duration) *Seconds {
 
 // The exit statuses of cgshim itself; the program's own are passed through.
 const (
+	ExitLimit      = 124 // a limit or a cancellation gave the verdict, and the program's own status was 0
 	ExitFailed     = 125 // cgshim failed
 	ExitCannotExec = 126 // the program is there, but could not be executed
 	ExitNotFound   = 127
@@ -170,13 +173,15 @@ const (
 )
 
 // ExitStatus is what cgshim exits with: the program's own status, 128 plus the signal that ended it, or
-// one of the constants above.
+// one of the constants above. A run that went over a limit, or was cancelled, is never a success.
 func (r *Result) ExitStatus() int {
 	switch {
 	case r.Error != nil && r.Error.exitStatus != 0:
 		return r.Error.exitStatus
 	case r.Verdict == Failed:
 		return ExitFailed
+	case r.ExitCode != nil && *r.ExitCode == 0 && (limitOf[r.Verdict] != "" || r.Verdict == Cancelled):
+		return ExitLimit
 	case r.ExitCode != nil:
 		return *r.ExitCode
 	case r.Signal != nil:

@@ -57,6 +57,7 @@ type run struct {
 	stopSweep func()
 
 	killedFor    Verdict // the limit that ended the run; "" if none did
+	ulimit       string  // the resource limit that has ended the program, see noteUlimit
 	cancelled    bool
 	suspendUntil time.Time // how long to wait for the program to stop
 	broken       bool      // a limit could not be enforced any more

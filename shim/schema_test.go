@@ -255,6 +255,7 @@ func TestSchemaAccepts(t *testing.T) {
 	assertValid(t, (&Started{Type: "started", SchemaVersion: 1, PID: 1, Cgroup: &path, StartedAt: "2026-01-02T03:04:05.678901Z"}).JSON())
 	assertValid(t, (&Sample{Type: "sample"}).JSON())
 	assertValid(t, (&LimitReached{Type: "limit", Limit: "pids"}).JSON())
+	assertValid(t, (&LimitReached{Type: "limit", Limit: "ulimit_cpu"}).JSON())
 	assertValid(t, mustRun(t, Config{Args: []string{"/bin/true"}, Parent: newParent(t)}).JSON(false))
 }
 

@@ -27,6 +27,7 @@ func (r *run) teardown() {
 	}
 	r.phase("kill")
 	r.watch.close()
+	r.noteUlimit()
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	ran := !r.ended.IsZero() && r.reap(&status, &usage)
@@ -56,11 +57,12 @@ func (r *run) teardown() {
 	if r.stopSweep != nil {
 		r.stopSweep()
 	}
-	tooMuch := r.finishOutput()
+	tooMuch, lost := r.finishOutput()
+	end := r.ending(status, tooMuch, lost)
 	if r.program.PID != 0 {
-		r.noteHits(tooMuch)
+		r.noteHits(end)
 	}
-	r.classify(ran, status, tooMuch)
+	r.classify(ran, end)
 	r.leavePlace()
 	r.phase("sweep")
 	if r.program.PID != 0 {
@@ -152,17 +154,19 @@ func (r *run) reap(status *unix.WaitStatus, usage *unix.Rusage) bool {
 	return err == nil
 }
 
-// finishOutput delivers what is left of the output, and says whether there was more than the limit.
-func (r *run) finishOutput() bool {
+// finishOutput delivers what is left of the output. It says whether there was more than the limit, and whether some of what
+// was within it could not be delivered.
+func (r *run) finishOutput() (tooMuch, lost bool) {
 	if r.output == nil {
-		return false
+		return false, false
 	}
-	if err := r.output.finish(); err != nil {
+	err := r.output.finish()
+	if err != nil {
 		r.noteError("output", err)
 	}
 	delivered := uint64(r.output.passed.Load())
 	r.result.OutputBytes = &delivered
-	return r.output.tooMuch()
+	return r.output.tooMuch(), err != nil
 }
 
 // readStats is the only reading of the final figures: everybody is dead, and the directories are there.
@@ -305,19 +309,13 @@ func (r *run) hits(s *cgroup.Stats) []string {
 }
 
 // noteHits lists the limits that were reached, whether or not that ended the run.
-func (r *run) noteHits(tooMuchOutput bool) {
-	final := &r.samples.final
-	r.warnForeignOOM(final)
-	for _, name := range r.hits(final) {
-		r.result.LimitsHit = append(r.result.LimitsHit, name)
-		r.tell(name, name == "memory" && r.ownOOM(final) && r.killedFor == "")
-	}
-	if name := limitOf[r.killedFor]; name != "" && !slices.Contains(r.result.LimitsHit, name) {
-		r.result.LimitsHit = append(r.result.LimitsHit, name)
-	}
-	if tooMuchOutput && !slices.Contains(r.result.LimitsHit, "output") {
-		r.result.LimitsHit = append(r.result.LimitsHit, "output")
-		r.tell("output", r.killedFor == "")
+func (r *run) noteHits(end *ending) {
+	r.warnForeignOOM(&r.samples.final)
+	for _, name := range append(r.hits(&r.samples.final), end.hits()...) {
+		if !slices.Contains(r.result.LimitsHit, name) {
+			r.result.LimitsHit = append(r.result.LimitsHit, name)
+			r.tell(name, name == limitOf[end.limit()] || name == end.ulimit)
+		}
 	}
 }
 
@@ -339,38 +337,22 @@ func (r *run) remove() {
 	}
 }
 
-// classify turns the facts into the verdict.
-func (r *run) classify(ran bool, status unix.WaitStatus, tooMuchOutput bool) {
+// classify puts into the result how the program ended, and the verdict.
+func (r *run) classify(ran bool, end *ending) {
 	res := r.result
 	res.Verdict = Failed
 	if !ran {
 		return
 	}
-	res.WallSeconds = seconds(r.ended.Sub(r.started))
-	dumped := status.CoreDump()
+	res.Verdict = end.verdict()
+	res.WallSeconds = seconds(r.wall())
+	dumped := end.status.CoreDump()
 	res.CoreDumped = &dumped
-	if status.Signaled() {
-		number, name := int(status.Signal()), unix.SignalName(status.Signal())
+	if end.status.Signaled() {
+		number, name := int(end.status.Signal()), unix.SignalName(end.status.Signal())
 		res.Signal, res.SignalName = &number, optional(name)
 	} else {
-		code := status.ExitStatus()
+		code := end.status.ExitStatus()
 		res.ExitCode = &code
-	}
-	switch {
-	case r.broken:
-	case r.killedFor != "":
-		res.Verdict = r.killedFor
-	case r.ownOOM(&r.samples.final):
-		res.Verdict = MemoryLimit
-	case tooMuchOutput: // the program had ended before that was seen
-		res.Verdict = OutputLimit
-	case r.cancelled:
-		res.Verdict = Cancelled
-	case res.Signal != nil:
-		res.Verdict = Signaled
-	case *res.ExitCode != 0:
-		res.Verdict = NonzeroExit
-	default:
-		res.Verdict = OK
 	}
 }

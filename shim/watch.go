@@ -18,6 +18,9 @@ type watch struct {
 	wake  waker
 	pidfd int // 0 without (before Linux 5.3), or if somebody else is to see the program's end first
 
+	finish finish // with a wall time
+	first  first  // of the program's end and that of its wall time, as far as finish tells
+
 	gone  bool          // the program is
 	end   chan struct{} // closed by whoever waits for the end without a pidfd, or of the last process; nil is nobody
 	traps chan unix.Signal
@@ -169,6 +172,7 @@ func (r *run) programGone(info *childInfo) {
 	}
 	if !r.cfg.WaitAll {
 		r.watch.gone = true
+		r.watch.first = r.watch.finish.first()
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -216,6 +220,9 @@ func (r *run) attend(ctx context.Context) {
 	r.awaitEnd()
 	if r.slot == nil && r.group != nil && r.stopSweep == nil {
 		r.stopSweep = r.sweep()
+	}
+	if r.watch.pidfd > 0 && r.cfg.WallTime > 0 && !r.cfg.WaitAll {
+		r.watch.finish.open(r.watch.pidfd, time.Duration(r.program.StartedNanos)+r.cfg.WallTime)
 	}
 	if r.cfg.Signals != nil || ctx.Done() != nil {
 		r.watch.relay = newRelay(ctx, r.cfg.Signals, r.watch.wake.up)
@@ -315,6 +322,7 @@ func (w *watch) close() {
 		_ = unix.Close(w.pidfd)
 		w.pidfd = 0
 	}
+	w.finish.close()
 	w.wake.close()
 }
 

@@ -359,6 +359,9 @@ forged" ]
 	answer 5
 	is verdict output-limit output_bytes 100
 	[ "$(stat -c %s cut)" = 100 ]
+	ask '{"id":6,"argv":["printf","hello"],"stdout":"/dev/full","output-limit":100}'
+	answer 6
+	is verdict error error.step output error.errno ENOSPC exit_code 0
 	close_batch 0
 }
 
@@ -492,6 +495,32 @@ forged" ]
 	is verdict wall-time-limit exit_code 4
 	answer 4
 	is verdict wall-time-limit
+	close_batch 0
+}
+
+@test "… also if nobody looks when a program goes over them, and ends" {
+	open_batch --jobs 2
+	mkfifo go1 go2
+	exec 8<>go1 9<>go2
+	ask '{"id":1,"argv":["sh","-c","echo $$ >ready.1; read -r go; exec '"$PROG"' spin 1 0.5"],"cpu-time":0.2,"stdin":"go1"}' \
+		'{"id":2,"argv":["sh","-c","echo $$ >ready.2; read -r go"],"wall-time":1.5,"stdin":"go2"}'
+	runs 1
+	runs 2
+	kill -STOP "$batch"
+	sleep 1.6
+	echo >&8
+	echo >&9
+	eventually gone "$(<ready.1)"
+	eventually gone "$(<ready.2)"
+	kill -CONT "$batch"
+	exec 8>&- 9>&-
+	answer 1
+	is verdict cpu-time-limit exit_code 0 limits_hit '["cpu_time"]'
+	answer 2
+	is verdict wall-time-limit exit_code 0 limits_hit '["wall_time"]'
+	ask '{"id":3,"argv":["'"$PROG"'","spin","1","10"],"ulimit":"cpu=1"}'
+	answer 3
+	is verdict signaled signal 9 limits_hit '["ulimit_cpu"]'
 	close_batch 0
 }
 

@@ -212,6 +212,90 @@ overshoot() { if has real_cpu; then echo 1.05; else echo 1.2; fi; }
 	holds '.wall_seconds >= 0.5 and .wall_seconds <= 0.6 and .cpu_seconds < 0.4'
 }
 
+# asleep READY WAIT ARG...: runs cgshim ARG..., whose program prints its pid, reads a line and ends. While it reads and ends
+# cgshim is stopped. The command READY is run before cgshim is stopped, and WAIT, with "before" and "after", around the line.
+asleep() {
+	local before=$1 after=$2 dir=$BATS_TEST_TMPDIR pid
+	shift 2
+	rm -f "$dir/go" && mkfifo "$dir/go"
+	: >"$dir/out"
+	PROG=$PROG "$CGSHIM" --fd 3 --stdin "$dir/go" --stdout "$dir/out" "$@" 3>"$dir/result" 2>"$dir/stderr" 4<>"$dir/go" &
+	pid=$!
+	exec 4>"$dir/go"
+	eventually test -s "$dir/out"
+	$before
+	kill -STOP $pid
+	$after before
+	echo >&4
+	exec 4>&-
+	eventually gone "$(<"$dir/out")"
+	$after after
+	kill -CONT $pid
+	status=0
+	wait $pid || status=$?
+	take_result "$dir/result"
+}
+nothing() { :; }
+# late: the limit of a second and a half is over when the program ends; soon: only when cgshim looks.
+late() { [ "$1" = after ] || sleep 1.6; }
+soon() { [ "$1" = before ] || sleep 1.6; }
+
+@test "a program that ends by itself, over a limit, while nobody looks: it is over it" {
+	asleep nothing nothing --cpu-time 0.2 -- sh -c 'echo $$; read -r go; exec "$PROG" spin 1 0.5'
+	exits 124
+	is verdict cpu-time-limit exit_code 0 limits_hit '["cpu_time"]'
+	holds '.cpu_seconds >= 0.5'
+	asleep nothing nothing --best-effort --cpu-time 0.2 -- sh -c 'echo $$; read -r go; "$PROG" spin 1 0.5; exit 7'
+	exits 7
+	is verdict cpu-time-limit limits_hit '["cpu_time"]'
+	asleep nothing late --wall-time 1.5 -- sh -c 'echo $$; read -r go'
+	exits 124
+	is verdict wall-time-limit exit_code 0 limits_hit '["wall_time"]'
+	holds '.wall_seconds > 1.5'
+}
+
+@test "… and one that was done in time is not, however late that is seen" {
+	asleep "sleep 0.3" soon --wall-time 1.5 -- sh -c 'echo $$; read -r go; exit 3'
+	exits 3
+	is verdict nonzero-exit limits_hit '[]'
+	holds '.wall_seconds > 0.3 and .wall_seconds <= 1.5'
+}
+
+@test "a resource limit that ends the program is named where that is proved" {
+	shim --ulimit cpu=1 -- "$PROG" spin 1 10
+	exits 137
+	is verdict signaled signal_name SIGKILL limits_hit '["ulimit_cpu"]' warnings '[]'
+	shim --ulimit cpu=1:5 -- "$PROG" spin 2 10
+	exits 152
+	is verdict signaled signal_name SIGXCPU limits_hit '["ulimit_cpu"]'
+	shim --ulimit fsize=10 -- sh -c 'exec head -c 20 /dev/zero >"$0"' "$BATS_TEST_TMPDIR/file"
+	exits 153
+	is verdict signaled signal_name SIGXFSZ limits_hit '["ulimit_fsize"]'
+	shim --best-effort --ulimit cpu=1 -- "$PROG" spin 1 10
+	is verdict signaled limits_hit '["ulimit_cpu"]'
+}
+
+@test "… and nowhere else" {
+	# Somebody's SIGKILL, and the CPU time of children.
+	shim --ulimit cpu=100 -- sh -c 'kill -9 $$'
+	is verdict signaled signal 9 limits_hit '[]' warnings '[]'
+	shim --ulimit cpu=2 -- sh -c '"$0" spin 1 1.5; "$0" spin 1 1.5; kill -9 $$' "$PROG"
+	is verdict signaled signal 9 limits_hit '[]' warnings '[]'
+	# What the program has set itself.
+	shim --ulimit cpu=100 -- sh -c 'ulimit -t 1; exec "$0" spin 1 10' "$PROG"
+	is verdict signaled signal 9 limits_hit '[]' warnings '[]'
+	shim -- sh -c 'ulimit -f 1; exec head -c 2000 /dev/zero >"$0"' "$BATS_TEST_TMPDIR/file"
+	is verdict signaled signal_name SIGXFSZ limits_hit '[]' warnings '[]'
+	# What cgshim's caller has set: not the run's, but worth a word.
+	result=$( (ulimit -t 1; exec "$CGSHIM" --fd 1 -- "$PROG" spin 1 10) ) || true
+	is verdict signaled signal 9 limits_hit '[]'
+	holds '.warnings | length == 1 and (.[0] | contains("resource limit cpu"))'
+	# shellcheck disable=SC2034 # for is
+	result=$( (ulimit -f 1; exec "$CGSHIM" --fd 4 -- sh -c 'exec head -c 2000 /dev/zero >"$0"' "$BATS_TEST_TMPDIR/file") 4>&1 >/dev/null) || true
+	is verdict signaled signal_name SIGXFSZ limits_hit '[]'
+	holds '.warnings | length == 1 and (.[0] | contains("resource limit fsize"))'
+}
+
 @test "half a CPU halves a spinner's speed, and shows" {
 	shim -- "$PROG" spin 1 1
 	local free

@@ -64,7 +64,8 @@ setup() { requires root; }
 	exits 0
 	is verdict ok output_bytes 1000 limits_hit '[]'
 	shim --output-limit 1000 -- head -c 1001 /dev/zero # it has ended when that is seen
-	is verdict output-limit output_bytes 1000
+	exits 124
+	is verdict output-limit output_bytes 1000 exit_code 0
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = 1000 ]
 	shim --output-limit 1 -- true
 	is verdict ok output_bytes 0
@@ -94,6 +95,48 @@ setup() { requires root; }
 	is verdict signaled signal_name SIGPIPE error null
 }
 
+@test "… at once, as without cgshim" {
+	requires python3
+	# By a pipe, both ends of a FIFO, and a socket: gone before the program runs, and while it waits. It writes once.
+	run python3 - "$CGSHIM" "$BATS_TEST_TMPDIR" <<-'EOF2'
+		import json, os, signal, socket, subprocess, sys, threading
+		cgshim, directory = sys.argv[1:]
+		os.mkfifo(directory + "/fifo")
+		def ends(kind):
+		    if kind == "pipe":
+		        return os.pipe()
+		    if kind == "socket":
+		        ours, theirs = socket.socketpair()
+		        return ours.detach(), theirs.detach()
+		    reader = os.open(directory + "/fifo", os.O_RDONLY | os.O_NONBLOCK)
+		    return reader, os.open(directory + "/fifo", os.O_WRONLY)
+		for kind in "pipe", "socket", "fifo":
+		    for when in "before", "meanwhile":
+		        ours, theirs = ends(kind)
+		        if when == "before":
+		            os.close(ours)
+		        argv = [cgshim, "--output-limit", "1M", "--output", directory + "/r", "--", "sh", "-c", "read go; printf hello; exit 0"]
+		        run = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=theirs)
+		        os.close(theirs)
+		        if when == "meanwhile":
+		            os.close(ours)
+		        if kind == "fifo": # somebody may come back, and does: it is no end
+		            back = os.open(directory + "/fifo", os.O_RDONLY | os.O_NONBLOCK)
+		        else: # the relay has time to see it
+		            threading.Event().wait(0.2)
+		        run.communicate(b"\n")
+		        result = json.load(open(directory + "/r"))
+		        print(kind, when, run.returncode, result["verdict"], result["signal_name"], result["error"],
+		              os.read(back, 9) if kind == "fifo" else "")
+	EOF2
+	[ "$output" = "pipe before 141 signaled SIGPIPE None 
+pipe meanwhile 141 signaled SIGPIPE None 
+socket before 141 signaled SIGPIPE None 
+socket meanwhile 141 signaled SIGPIPE None 
+fifo before 0 ok None None b'hello'
+fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
+}
+
 @test "a full disk is reported" {
 	requires mount
 	mkdir "$BATS_TEST_TMPDIR/full"
@@ -103,13 +146,30 @@ setup() { requires root; }
 	size=$(stat -c %s "$BATS_TEST_TMPDIR/full/out")
 	umount "$BATS_TEST_TMPDIR/full"
 	[ "$size" = 65536 ]
-	is error.step output error.errno ENOSPC signal_name SIGPIPE output_bytes 65536
+	exits 125
+	is verdict error error.step output error.errno ENOSPC signal_name SIGPIPE output_bytes 65536
+}
+
+@test "… also when the program has ended by then, and did not notice" {
+	local out
+	for out in "/dev/full $BATS_TEST_TMPDIR/err" "$BATS_TEST_TMPDIR/out /dev/full" "/dev/full /dev/full"; do
+		shim --output-limit 1M --stdout "${out% *}" --stderr "${out#* }" -- sh -c 'trap "" PIPE; printf hello; printf hello >&2; exit 3'
+		exits 125
+		is verdict error error.step output error.errno ENOSPC exit_code 3 limits_hit '[]'
+	done
+	shim --best-effort --output-limit 1M --stdout /dev/full -- printf hello
+	exits 125
+	is verdict error error.step output error.errno ENOSPC exit_code 0
+	# What there is too much of is not only lost.
+	shim --output-limit 4 --stdout /dev/full -- sh -c 'trap "" PIPE; printf hello; exit 0'
+	exits 125
+	is verdict error error.step output error.errno ENOSPC output_bytes 0
 }
 
 @test "… and so is a file size limit of the caller's" {
 	run bash -c 'ulimit -f 4; "$CGSHIM" --output-limit 1M --fd 3 -- yes 3>&1 >"$BATS_TEST_TMPDIR/out" 2>/dev/null | cat'
 	result=$output
-	is error.step output error.errno EFBIG signal_name SIGPIPE output_bytes 4096
+	is verdict error error.step output error.errno EFBIG signal_name SIGPIPE output_bytes 4096
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/out")" = 4096 ]
 	# And without the relay it is the program's.
 	run bash -c 'ulimit -f 4; "$CGSHIM" --fd 3 -- yes 3>&1 >"$BATS_TEST_TMPDIR/out" 2>/dev/null | cat'
@@ -130,6 +190,18 @@ setup() { requires root; }
 	[ "$status" = 137 ]
 	take_result "$BATS_TEST_TMPDIR/r"
 	is verdict wall-time-limit error.step output
+}
+
+@test "… and what it lets go to waste is no success" {
+	mkfifo "$BATS_TEST_TMPDIR/fifo"
+	exec 8<>"$BATS_TEST_TMPDIR/fifo"
+	head -c 65536 /dev/zero >&8 # it is full
+	status=0
+	timeout 100 "$CGSHIM" --output-limit 1M --output "$BATS_TEST_TMPDIR/r" -- printf hello >&8 2>/dev/null || status=$?
+	exec 8<&-
+	[ "$status" = 125 ]
+	take_result "$BATS_TEST_TMPDIR/r"
+	is verdict error error.step output error.errno null exit_code 0 output_bytes 0
 }
 
 @test "through a pipe it is nearly as fast as without" {

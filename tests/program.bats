@@ -206,6 +206,10 @@ except OSError as e:
 	holds '.wall_seconds >= 0.6'
 	shim --cpu-time 0.3 --grace 30s -- sh -c 'trap "exit 6" TERM; while :; do :; done'
 	is verdict cpu-time-limit exit_code 6
+	# The program's own 0 is no success of the run's: as timeout(1) has it.
+	shim --wall-time 0.3 --grace 30s -- sh -c 'trap "exit 0" TERM; while :; do sleep 0.05; done'
+	exits 124
+	is verdict wall-time-limit exit_code 0
 }
 
 @test "--wait-all: the run ends with its last process" {
@@ -216,8 +220,8 @@ except OSError as e:
 	holds '.wall_seconds >= 0.7'
 	# Its limits hold until then.
 	shim --wait-all --wall-time 0.5 -- sh -c 'setsid sleep 1000 & exit 0'
-	exits 0
-	is verdict wall-time-limit
+	exits 124
+	is verdict wall-time-limit exit_code 0
 	shim --wait-all --mem 32M -- sh -c 'setsid "$0" touch 67108864 & exit 0' "$PROG"
 	is verdict memory-limit
 }

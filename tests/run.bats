@@ -194,6 +194,18 @@ many() {
 	grep -q got "$BATS_TEST_TMPDIR/stderr"
 }
 
+@test "… and is no success, even if the program's exit status is 0" {
+	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "exit 0" TERM; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 3>&- &
+	local pid=$!
+	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
+	kill -TERM "$pid"
+	status=0
+	wait "$pid" || status=$?
+	take_result "$BATS_TEST_TMPDIR/out"
+	exits 124
+	is verdict cancelled exit_code 0
+}
+
 @test "a program that ignores it is killed after the stop timeout" {
 	"$CGSHIM" --stop-timeout 300ms --output "$BATS_TEST_TMPDIR/out" -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 3>&- &
 	local pid=$!

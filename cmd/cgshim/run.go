@@ -36,8 +36,9 @@ Examples:
 Sizes are binary: 64M = 64MiB = 67108864. Durations: 1.5s, 300ms, 2m; a bare
 number is seconds.
 
-Exit status: the program's own; 128+N if signal N ended it; 125 if cgshim failed,
-126 if the program could not be executed, 127 if it was not found.
+Exit status: the program's own; 128+N if signal N ended it; 124 if that would be 0
+but a limit ended the run, or it was cancelled; 125 if cgshim failed, 126 if the
+program could not be executed, 127 if it was not found.
 `
 
 // runCommand parses the flags, runs the program, and delivers the result: exactly one, whatever happens.
