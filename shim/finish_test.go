@@ -10,37 +10,46 @@ import (
 
 // What came first is told however late it is asked for; of a limit that was over from the beginning nothing is.
 func TestFinish(t *testing.T) {
-	const soon, late = 300 * time.Millisecond, time.Hour
+	const soon = 300 * time.Millisecond
 	for name, test := range map[string]struct {
-		limit time.Duration // from now
-		ends  string        // when the program does
+		limit time.Duration // from when the finish is opened
+		ends  string        // when the program does: before that, at once after it, or when the limit is over
 		want  first
 	}{
-		"the end":                {late, "true", endFirst},
-		"the limit":              {soon, "sleep 0.6", limitFirst},
-		"the end, and the limit": {soon, "true", endFirst},
-		"over already":           {-time.Second, "true", unknownFirst},
+		"the end":                 {time.Hour, "after", endFirst},
+		"the end, which is known": {time.Hour, "before", endFirst},
+		"the end, and the limit":  {soon, "before", endFirst},
+		"the limit":               {soon, "late", limitFirst},
+		"over already":            {-time.Second, "before", unknownFirst},
 	} {
-		cmd := exec.Command("sh", "-c", test.ends)
+		cmd := exec.Command("sleep", "1000")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		pidfd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
 		if err != nil {
-			t.Skipf("requires pidfd_open: %v", err)
+			t.Fatal(err) // since Linux 5.3
 		}
+		end := func(when string) {
+			if when == test.ends {
+				_ = cmd.Process.Kill()
+				for !readable(pidfd) {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}
+		end("before")
 		var now unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 			t.Fatal(err)
 		}
 		var f finish
 		f.open(pidfd, time.Duration(now.Nano())+test.limit)
-		for !readable(pidfd) {
-			time.Sleep(time.Millisecond)
-		}
+		end("after")
 		if test.limit == soon {
 			time.Sleep(2 * soon)
 		}
+		end("late")
 		if got := f.first(); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}

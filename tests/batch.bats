@@ -502,12 +502,12 @@ forged" ]
 	open_batch --jobs 2
 	mkfifo go1 go2
 	exec 8<>go1 9<>go2
-	ask '{"id":1,"argv":["sh","-c","echo $$ >ready.1; read -r go; exec '"$PROG"' spin 1 0.5"],"cpu-time":0.2,"stdin":"go1"}' \
-		'{"id":2,"argv":["sh","-c","echo $$ >ready.2; read -r go"],"wall-time":1.5,"stdin":"go2"}'
+	ask '{"id":1,"argv":["sh","-c","echo $$ >ready.1; read -r go; exec '"$PROG"' spin 1 1.5"],"cpu-time":1,"stdin":"go1"}' \
+		'{"id":2,"argv":["sh","-c","echo $$ >ready.2; read -r go"],"wall-time":3,"stdin":"go2"}'
 	runs 1
 	runs 2
 	kill -STOP "$batch"
-	sleep 1.6
+	sleep 3.1
 	echo >&8
 	echo >&9
 	eventually gone "$(<ready.1)"

@@ -236,29 +236,29 @@ asleep() {
 	take_result "$dir/result"
 }
 nothing() { :; }
-# late: the limit of a second and a half is over when the program ends; soon: only when cgshim looks.
-late() { [ "$1" = after ] || sleep 1.6; }
-soon() { [ "$1" = before ] || sleep 1.6; }
+# late: the limit of three seconds is over when the program ends; soon: only when cgshim looks.
+late() { [ "$1" = after ] || sleep 3.1; }
+soon() { [ "$1" = before ] || sleep 3.1; }
 
 @test "a program that ends by itself, over a limit, while nobody looks: it is over it" {
-	asleep nothing nothing --cpu-time 0.2 -- sh -c 'echo $$; read -r go; exec "$PROG" spin 1 0.5'
+	asleep nothing nothing --cpu-time 1 -- sh -c 'echo $$; read -r go; exec "$PROG" spin 1 1.5'
 	exits 124
 	is verdict cpu-time-limit exit_code 0 limits_hit '["cpu_time"]'
-	holds '.cpu_seconds >= 0.5'
-	asleep nothing nothing --best-effort --cpu-time 0.2 -- sh -c 'echo $$; read -r go; "$PROG" spin 1 0.5; exit 7'
+	holds '.cpu_seconds >= 1.5'
+	asleep nothing nothing --best-effort --cpu-time 1 -- sh -c 'echo $$; read -r go; "$PROG" spin 1 1.5; exit 7'
 	exits 7
 	is verdict cpu-time-limit limits_hit '["cpu_time"]'
-	asleep nothing late --wall-time 1.5 -- sh -c 'echo $$; read -r go'
+	asleep nothing late --wall-time 3 -- sh -c 'echo $$; read -r go'
 	exits 124
 	is verdict wall-time-limit exit_code 0 limits_hit '["wall_time"]'
-	holds '.wall_seconds > 1.5'
+	holds '.wall_seconds > 3'
 }
 
 @test "… and one that was done in time is not, however late that is seen" {
-	asleep "sleep 0.3" soon --wall-time 1.5 -- sh -c 'echo $$; read -r go; exit 3'
+	asleep "sleep 0.3" soon --wall-time 3 -- sh -c 'echo $$; read -r go; exit 3'
 	exits 3
 	is verdict nonzero-exit limits_hit '[]'
-	holds '.wall_seconds > 0.3 and .wall_seconds <= 1.5'
+	holds '.wall_seconds > 0.3 and .wall_seconds <= 3'
 }
 
 @test "a resource limit that ends the program is named where that is proved" {
