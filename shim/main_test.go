@@ -33,6 +33,7 @@ var helpers = map[string]func(args []string){
 	"closed-signals": closedSignals,
 	"descriptors":    descriptorsRunOut,
 	"pool":           poolDies,
+	"zombies":        zombies,
 }
 
 func TestMain(m *testing.M) {

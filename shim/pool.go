@@ -42,9 +42,8 @@ type Pool struct {
 	ahead bool         // groups are made ahead
 	here  *cgroup.Host // for that place
 
-	queue    chan *Job
-	slots    sync.WaitGroup
-	children children
+	queue chan *Job
+	slots sync.WaitGroup
 
 	mu   sync.Mutex
 	stay []*cgroup.Group // that could not be emptied
@@ -124,9 +123,7 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	r := newRun(cfg)
 	r.host = p.host
 	var err error
-	p.children.launching.RLock()
 	if err = r.startStage(true); err == nil {
-		p.children.add(r.stage.PID())
 		var parent string
 		if parent, err = r.settle(context.Background()); err == nil {
 			p.here, p.place = r.host, r.place
@@ -137,7 +134,6 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 			}
 		}
 	}
-	p.children.launching.RUnlock()
 	ready <- err
 	if err == nil {
 		<-p.leave
@@ -308,7 +304,6 @@ func (s *slot) work() {
 		n.drop()
 	}
 	if s.stage != nil {
-		s.pool.children.drop(s.stagePID)
 		s.score.close()
 		s.stage.Close()
 	}
@@ -335,13 +330,9 @@ func (s *slot) ready() (err error) {
 	if s.stage != nil && s.stage.Ready() {
 		return nil
 	}
-	children := &s.pool.children
 	if s.stage != nil {
-		children.drop(s.stagePID)
 		s.stage.Close()
 	}
-	children.launching.RLock()
-	defer children.launching.RUnlock()
 	if s.stage, err = reexec.Start(reexec.Options{Guardian: true, Stay: true, NewSession: !onTerminal()}); err != nil {
 		return err
 	}
@@ -349,7 +340,6 @@ func (s *slot) ready() (err error) {
 	s.stagePID = s.stage.PID()
 	s.score.close()
 	s.score = openOOMScore(s.stagePID)
-	children.add(s.stagePID)
 	if unit := s.pool.place.unit; unit != nil {
 		if err := unit.adopt(s.stagePID); err != nil {
 			return err
@@ -397,12 +387,11 @@ func (s *slot) run(job *Job) *Result {
 		cfg.Limits.CPUSetCPUs = s.cpus
 	}
 	if cfg.BestEffort || cfg.Nest || cfg.Manager != "" && cfg.Manager != s.pool.cfg.Manager {
-		// What the pool has no place for. Its children are not known: they are all waited for before anybody looks.
+		// What the pool has no place for.
 		if cfg.Parent == "" && (cfg.Manager == "" || cfg.Manager == s.pool.cfg.Manager) {
 			cfg.Parent, cfg.Manager = s.pool.cfg.Parent, s.pool.cfg.Manager
 		}
-		s.pool.children.launching.RLock()
-		defer s.pool.children.launching.RUnlock()
+		defer s.reap()
 		return Run(job.ctx, *cfg)
 	}
 	r := newRun(cfg)
@@ -411,16 +400,11 @@ func (s *slot) run(job *Job) *Result {
 	if r.immortal && r.group != nil {
 		s.pool.keep(r.group)
 	}
-	if r.program.PID != 0 {
-		s.pool.children.drop(r.program.PID)
-	}
 	s.quick = !r.ended.IsZero() && r.ended.Sub(r.started) < quickRun
 	if s.stage != nil && len(s.stage.Stuck()) > 0 {
 		s.stage.Close()
 	}
-	if s.pool.cfg.Childless {
-		s.pool.children.reap()
-	}
+	s.reap()
 	return result
 }
 
@@ -446,7 +430,7 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 	}
 	for first := true; ; first = false {
 		r.stage = s.stage
-		step, err := s.launch(ctx, r)
+		step, err := r.launch(ctx)
 		if err == nil || !first || r.gaveUp != nil || !stageLost(err) {
 			return step, err
 		}
@@ -455,16 +439,6 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 			return "stage", err
 		}
 	}
-}
-
-func (s *slot) launch(ctx context.Context, r *run) (step string, err error) {
-	s.pool.children.launching.RLock()
-	defer s.pool.children.launching.RUnlock()
-	step, err = r.launch(ctx)
-	if r.program.PID != 0 {
-		s.pool.children.add(r.program.PID)
-	}
-	return step, err
 }
 
 func stageLost(err error) bool {
@@ -547,46 +521,25 @@ func (n *spare) drop() {
 	_ = n.group.Remove()
 }
 
-// children knows a pool's child processes, so that others can be told from them.
-type children struct {
-	launching sync.RWMutex // held by who may have one that is not known yet
-
-	mu    sync.Mutex
-	known map[int]bool
-}
-
-func (c *children) add(pid int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known == nil {
-		c.known = map[int]bool{}
-	}
-	c.known[pid] = true
-}
-
-func (c *children) drop(pid int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.known, pid)
-}
-
-// reap waits for zombies that are nobody's, as far as they can be seen: the kernel shows one after the other, and stops
-// at one that somebody will wait for. The next run looks again.
-func (c *children) reap() {
-	if !c.launching.TryLock() {
-		return
-	}
-	defer c.launching.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
+// reap waits for the zombies that programs of this slot have made children of its thread (CLONE_PARENT): without a pause,
+// for there may be tens of thousands. Between two jobs every other child of the thread has been waited for, but for the stage.
+// With __WNOTHREAD the kernel shows no children of other slots, so that no slot has to wait for what another one does.
+func (s *slot) reap() {
+	for s.pool.cfg.Childless {
 		var info childInfo
-		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
-		if err != nil || info.pid == 0 || c.known[int(info.pid)] {
+		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)),
+			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|unix.WNOTHREAD, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil, info.pid == 0:
 			return
-		}
-		if _, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil); err != nil {
-			return
+		case s.stage != nil && int(info.pid) == s.stagePID: // it is dead, and the kernel shows what comes after it only when it is gone
+			s.stage.Close()
+			s.stage = nil
+		default:
+			if _, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil); err != nil && !errors.Is(err, unix.EINTR) {
+				return
+			}
 		}
 	}
 }

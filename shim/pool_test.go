@@ -409,9 +409,7 @@ func TestPoolStageIsKilled(t *testing.T) {
 				t.Fatalf("%d: %s", i, res.JSON(false))
 			}
 		}
-		p.children.mu.Lock()
-		pids := slices.Collect(maps.Keys(p.children.known))
-		p.children.mu.Unlock()
+		pids := children(func(*process) bool { return true })
 		if len(pids) != 2 {
 			t.Fatalf("children %v: want the place's stage and the job's", pids)
 		}
@@ -620,4 +618,65 @@ func TestDivide(t *testing.T) {
 			}
 		}
 	}
+}
+
+// children lists the children of this process that are wanted.
+func children(wanted func(*process) bool) (pids []int) {
+	for _, p := range processes() {
+		if p.parent == os.Getpid() && wanted(&p) {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// zombies makes so many children of its parent's (CLONE_PARENT), which end at once.
+func zombies(args []string) {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		panic(err)
+	}
+	for range n {
+		pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		if errno != 0 {
+			panic(errno)
+		}
+		if pid == 0 {
+			_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+	}
+}
+
+// Each job's zombies are gone when it is done, whatever the others do. Regression: while a job with BestEffort ran, nobody
+// reaped; nor after one whose own stage was dead.
+func TestPoolReaps(t *testing.T) {
+	parent := newParent(t)
+	mustRun(t, self(t, parent, "leave", filepath.Join(t.TempDir(), "pids"))) // package cgroups opens the mount point now
+	p := newPool(t, PoolConfig{Jobs: 2, Parent: parent, Childless: true})
+	ctx, cancel := context.WithCancel(context.Background())
+	long := make(chan *Result, 1)
+	cfg := self(t, "", "sleep")
+	cfg.BestEffort, cfg.StopTimeout = true, -1
+	if err := p.Go(ctx, &Job{Config: cfg, Done: func(r *Result) { long <- r }}); err != nil {
+		t.Fatal(err)
+	}
+	killed := map[int]bool{}
+	for i := range 6 {
+		cfg := self(t, "", "zombies", "50")
+		cfg.BestEffort = i%2 == 1
+		if res := poolRun(t, p, cfg); res.Verdict != OK {
+			t.Fatalf("%d: %s", i, res.JSON(false))
+		}
+		if left := children(func(p *process) bool { return p.zombie && !killed[p.pid] }); len(left) > 0 {
+			t.Errorf("%d: zombies are left: %v", i, left)
+		}
+		if i == 3 {
+			for _, pid := range children(func(p *process) bool { return !p.zombie }) { // the stages, and the program that runs
+				killed[pid] = true
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+	cancel()
+	<-long
 }

@@ -78,10 +78,19 @@ func (r *run) collect() {
 	if !r.cfg.Subreaper || r.immortal || r.stage != nil && len(r.stage.Stuck()) > 0 {
 		return
 	}
-	for end := time.Now().Add(collectPatience); ; time.Sleep(time.Millisecond) {
+	reapAll(collectPatience)
+}
+
+// reapAll waits for all children that are zombies, one after the other without a pause: there may be tens of thousands.
+// patience is how long to wait for children that are not, which the end of the others may have to come before.
+func reapAll(patience time.Duration) {
+	for end := time.Now().Add(patience); ; {
 		pid, err := ignoringEINTR(func() (int, error) { return unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil) })
-		if err != nil || pid == 0 && time.Now().After(end) {
+		switch {
+		case err != nil, pid == 0 && !time.Now().Before(end):
 			return // there is none; or another's doing keeps it
+		case pid == 0:
+			time.Sleep(time.Millisecond)
 		}
 	}
 }

@@ -193,3 +193,18 @@ time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
 	take_result "$BATS_TEST_TMPDIR/term"
 	is verdict cancelled exit_code 4
 }
+
+# Regression: each zombie cost a millisecond.
+@test "ten thousand zombies that are cgshim's take no time of their own" {
+	requires real_cpu # to make them takes a minute under emulation
+	local flags
+	for flags in "" --best-effort; do
+		local begin=$EPOCHREALTIME
+		# shellcheck disable=SC2086
+		shim $flags --pids 20000 --wall-time 3 -- "$HOSTILE" zombies 10000 1000
+		is verdict wall-time-limit limits_hit '["wall_time"]'
+		holds '.pids_peak > 10000'
+		# All that was not the program's, of which the old pauses alone were ten seconds.
+		holds "($EPOCHREALTIME - $begin - .wall_seconds) < 5"
+	done
+}

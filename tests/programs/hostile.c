@@ -114,6 +114,12 @@ int main(int argc, char **argv)
 				(void)!fork();
 		return 0;
 	}
+	if (!strcmp(what, "zombies")) { /* so many children of its parent's, which end at once; then so many seconds */
+		for (int i = atoi(argv[2]); i > 0; i--)
+			if (!syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0, 0))
+				_exit(0);
+		return sleep(atoi(argv[3]));
+	}
 	if (!strcmp(what, "orphaned"))
 		return orphaned();
 	if (!strcmp(what, "seize") && argc > 2) { /* traces another one */
