@@ -22,7 +22,7 @@ func TestJSONByHand(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		r := new(Result)
-		fill(random, reflect.ValueOf(r).Elem())
+		fillValue(random, reflect.ValueOf(r).Elem())
 		check(r)
 	}
 }
@@ -38,32 +38,32 @@ func FuzzQuote(f *testing.F) {
 	})
 }
 
-// fill sets a value, and all that it holds, to something or nothing.
-func fill(random *rand.Rand, v reflect.Value) {
+// fillValue sets a value, and all that it holds, to something or nothing.
+func fillValue(random *rand.Rand, v reflect.Value) {
 	if random.IntN(4) == 0 {
 		return // the zero value
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		fill(random, v.Elem())
+		fillValue(random, v.Elem())
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
-				fill(random, v.Field(i))
+				fillValue(random, v.Field(i))
 			}
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), random.IntN(4), 4))
 		for i := range v.Len() {
-			fill(random, v.Index(i))
+			fillValue(random, v.Index(i))
 		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		for range random.IntN(4) {
 			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-			fill(random, key)
-			fill(random, value)
+			fillValue(random, key)
+			fillValue(random, value)
 			v.SetMapIndex(key, value)
 		}
 	case reflect.String:

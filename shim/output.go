@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +36,17 @@ type stream struct {
 	from     int // our end of the pipe
 	writer   int // the program's, until it has been started
 	to       int
-	chunk    int // the most to move at once
+	socket   bool // to is one
+	chunk    int  // the most to move at once
 	noSplice bool
 	gone     int16 // the poll(2) event that says that nobody will read any more; 0 if there is none
 	over     bool  // nothing more is passed on
+	ending   bool  // the run has ended
 	err      error
 }
+
+// errNotRead is for what is left of the output when nobody takes it.
+var errNotRead = errors.New("nobody reads the program's output: the rest of it is lost")
 
 const (
 	// terminalChunk is so small that a slow serial line is not taken for a receiver that has stalled.
@@ -67,19 +73,21 @@ func newOutput(limit int64, stdio *[3]int) (*output, error) {
 			o.abandon()
 			return nil, os.NewSyscallError("pipe2", err)
 		}
-		// Of our own: whoever is blocked in a write to it, after everybody has given up, must not write to another file that
-		// has got the number.
-		to, err := unix.FcntlInt(uintptr(stdio[fd]), unix.F_DUPFD_CLOEXEC, 0)
+		to, err := ownReceiver(stdio[fd])
 		if err != nil {
 			unix.Close(pipe[0])
 			unix.Close(pipe[1])
 			o.abandon()
-			return nil, os.NewSyscallError("fcntl", err)
+			return nil, err
 		}
 		s := &stream{out: o, from: pipe[0], writer: pipe[1], to: to, chunk: math.MaxInt32}
 		var st unix.Stat_t
-		if unix.Fstat(s.to, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
-			s.chunk = terminalChunk
+		if unix.Fstat(s.to, &st) == nil {
+			s.socket = st.Mode&unix.S_IFMT == unix.S_IFSOCK
+			s.noSplice = s.socket // for splice would wait
+			if st.Mode&unix.S_IFMT == unix.S_IFCHR {
+				s.chunk = terminalChunk
+			}
 		}
 		s.gone = goneEvent(&st, s.from)
 		if s.readerGone() { // for good, and the program is to see it with its first write
@@ -89,6 +97,20 @@ func newOutput(limit int64, stdio *[3]int) (*output, error) {
 		stdio[fd] = pipe[1]
 	}
 	return o, nil
+}
+
+// ownReceiver is a descriptor of our own of where output goes: whoever is still blocked in a write to it must not write
+// to another file that has got the number. A terminal is opened once more, so that no write to it waits; with O_NONBLOCK
+// on the caller's open file, everybody's would not.
+func ownReceiver(fd int) (int, error) {
+	if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+		own, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return own, nil
+		}
+	}
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return own, os.NewSyscallError("fcntl", err)
 }
 
 // sameFile says whether two descriptors are one file, whose bytes have one order.
@@ -146,7 +168,8 @@ func (o *output) abandon() {
 }
 
 // finish passes on what is left in the pipes: everybody who could write to them is dead, or was never
-// meant to. Receivers that do not take it are given up after outputStall.
+// meant to. A stream gives up by itself when its receiver has taken nothing for outputStall. Only one whose receiver is
+// on a file system that does not answer may be blocked in a write. Then its descriptors stay open until it is not.
 func (o *output) finish() error {
 	_, _ = unix.Write(o.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	finished := make(chan struct{})
@@ -158,20 +181,30 @@ func (o *output) finish() error {
 		select {
 		case <-finished:
 			o.abandon()
-			var errs []error
-			for _, s := range o.streams {
-				errs = append(errs, s.err)
-			}
-			return errors.Join(errs...)
-		case <-time.After(outputStall):
-			// The descriptors stay open, since somebody is blocked in a write to the receiver.
+			return o.failure()
+		case <-time.After(outputStall + outputStall/2):
 			now := o.passed.Load()
 			if now == before {
-				return errors.New("nobody reads the program's output: the rest of it is lost")
+				go func() {
+					<-finished
+					o.abandon()
+				}()
+				return errNotRead
 			}
 			before = now
 		}
 	}
+}
+
+// failure is why output was not delivered.
+func (o *output) failure() error {
+	var errs []error
+	for _, s := range o.streams {
+		if s.err != nil && !(errors.Is(s.err, errNotRead) && errors.Is(errors.Join(errs...), errNotRead)) {
+			errs = append(errs, s.err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // run moves until there is nothing more to come, or more than there may be.
@@ -241,7 +274,10 @@ func (s *stream) fail(err error) {
 	if err == nil {
 		return
 	}
-	if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+	switch {
+	case errors.Is(err, errNotRead):
+		s.err = err
+	case !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET):
 		s.err = fmt.Errorf("delivering the program's output: %w", err)
 	}
 	// Not closed, for the number would be free for others before abandon.
@@ -274,18 +310,24 @@ func (s *stream) available() (int, error) {
 	}
 }
 
-// move moves at most n bytes, which are there.
+// move moves at most n bytes, which are there. It does not wait for a receiver that is a pipe: that is left to
+// waitWritable, which gives up in the end.
 func (s *stream) move(n int) (int, error) {
 	for !s.noSplice {
-		moved, err := unix.Splice(s.from, nil, s.to, nil, n, unix.SPLICE_F_MOVE)
+		moved, err := unix.Splice(s.from, nil, s.to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
-			waitWritable(s.to)
+			if left, err := unix.IoctlGetInt(s.from, unix.TIOCINQ); err == nil && left == 0 {
+				return 0, unix.EIO // somebody else has read our pipe
+			}
+			if err := s.waitWritable(); err != nil {
+				return 0, err
+			}
 		case errors.Is(err, unix.EINVAL): // O_APPEND, and receivers that can't
 			s.noSplice = true
 		case err == nil && moved == 0:
-			return 0, unix.EIO // somebody else has read our pipe
+			return 0, unix.EIO // the same
 		default:
 			return int(max(moved, 0)), os.NewSyscallError("splice", err)
 		}
@@ -304,9 +346,11 @@ func (s *stream) copy(n int) (written int, err error) {
 		return 0, os.NewSyscallError("read", err)
 	}
 	for written < read {
-		n, err := ignoringEINTR(func() (int, error) { return unix.Write(s.to, buf[written:read]) })
+		n, err := ignoringEINTR(func() (int, error) { return s.write(buf[written:read]) })
 		if errors.Is(err, unix.EAGAIN) {
-			waitWritable(s.to)
+			if err := s.waitWritable(); err != nil {
+				return written, err
+			}
 			continue
 		}
 		if err != nil {
@@ -317,9 +361,35 @@ func (s *stream) copy(n int) (written int, err error) {
 	return written, nil
 }
 
-// waitWritable is for receivers that somebody has made non-blocking.
-func waitWritable(fd int) {
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
+func (s *stream) write(data []byte) (int, error) {
+	if s.socket {
+		return unix.SendmsgN(s.to, data, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	}
+	return unix.Write(s.to, data)
+}
+
+// waitWritable waits until the receiver takes more: while the run goes on as long as that may last, and for outputStall
+// when it has ended.
+func (s *stream) waitWritable() error {
+	for {
+		ready := []unix.PollFd{{Fd: int32(s.to), Events: unix.POLLOUT}, {Fd: int32(s.out.stop), Events: unix.POLLIN}}
+		timeout := -1
+		if s.ending {
+			ready, timeout = ready[:1], int(outputStall.Milliseconds())
+		}
+		n, err := unix.Poll(ready, timeout)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case n == 0:
+			return errNotRead
+		case ready[0].Revents != 0:
+			return nil
+		default:
+			s.ending = true
+		}
+	}
 }
 
 func ignoringEINTR(call func() (int, error)) (int, error) {

@@ -3,10 +3,13 @@ package shim
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,6 +231,110 @@ func TestOutputOfLeftover(t *testing.T) {
 	}
 	if after := openFiles(t); len(after) > len(before) {
 		t.Errorf("open before: %q, and after: %q", before, after)
+	}
+}
+
+// stuck are receivers that take nothing, and that a write would wait for.
+var stuck = map[string]func(t *testing.T) int{
+	"pipe":   func(t *testing.T) int { return fullPipe(t) },
+	"socket": func(t *testing.T) int { return fullSocket(t) },
+	"terminal that was stopped": func(t *testing.T) int {
+		pty, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(pty) })
+		if err := unix.IoctlSetPointerInt(pty, unix.TIOCSPTLCK, 0); err != nil {
+			t.Fatal(err)
+		}
+		number, err := unix.IoctlGetInt(pty, unix.TIOCGPTN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tty, err := unix.Open(fmt.Sprintf("/dev/pts/%d", number), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const tcxonc, tcooff = 0x540a, 0 // see ioctl_tty(2)
+		if err := unix.IoctlSetInt(tty, tcxonc, tcooff); err != nil {
+			t.Fatal(err)
+		}
+		return tty
+	},
+}
+
+func fullPipe(t *testing.T) int {
+	t.Helper()
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(pipe[0]) })
+	fill(t, pipe[1])
+	return pipe[1]
+}
+
+func fullSocket(t *testing.T) int {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(pair[0]) })
+	fill(t, pair[1])
+	return pair[1]
+}
+
+// fill writes until nothing more fits, not a byte, and leaves the descriptor one that waits.
+func fill(t *testing.T, fd int) {
+	t.Helper()
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for size := 4096; size > 0; {
+		if _, err := unix.Write(fd, make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A reader that is stuck costs its run some of the output and some seconds, and this process neither a descriptor nor a
+// thread. Regression: the one that was blocked in a write stayed, with its descriptors.
+func TestOutputToStuckReader(t *testing.T) {
+	parent := newParent(t)
+	mustRun(t, Config{Args: []string{"/bin/true"}, Parent: parent, OutputLimit: 1})
+	before := openFiles(t)
+	var runs sync.WaitGroup
+	for name, receiver := range stuck {
+		file := os.NewFile(uintptr(receiver(t)), name)
+		for range 3 {
+			runs.Go(func() {
+				cfg := shell(parent, "head -c 50000 /dev/zero; echo err >&2")
+				cfg.Stdout, cfg.Stderr, cfg.OutputLimit = file, file, 1<<20
+				res := Run(context.Background(), cfg)
+				if res.Error == nil || res.Error.Step != "output" || !strings.Contains(res.Error.Message, "nobody reads") {
+					t.Errorf("%s: %s", name, res.JSON(false))
+				}
+			})
+		}
+		defer file.Close()
+	}
+	runs.Wait()
+	var left []string
+	for _, file := range openFiles(t) {
+		if strings.Contains(file, "pipe:") || strings.Contains(file, "socket:") || strings.Contains(file, "/pts/") || strings.Contains(file, "eventfd") {
+			left = append(left, file)
+		}
+	}
+	if most := len(before) + 2*len(stuck); len(left) > most { // both ends of each are the test's
+		t.Errorf("open before: %q, and after: %q", before, left)
+	}
+	stacks := make([]byte, 1<<20)
+	if stacks = stacks[:runtime.Stack(stacks, true)]; bytes.Contains(stacks, []byte("shim.(*stream)")) {
+		t.Errorf("somebody still passes on output:\n%s", stacks)
 	}
 }
 
