@@ -613,6 +613,35 @@ forged" ]
 	done
 }
 
+# Regression: it waited for the reader for ever.
+@test "… also when nobody reads the answers, and when nobody asks" {
+	local name
+	# shellcheck disable=SC2043
+	for name in $(has real_cpu && echo TERM INT HUP QUIT || echo TERM); do
+		rm -f ready.* answers
+		mkfifo answers
+		exec 8<>answers
+		dd if=/dev/zero of=answers bs=4096 count=64 oflag=nonblock 2>/dev/null || true # until it is full
+		open_batch --jobs 2 --events
+		ask "$(sleeper 1 '"mem":"64M"')" '{"id":"2","argv":["true"]}' "$(sleeper 3)" '{"id":"4","argv":["true"]}'
+		runs 1
+		printf '{"id":' >&7 # and half a line
+		kill -s "$name" "$batch"
+		ends 125
+		grep -q '^cgshim: error: batch: writing a result: nobody reads it' stderr
+		gone "$(cat ready.1)"
+		nothing_left
+		exec 7>&- 8>&-
+		rm answers
+		open_batch
+		sleep 0.2
+		kill -s "$name" "$batch"
+		ends $((128 + $(kill -l "$name")))
+		exec 7>&-
+		nothing_left
+	done
+}
+
 @test "… within the stop timeout, and a second signal changes nothing" {
 	local deaf begin
 	# shellcheck disable=SC2089

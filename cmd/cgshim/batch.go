@@ -101,7 +101,10 @@ func runBatch(args []string) int {
 		return complainOf(errors.Join(fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err), pool.Close()))
 	}
 	b := &batch{pool: pool, events: c.events, taken: taken, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
-	b.out = newAnswers(1, cancel)
+	if b.out, err = newAnswers(1, cancel); err != nil {
+		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	context.AfterFunc(stop, b.out.hurry)
 	status := b.serve(signals, cancel)
 	if err := pool.Close(); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
@@ -525,10 +528,12 @@ func requestFlag(key string) (requestKey, bool) {
 	return flag, ok
 }
 
-// answers writes lines to a descriptor, from several threads. Results wait for a reader who is slow; events do not: while
-// they did, nobody would watch the run.
+// answers writes lines to a descriptor, from several threads. Results wait for a reader who is slow, until the batch is told
+// to stop: then for no more than deliveryTimeout, and nothing is written any more. Events do not wait: while they did, nobody
+// would watch the run.
 type answers struct {
-	fd     int
+	to     *writer
+	told   int    // an eventfd: the batch is told to stop
 	broken func() // called when nobody can read any more
 
 	mu     sync.Mutex
@@ -541,16 +546,23 @@ type answer struct {
 	of   *request
 }
 
-func newAnswers(fd int, broken func()) *answers {
-	a := &answers{fd: fd, broken: broken, events: make(chan answer, eventQueue)}
+func newAnswers(fd int, broken func()) (*answers, error) {
+	told, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	a := &answers{to: newWriter(fd), told: told, broken: broken, events: make(chan answer, eventQueue)}
 	go func() {
 		for e := range a.events {
 			a.writeLine(e.line)
 			e.of.told.Done()
 		}
 	}()
-	return a
+	return a, nil
 }
+
+// hurry waits for the reader no longer than deliveryTimeout from now on.
+func (a *answers) hurry() { _, _ = unix.Write(a.told, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
 // event queues an event, or leaves it out if too many are queued.
 func (a *answers) event(r *request, e shim.Event) {
@@ -572,18 +584,11 @@ func (a *answers) write(id string, object []byte) { a.writeLine(tagged(id, objec
 func (a *answers) writeLine(line []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(line) > 0 && a.failed == nil {
-		n, err := unix.Write(a.fd, line)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLOUT}}, -1)
-		case err != nil:
-			a.failed = err
-			a.broken()
-		default:
-			line = line[n:]
-		}
+	if a.failed != nil {
+		return
+	}
+	if a.failed = a.to.write(line, a.told); a.failed != nil {
+		a.broken()
 	}
 }
 

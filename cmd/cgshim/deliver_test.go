@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -195,6 +196,87 @@ func TestWriteFullPipeHalfWay(t *testing.T) {
 	_, w := inheritable(t, 0)
 	if err := within(t, "a full pipe", func() error { return writeFD(w, make([]byte, 1<<20)) }); err == nil {
 		t.Error("no error")
+	}
+}
+
+// A pipe that can't be opened once more, because another user has made it, and that somebody fills after poll has said that there
+// is room: a write of its last page would wait. Regression: it was a write.
+func TestWriteOthersPipe(t *testing.T) {
+	t.Parallel()
+	r, w := inheritable(t, 0)
+	others := &writer{fd: w, format: unix.S_IFIFO}
+	line := pattern(3 * pipeBuf)
+	if err := within(t, "an empty pipe", func() error { return others.write(line, -1) }); err != nil {
+		t.Error(err)
+	}
+	got := make([]byte, len(line))
+	if _, err := io.ReadFull(os.NewFile(uintptr(r), "r"), got); err != nil || !bytes.Equal(got, line) {
+		t.Errorf("other bytes arrive, %v", err)
+	}
+	fill(t, w)
+	err := within(t, "a full pipe", func() error {
+		_, err := others.some(line)
+		return err
+	})
+	if !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("%v, want EAGAIN", err)
+	}
+}
+
+// A terminal that was stopped (Ctrl-S).
+func TestWriteStoppedTerminal(t *testing.T) {
+	t.Parallel()
+	pty, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pty)
+	number, err := unix.IoctlGetInt(pty, unix.TIOCGPTN)
+	if err = errors.Join(err, unix.IoctlSetPointerInt(pty, unix.TIOCSPTLCK, 0)); err != nil {
+		t.Fatal(err)
+	}
+	tty, err := unix.Open("/dev/pts/"+strconv.Itoa(number), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(tty)
+	const tcxonc, off = 0x540a, 0 // see ioctl_tty(2)
+	if err := unix.IoctlSetInt(tty, tcxonc, off); err != nil {
+		t.Fatal(err)
+	}
+	w := newWriter(tty)
+	defer w.close()
+	if _, err := w.some([]byte("x")); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("%v, want EAGAIN", err)
+	}
+	if err := within(t, "a stopped terminal", func() error { return w.write([]byte("x\n"), -1) }); !errors.Is(err, errStalled) {
+		t.Error(err)
+	}
+}
+
+// The answers of a batch wait as long as it lasts, until it is told to stop.
+func TestAnswersNobodyReads(t *testing.T) {
+	t.Parallel()
+	_, w := inheritable(t, 0)
+	fill(t, w)
+	broken := make(chan struct{})
+	a, err := newAnswers(w, func() { close(broken) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range 3 { // the first one finds out
+			a.write("1", []byte("{}\n"))
+		}
+	}()
+	select {
+	case <-broken:
+		t.Fatal("given up before it was told to stop")
+	case <-time.After(deliveryTimeout + deliveryTimeout/2):
+	}
+	a.hurry()
+	if err := within(t, "answers that nobody reads", func() error { <-broken; return a.err() }); !errors.Is(err, errStalled) {
+		t.Error(err)
 	}
 }
 

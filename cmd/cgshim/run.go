@@ -126,8 +126,7 @@ func (d *delivery) deliver(out sink, result *shim.Result) int {
 	signal.Ignore(unix.SIGTTOU)
 	// The result first: whatever is wrong with stderr must not cost it.
 	if err := out.write(line); err != nil {
-		complain(&shim.ErrorInfo{Message: err.Error()})
-		if !out.isStderr() {
+		if !out.isStderr() && complain(&shim.ErrorInfo{Message: err.Error()}) == nil {
 			_ = stderr.write(line) // better there than lost
 		}
 		return shim.ExitFailed
@@ -230,12 +229,12 @@ func checkRoom(least uint64) error {
 
 // complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is
 // gone would end cgshim with SIGPIPE, and one when nobody reads would never return.
-func complain(e *shim.ErrorInfo) {
+func complain(e *shim.ErrorInfo) error {
 	text := "cgshim: error: " + brief(e.Message) + "\n"
 	if e.Hint != nil {
 		text += "cgshim: hint: " + brief(*e.Hint) + "\n"
 	}
-	_ = stderr.write([]byte(text))
+	return stderr.write([]byte(text))
 }
 
 // brief cuts a message that quotes something very long: nobody may read stderr before we have ended.

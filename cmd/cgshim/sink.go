@@ -113,30 +113,62 @@ var errStalled = errors.New("nobody reads it")
 
 // writeFD writes to a descriptor that may be a full pipe or a socket, and gives up when nobody reads it.
 func writeFD(fd int, line []byte) error {
-	if own, err := reopenPipe(fd); err == nil {
-		defer unix.Close(own)
-		fd = own
-	}
-	progress := time.Now()
+	w := newWriter(fd)
+	defer w.close()
+	return w.write(line, -1)
+}
+
+// A writer writes to a descriptor, and never waits in a write, which nothing could end: only in a poll.
+type writer struct {
+	fd     int
+	own    bool   // fd is ours, and does not wait
+	format uint32 // what the descriptor is, as in st_mode
+}
+
+func newWriter(fd int) *writer {
+	w := &writer{fd: fd}
 	var st unix.Stat_t
-	socket := unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
-	for len(line) > 0 {
-		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		n, err := unix.Poll(ready, int(deliveryTimeout.Milliseconds()))
+	if unix.Fstat(fd, &st) == nil {
+		w.format = st.Mode & unix.S_IFMT
+	}
+	own, err := reopenPipe(fd)
+	if err != nil {
+		own, err = reopenTerminal(fd)
+	}
+	if err == nil {
+		w.fd, w.own = own, true
+	}
+	return w
+}
+
+func (w *writer) close() {
+	if w.own {
+		_ = unix.Close(w.fd)
+	}
+}
+
+// write writes the whole line, or gives up when nobody has read for deliveryTimeout. Before the descriptor told is
+// readable, a reader may take as long as it likes; -1 is none, and no such reader.
+func (w *writer) write(line []byte, told int) error {
+	for progress := time.Now(); len(line) > 0; {
+		timeout := int(deliveryTimeout.Milliseconds())
+		if told >= 0 {
+			timeout = -1
+		}
+		ready := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}, {Fd: int32(told), Events: unix.POLLIN}} // -1 is ignored
+		n, err := unix.Poll(ready, timeout)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return err
-		case n == 0, time.Since(progress) > deliveryTimeout:
+		case ready[1].Revents != 0:
+			told, progress = -1, time.Now()
+			continue
+		case told < 0 && (n == 0 || time.Since(progress) > deliveryTimeout):
 			return errStalled
 		}
-		var written int
-		if socket {
-			written, err = unix.SendmsgN(fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		} else {
-			written, err = unix.Write(fd, line[:min(len(line), roomFor(fd))])
-		}
+		written, err := w.some(line)
 		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
@@ -145,6 +177,42 @@ func writeFD(fd int, line []byte) error {
 		}
 	}
 	return nil
+}
+
+// some writes what goes out without a wait.
+func (w *writer) some(line []byte) (int, error) {
+	switch {
+	case w.format == unix.S_IFSOCK:
+		return unix.SendmsgN(w.fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	case w.format == unix.S_IFIFO && !w.own:
+		return spliceSome(w.fd, line)
+	}
+	return unix.Write(w.fd, line[:min(len(line), roomFor(w.fd))])
+}
+
+// spliceSome writes to a pipe that can't be reopened, and whose room others may have taken since poll: only splice can be
+// told not to wait for more.
+func spliceSome(fd int, line []byte) (int, error) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return 0, os.NewSyscallError("pipe2", err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	n, err := unix.Write(pipe[1], line[:min(len(line), roomFor(fd))])
+	if err != nil {
+		return 0, err
+	}
+	moved, err := unix.Splice(pipe[0], nil, fd, nil, n, unix.SPLICE_F_NONBLOCK)
+	return int(max(moved, 0)), err
+}
+
+// reopenTerminal is reopenPipe for a terminal, which somebody may stop (Ctrl-S).
+func reopenTerminal(fd int) (int, error) {
+	if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
+		return -1, err
+	}
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }
 
 // reopenPipe opens a pipe once more, with flags that the caller and the program do not share: without O_NONBLOCK whoever
