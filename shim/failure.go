@@ -215,6 +215,8 @@ func hint(step string, err error) string {
 		return "lowering it below what root has set takes CAP_SYS_RESOURCE: run as root, or give one that is not below cgshim's own (cat /proc/self/oom_score_adj)"
 	case step == "privileges":
 		return "chmod u-s,g-s and setcap -r take them from the file; who may have programs run as somebody else gets cgshim by sudo, or by a service that makes the command line"
+	case step == "open":
+		return "a FIFO waits for its other end; else the file system does not answer"
 	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):
 		return "if that took long: the file system of the program, its interpreter or --chdir does not answer"
 	case errors.Is(err, cgroup.ErrNotMounted):

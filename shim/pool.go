@@ -57,7 +57,8 @@ type Pool struct {
 type Job struct {
 	Config Config
 	// Prepare is called before the run, by the thread that will do it: to open files, for example. Its error is the
-	// result's, of step "usage"; context.Canceled is that of a job that is no longer wanted. Nil is nothing to prepare.
+	// result's, of step "usage"; of step "open" if it wraps ETIMEDOUT; context.Canceled is that of a job that is no longer
+	// wanted. Nil is nothing to prepare.
 	Prepare func(*Config) error
 	// Done is called with the result, by that thread, after everything of the run is gone. Until it returns the thread
 	// does nothing else.
@@ -375,6 +376,9 @@ func (s *slot) run(job *Job) *Result {
 		err := job.Prepare(cfg)
 		if errors.Is(err, context.Canceled) {
 			return Unstarted(cfg)
+		}
+		if errors.Is(err, unix.ETIMEDOUT) {
+			return SetupError(cfg, "open", err)
 		}
 		if err != nil {
 			return UsageError(cfg, err)

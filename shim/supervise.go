@@ -279,6 +279,9 @@ func signalNumber(sig os.Signal) (number unix.Signal, fromTerminal bool) {
 	return number, false
 }
 
+// Cancels says whether a signal to cgshim cancels the run, besides being forwarded.
+func Cancels(sig os.Signal) bool { return cancels(sig) }
+
 func cancels(sig os.Signal) bool {
 	number, _ := signalNumber(sig)
 	return signalPolicy[number].cancels

@@ -76,6 +76,43 @@ outcome() {
 	holds '.error.message | test("do not die")'
 }
 
+@test "the program's files that can't be opened hold up neither a result nor a batch" {
+	# Each of them ends when the file system does, as the kernel has it; the results do not wait for that.
+	background late --wall-time 1 --stdin "$dead/x" -- true
+	background told --stderr "$dead/x" -- true
+	eventually pgrep -f -- "--stderr $dead/x" >/dev/null
+	sleep 0.5
+	kill -TERM "$(pgrep -f -- "--stderr $dead/x")"
+	cd "$BATS_TEST_TMPDIR"
+	mkfifo requests
+	"$CGSHIM" batch --jobs 1 <requests >answers 2>/dev/null 3>&- &
+	exec 7>requests
+	printf '%s\n' '{"id":1,"argv":["true"],"stdin":"'"$dead/x"'","wall-time":1}' '{"id":2,"argv":["true"],"stdout":"'"$dead/x"'"}' >&7
+	eventually grep -q '"id":1,' answers
+	sleep 0.5
+	printf '%s\n' '{"cancel":2}' '{"id":3,"argv":["true"]}' >&7
+	exec 7>&-
+	eventually grep -q '"id":3,' answers
+	local name
+	for name in late told; do eventually [ -s $name ]; done
+	sed -n 's/"id":1,//p' answers >first
+	for name in late first; do
+		take_result $name
+		is verdict error error.step open error.errno ETIMEDOUT wall_seconds null
+	done
+	sed -n 's/"id":2,//p' answers >second
+	for name in told second; do
+		take_result $name
+		is verdict cancelled error.step cancelled wall_seconds null
+	done
+	sed -n 's/"id":3,//p' answers >third
+	take_result third
+	is verdict ok
+	answer
+	wait
+	[ "$(cat late.status told.status)" = $'125\n125' ]
+}
+
 @test "a program that does not die of SIGKILL is an error after ten seconds, and left to gc" {
 	local begin=$SECONDS
 	background sleeps --wall-time 2 -- cat "$dead/x"

@@ -31,6 +31,48 @@ NOBODY=65534
 	[ "$(stat -c %u "$BATS_TEST_TMPDIR/out")" = 0 ]
 }
 
+# Regression: nothing ended the wait, and there was no result.
+@test "a FIFO that nobody opens at the other end: the wall time is for that, too, and cgshim can be told to stop" {
+	local fifo=$BATS_TEST_TMPDIR/fifo stream name
+	mkfifo "$fifo"
+	for stream in stdin stdout stderr; do
+		shim --mem 64M --wall-time 1 --$stream "$fifo" -- true
+		exits 125
+		is verdict error error.step open error.errno ETIMEDOUT wall_seconds null pid null
+		holds '.error.hint | test("FIFO")'
+	done
+	for name in TERM INT HUP QUIT KILL; do
+		env --default-signal=HUP,INT,QUIT "$CGSHIM" --mem 64M --stdin "$fifo" --output "$BATS_TEST_TMPDIR/$name" -- true 2>/dev/null 3>&- &
+		sleep 0.5
+		kill -s USR1 $! # is for a program, which there is not
+		kill -s "$name" $!
+		status=0
+		wait $! || status=$?
+		nothing_left
+		if [ "$name" = KILL ]; then
+			exits 137
+			[ ! -e "$BATS_TEST_TMPDIR/KILL" ]
+		else
+			exits 125
+			take_result "$BATS_TEST_TMPDIR/$name"
+			is verdict cancelled error.step cancelled wall_seconds null
+		fi
+	done
+	eventually run -1 pgrep -f -- "--stdin $fifo" # the stage goes, too
+}
+
+@test "a signal that comes while a FIFO is waited for is the program's" {
+	mkfifo "$BATS_TEST_TMPDIR/fifo"
+	"$CGSHIM" --wall-time 30 --stdin "$BATS_TEST_TMPDIR/fifo" --output "$BATS_TEST_TMPDIR/result" -- sleep 1000 3>&- &
+	sleep 0.5
+	kill -s USR1 $!
+	: >"$BATS_TEST_TMPDIR/fifo"
+	status=0
+	wait $! || status=$?
+	take_result "$BATS_TEST_TMPDIR/result"
+	is verdict signaled signal_name SIGUSR1
+}
+
 @test "a FIFO as standard input is one that waits" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	(sleep 0.2; echo late) >"$BATS_TEST_TMPDIR/fifo" 3>&- &

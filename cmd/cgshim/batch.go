@@ -51,7 +51,7 @@ type batch struct {
 type request struct {
 	id     string // JSON; "null" is none
 	cfg    shim.Config
-	files  requestFlags // for openFiles
+	files  requestFlags // for an opener
 	ctx    context.Context
 	cancel context.CancelFunc
 	told   sync.WaitGroup // events that are not written yet
@@ -309,7 +309,7 @@ func (b *batch) job(r *request) *shim.Job {
 		Config:  r.cfg,
 		Prepare: func(cfg *shim.Config) error { return b.open(r, cfg) },
 		Done: func(result *shim.Result) {
-			b.close(r)
+			b.close(&r.cfg)
 			b.answer(r, result)
 		},
 	}
@@ -341,15 +341,29 @@ func (b *batch) open(r *request, cfg *shim.Config) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if null != cfg.Stdin && null != cfg.Stdout {
+	r.cfg.Stdin, r.cfg.Stdout = null, null
+	o := &opener{
+		flag: func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) },
+		wall: cfg.WallTime, ctx: r.ctx, taken: b.taken,
+	}
+	if o.needed() {
+		files := r.cfg
+		err := o.do(func() error { return o.files(&files, unix.O_NONBLOCK) }, func() { b.close(&files) })
+		if errors.Is(err, context.Canceled) || errors.Is(err, unix.ETIMEDOUT) {
+			return err // files is still being written to, and closed in the end
+		}
+		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = files.Stdin, files.Stdout, files.Stderr
+		if null != files.Stdin && null != files.Stdout {
 			_ = null.Close()
 		}
-	}()
-	cfg.Stdin, cfg.Stdout = null, null
-	err = openFiles(func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) }, cfg, unix.O_NONBLOCK, b.taken)
-	r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = cfg.Stdin, cfg.Stdout, cfg.Stderr
-	return err
+		if err != nil {
+			return err
+		}
+	} else if err := b.taken.checkKept(cfg.KeepFDs); err != nil {
+		return err
+	}
+	cfg.Stdin, cfg.Stdout, cfg.Stderr = r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr
+	return nil
 }
 
 // openNull opens /dev/null for one job: O_NONBLOCK and locks belong to an open file, and the next job may be somebody
@@ -362,8 +376,9 @@ func openNull() (*os.File, error) {
 	return os.NewFile(uintptr(fd), os.DevNull), nil
 }
 
-func (b *batch) close(r *request) {
-	for _, file := range []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr} {
+// close closes a request's files.
+func (b *batch) close(cfg *shim.Config) {
+	for _, file := range []*os.File{cfg.Stdin, cfg.Stdout, cfg.Stderr} {
 		if file != nil {
 			_ = file.Close() // the second time, if two are the same, is an error
 		}

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -86,28 +86,15 @@ type delivery struct {
 
 // run opens the place for the result before anything is created, runs, and writes it.
 func (d *delivery) run(cfg shim.Config, usageErr error) int {
-	out, err := openSink(d.flag)
-	if usageErr == nil {
-		usageErr = err
-	}
-	if usageErr == nil && slices.Contains(cfg.KeepFDs, out.fd) && out.path == "" {
-		usageErr = fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(out.fd))
-	}
-	taken := resultChannels(d.flag, out)
-	if usageErr == nil {
-		usageErr = openFiles(d.flag, &cfg, 0, taken) // last, for it may create some
-	}
-	if usageErr == nil {
-		usageErr = taken.checkInherited(&cfg)
-	}
+	out, failed := d.open(&cfg, usageErr)
 	d.traced.end("files")
 	if d.traced != nil {
 		cfg.OnPhase = d.traced.end
 	}
 	var result *shim.Result
 	switch {
-	case usageErr != nil:
-		result = shim.UsageError(&cfg, usageErr)
+	case failed != nil:
+		result = failed
 	case d.events:
 		w := newEventWriter(out)
 		cfg.OnEvent = w.write
@@ -138,63 +125,56 @@ func (d *delivery) deliver(out sink, result *shim.Result) int {
 	return result.ExitStatus()
 }
 
-// openFiles opens what the program gets as its standard descriptors, none of which may be one of the channels. No signal
-// handler is installed yet: waiting for the other end of a FIFO can be interrupted.
-// With O_NONBLOCK it is not waited for.
-func openFiles(flag flagReader, cfg *shim.Config, nonblock int, taken channels) error {
-	const write = unix.O_WRONLY | unix.O_CREAT
-	for _, f := range []struct {
-		name  string
-		flags int
-		file  **os.File
-	}{
-		{"stdin", unix.O_RDONLY, &cfg.Stdin}, {"stdout", write, &cfg.Stdout}, {"stderr", write, &cfg.Stderr},
-	} {
-		path, given := flag(f.name)
-		if !given {
-			continue
+// open opens the place for the result, and, if nothing is wrong so far, the program's files: last, for it may create some.
+// What is wrong is the result.
+func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shim.Result) {
+	o := &opener{flag: d.flag, wall: cfg.WallTime, ctx: context.Background()}
+	files, sinks := *cfg, make(chan sink, 1)
+	open := func() error {
+		if path, given := d.flag("output"); given {
+			o.at.Store(fmt.Sprintf("--output %q", path))
 		}
-		fd, err := openFile(path, f.flags, nonblock, taken)
-		if err != nil {
-			return fmt.Errorf("--%s %q: %w", f.name, path, err)
+		to, err := openSink(d.flag)
+		sinks <- to
+		switch {
+		case usageErr != nil:
+			return usageErr
+		case err != nil:
+			return err
+		case slices.Contains(cfg.KeepFDs, to.fd) && to.path == "":
+			return fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(to.fd))
 		}
-		*f.file = os.NewFile(uintptr(fd), path)
-	}
-	if cfg.Stdout != nil && cfg.Stderr != nil {
-		out, outErr := cfg.Stdout.Stat()
-		errs, errsErr := cfg.Stderr.Stat()
-		if outErr == nil && errsErr == nil && os.SameFile(out, errs) {
-			cfg.Stderr = cfg.Stdout // with a position of its own, each would overwrite the other
+		o.taken = resultChannels(d.flag, to)
+		if err := o.files(&files, 0); err != nil {
+			return err
 		}
+		return o.taken.checkInherited(&files)
 	}
-	return taken.checkKept(cfg.KeepFDs)
-}
-
-// openFile opens one, and empties it if it is to be written: after it is known to be no channel, which would lose what
-// is in it.
-func openFile(path string, flags, nonblock int, taken channels) (int, error) {
-	// Not os.OpenFile, which makes a FIFO non-blocking: the program shares that flag.
-	fd, err := unix.Open(path, flags|nonblock|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
-	if err != nil {
-		return -1, err
+	var err error
+	if o.needed() {
+		if o.signals, err = catchSignals(); err != nil {
+			return stderr, shim.SetupError(cfg, "signals", err)
+		}
+		cfg.Signals = o.signals
+		err = o.do(open, func() {})
+	} else {
+		err = open()
 	}
-	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	regular, writes := st.Mode&unix.S_IFMT == unix.S_IFREG, flags&unix.O_ACCMODE != unix.O_RDONLY
-	if err == nil && (writes || !regular) { // who reads a regular file takes nothing from anybody
-		err = taken.check(&st)
+	select {
+	case out = <-sinks:
+	default: // that is what did not come to an end
+		out = stderr
 	}
-	if err == nil && writes && regular && st.Size > 0 {
-		err = unix.Ftruncate(fd, 0)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return out, shim.Unstarted(cfg)
+	case errors.Is(err, unix.ETIMEDOUT):
+		return out, shim.SetupError(cfg, "open", err)
+	case err != nil:
+		return out, shim.UsageError(cfg, err)
 	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	if nonblock != 0 { // the program shares that flag
-		_ = unix.SetNonblock(fd, false)
-	}
-	return fd, nil
+	cfg.Stdin, cfg.Stdout, cfg.Stderr = files.Stdin, files.Stdout, files.Stderr
+	return out, nil
 }
 
 // supervised runs with the signals forwarded. SIGHUP and SIGINT that the caller ignores stay ignored, for
@@ -204,11 +184,13 @@ func supervised(cfg shim.Config) *shim.Result {
 	if err := checkRoom(leastDescriptors); err != nil {
 		return shim.SetupError(&cfg, "descriptors", err)
 	}
-	signals, err := catchSignals()
-	if err != nil {
-		return shim.SetupError(&cfg, "signals", err)
+	if cfg.Signals == nil {
+		signals, err := catchSignals()
+		if err != nil {
+			return shim.SetupError(&cfg, "signals", err)
+		}
+		cfg.Signals = signals
 	}
-	cfg.Signals = signals
 	if cfg.Limits.PIDs == 0 {
 		reserveThreads()
 	}

@@ -48,7 +48,7 @@ const (
 )
 
 // catchSignals catches the signals that shim forwards, but for those that the caller ignores.
-func catchSignals() (<-chan os.Signal, error) {
+func catchSignals() (chan os.Signal, error) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)

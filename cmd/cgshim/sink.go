@@ -131,11 +131,11 @@ func newWriter(fd int) *writer {
 	if unix.Fstat(fd, &st) == nil {
 		w.format = st.Mode & unix.S_IFMT
 	}
-	own, err := reopenPipe(fd)
-	if err != nil {
-		own, err = reopenTerminal(fd)
+	reopen := reopenPipe
+	if w.format == unix.S_IFCHR {
+		reopen = reopenTerminal
 	}
-	if err == nil {
+	if own, err := reopen(fd); err == nil {
 		w.fd, w.own = own, true
 	}
 	return w
