@@ -215,6 +215,12 @@ func hint(step string, err error) string {
 		return "lowering it below what root has set takes CAP_SYS_RESOURCE: run as root, or give one that is not below cgshim's own (cat /proc/self/oom_score_adj)"
 	case step == "privileges":
 		return "chmod u-s,g-s and setcap -r take them from the file; who may have programs run as somebody else gets cgshim by sudo, or by a service that makes the command line"
+	case step == "descriptors" && errors.Is(err, unix.EMFILE):
+		return "raise the soft limit for cgshim (ulimit -n), and lower it for the program: --ulimit nofile"
+	case step == "threads":
+		return "raise the soft limit for cgshim (ulimit -u), and lower it for the program: --ulimit nproc, or --pids"
+	case step == "memory":
+		return "raise the soft limit for cgshim (ulimit -v, ulimit -d), and lower it for the program: --ulimit as, --ulimit data, or --mem"
 	case step == "open":
 		return "a FIFO waits for its other end; else the file system does not answer"
 	case errors.Is(err, errToldToStop), errors.Is(err, errNotStarted):

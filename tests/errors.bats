@@ -341,3 +341,40 @@ teardown() {
 	[ "$(jq -r .error.errno <<<"$stderr")" = EACCES ]
 	[[ $(jq -r .error.hint <<<"$stderr") == *root* ]]
 }
+
+# Regression: the Go runtime ended cgshim with a trace, and there was no result.
+@test "a resource limit of the caller's that leaves cgshim too little is an error, before anything is created" {
+	requires setpriv real_cpu # how much is too little depends on the number of CPUs
+	local limit data size told=0 more
+	install -m 755 "$CGSHIM" /tmp/cgshim-bats-limits # where every user may go
+	for limit in 10 15; do
+		result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=$limit /tmp/cgshim-bats-limits --best-effort -- true 2>&1) && status=0 || status=$?
+		exits 125
+		is verdict error error.step threads error.errno EAGAIN cgroup null
+		holds '.error.hint | test("ulimit -u")'
+	done
+	result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=40 /tmp/cgshim-bats-limits --best-effort -- true 2>&1) && status=0 || status=$?
+	is verdict ok
+	rm /tmp/cgshim-bats-limits
+	"$CGSHIM" --fd 3 -- sleep 1000 3>/dev/null &
+	eventually pgrep -P $! -x sleep >/dev/null
+	data=$(awk '/^VmData/ { print $2 * 1024 }' /proc/$!/status)
+	size=$(awk '/^VmSize/ { print $2 * 1024 }' /proc/$!/status)
+	kill $!
+	wait $! || true
+	# With the least of them the runtime does not get as far as to tell.
+	for more in -4 -2 0 2 4 6 8 10 12; do
+		for limit in --data=$((data + more * MIB)) --as=$((size + more * MIB)); do
+			result=$(prlimit $limit "$CGSHIM" --mem 64M -- true 2>&1) && status=0 || status=$?
+			[[ $result == *'"step":"memory","errno":"ENOMEM"'*'ulimit -v'* && $status = 125 ]] || continue
+			is verdict error cgroup null
+			told=$((told + 1))
+		done
+	done
+	echo "told $told times"
+	[ $told -ge 4 ]
+	for limit in --data=$((data + 64 * MIB)) --as=$((size + 128 * MIB)); do
+		VIA="prlimit $limit" shim --mem 64M -- true
+		is verdict ok
+	done
+}

@@ -25,6 +25,8 @@ const (
 	batchAhead = 4096
 	// slotDescriptors is how many a job takes at least; with more the pool is quicker.
 	slotDescriptors = 24
+	// slotTasks is how many threads and processes it takes: its thread, its stage, who makes groups ahead, the program.
+	slotTasks = 4
 	// maxRequest is the longest line: the kernel takes no more than 6 MiB of arguments and environment.
 	maxRequest = 16 << 20
 )
@@ -74,7 +76,7 @@ func runBatch(args []string) int {
 	if jobs == 0 {
 		jobs = runtime.NumCPU()
 	}
-	if err := checkRoom(leastDescriptors + uint64(jobs)*slotDescriptors); err != nil {
+	if err := checkRoom(leastDescriptors+uint64(jobs)*slotDescriptors, leastTasks+uint64(jobs)*slotTasks); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
 	cfg := shim.PoolConfig{Jobs: c.jobs, Pin: c.pin, Manager: c.manager, Nest: c.nest, Childless: true}

@@ -130,6 +130,7 @@ func (d *delivery) deliver(out sink, result *shim.Result) int {
 func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shim.Result) {
 	o := &opener{flag: d.flag, wall: cfg.WallTime, ctx: context.Background()}
 	files, sinks := *cfg, make(chan sink, 1)
+	lacking := checkRoom(leastDescriptors, leastTasks)
 	open := func() error {
 		if path, given := d.flag("output"); given {
 			o.at.Store(fmt.Sprintf("--output %q", path))
@@ -143,6 +144,8 @@ func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shi
 			return err
 		case slices.Contains(cfg.KeepFDs, to.fd) && to.path == "":
 			return fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(to.fd))
+		case lacking != nil:
+			return lacking
 		}
 		o.taken = resultChannels(d.flag, to)
 		if err := o.files(&files, 0); err != nil {
@@ -151,7 +154,7 @@ func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shi
 		return o.taken.checkInherited(&files)
 	}
 	var err error
-	if o.needed() {
+	if lacking == nil && o.needed() {
 		if o.signals, err = catchSignals(); err != nil {
 			return stderr, shim.SetupError(cfg, "signals", err)
 		}
@@ -165,7 +168,10 @@ func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shi
 	default: // that is what did not come to an end
 		out = stderr
 	}
+	var room *roomError
 	switch {
+	case errors.As(err, &room):
+		return out, shim.SetupError(cfg, room.step, room.err)
 	case errors.Is(err, context.Canceled):
 		return out, shim.Unstarted(cfg)
 	case errors.Is(err, unix.ETIMEDOUT):
@@ -181,9 +187,6 @@ func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shi
 // the program too: that is how nohup and background jobs work. Of the others the Go runtime keeps no
 // memory, and the program gets their default action.
 func supervised(cfg shim.Config) *shim.Result {
-	if err := checkRoom(leastDescriptors); err != nil {
-		return shim.SetupError(&cfg, "descriptors", err)
-	}
 	if cfg.Signals == nil {
 		signals, err := catchSignals()
 		if err != nil {
@@ -195,18 +198,6 @@ func supervised(cfg shim.Config) *shim.Result {
 		reserveThreads()
 	}
 	return shim.Run(context.Background(), cfg)
-}
-
-// leastDescriptors is the least RLIMIT_NOFILE for a run: some twenty are used, and with fewer the Go runtime
-// ends the process.
-const leastDescriptors = 32
-
-func checkRoom(least uint64) error {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < least {
-		return fmt.Errorf("the caller's resource limit nofile is %d, and this takes %d: %w", limit.Cur, least, unix.EMFILE)
-	}
-	return nil
 }
 
 // complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is
