@@ -15,9 +15,10 @@ type Started struct {
 	SchemaVersion int     `json:"schema_version"`
 	PID           int     `json:"pid"`
 	Cgroup        *string `json:"cgroup"`
-	Manager       *string `json:"manager"`    // who made the group's parent, see Place
-	Placement     *string `json:"placement"`  // why the group is where it is, for people
-	StartedAt     string  `json:"started_at"` // as in Result
+	CgroupBase64  string  `json:"cgroup_base64,omitempty"` // as in Result
+	Manager       *string `json:"manager"`                 // who made the group's parent, see Place
+	Placement     *string `json:"placement"`               // why the group is where it is, for people
+	StartedAt     string  `json:"started_at"`              // as in Result
 
 	born bool // see reexec.Program
 }
@@ -60,7 +61,11 @@ type LimitReached struct {
 }
 
 // JSON implements Event.
-func (e *Started) JSON() []byte { return encode(e, false) }
+func (e *Started) JSON() []byte {
+	exact := *e
+	exact.CgroupBase64 = inexact(e.Cgroup)
+	return encode(&exact, false)
+}
 
 // JSON implements Event.
 func (e *Sample) JSON() []byte { return encode(e, false) }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -70,7 +71,24 @@ func errnoName(errno unix.Errno) string {
 }
 
 // oneLine is for errors.Join, which puts each error on a line of its own.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+func oneLine(err error) string { return escapeBytes(strings.ReplaceAll(err.Error(), "\n", "; ")) }
+
+// escapeBytes writes bytes that are no UTF-8 as %q does: a name may have some, and JSON would have U+FFFD for all of them.
+func escapeBytes(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		_, size := utf8.DecodeRuneInString(text[i:])
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+			continue
+		}
+		b.WriteString(text[i : i+size])
+	}
+	return b.String()
+}
 
 // message puts the step first, unless the error says it itself, or is about the caller's own words.
 func message(step string, err error) string {

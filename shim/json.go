@@ -20,7 +20,7 @@ type jsonWriter struct{ b []byte }
 // encode is JSON of whatever length.
 func (r *Result) encode(pretty bool) []byte {
 	w := jsonWriter{make([]byte, 0, 4096)}
-	r.write(&w)
+	r.exact().write(&w)
 	if pretty {
 		var b bytes.Buffer
 		if err := json.Indent(&b, w.b, "", "  "); err != nil {
@@ -75,8 +75,14 @@ func (r *Result) write(w *jsonWriter) {
 	r.Limits.write(w)
 	w.intOrNull("cgroup_version", r.CgroupVersion)
 	w.stringOrNull("cgroup", r.Cgroup)
+	if r.CgroupBase64 != "" {
+		w.string("cgroup_base64", r.CgroupBase64)
+	}
 	w.intOrNull("pid", r.PID)
 	w.list("argv", r.Argv)
+	if len(r.ArgvBase64) > 0 {
+		w.list("argv_base64", r.ArgvBase64)
+	}
 	w.boolOrNull("argv_truncated", &r.ArgvTruncated)
 	w.stringOrNull("started_at", r.StartedAt)
 	w.any("error", r.Error)

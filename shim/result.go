@@ -2,11 +2,14 @@ package shim
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,10 +90,12 @@ type Result struct {
 
 	CgroupVersion *int       `json:"cgroup_version"`
 	Cgroup        *string    `json:"cgroup"`
+	CgroupBase64  string     `json:"cgroup_base64,omitempty"` // set by the method JSON, if Cgroup is no UTF-8
 	PID           *int       `json:"pid"`
 	Argv          []string   `json:"argv"`
-	ArgvTruncated bool       `json:"argv_truncated"` // set by JSON alone: Argv is the beginning of the arguments only
-	StartedAt     *string    `json:"started_at"`     // RFC 3339, UTC, microseconds
+	ArgvBase64    []string   `json:"argv_base64,omitempty"` // set by the method JSON, if Argv is no UTF-8
+	ArgvTruncated bool       `json:"argv_truncated"`        // set by the method JSON: Argv is the beginning of the arguments only
+	StartedAt     *string    `json:"started_at"`            // RFC 3339, UTC, microseconds
 	Error         *ErrorInfo `json:"error"`
 
 	// What Config.BestEffort did without, figures that are less than exact, whose memory limit it was if not the run's, and a
@@ -191,13 +196,40 @@ func (r *Result) ExitStatus() int {
 }
 
 // JSON is the result on one line, with a newline; pretty spreads it over several. It is at most 63 KiB long, so that a pipe
-// takes it whole before anybody reads: Argv is cut for that, and what else may be long.
+// takes it whole before anybody reads: Argv is cut for that, and what else may be long. Its strings are UTF-8 without lone
+// surrogates, because strict readers refuse a whole line for one of those, and with U+FFFD for each byte that is none;
+// base64 tells the bytes.
 func (r *Result) JSON(pretty bool) []byte {
 	whole := r.encode(pretty)
 	if len(whole) <= maxResult {
 		return whole
 	}
 	return r.shortened(pretty)
+}
+
+// exact is the result with the bytes of strings that are no UTF-8.
+func (r *Result) exact() *Result {
+	group, odd := inexact(r.Cgroup), slices.ContainsFunc(r.Argv, func(arg string) bool { return !utf8.ValidString(arg) })
+	if group == "" && !odd {
+		return r
+	}
+	exact := *r
+	exact.CgroupBase64 = group
+	if odd {
+		exact.ArgvBase64 = make([]string, len(r.Argv))
+		for i, arg := range r.Argv {
+			exact.ArgvBase64[i] = base64.StdEncoding.EncodeToString([]byte(arg))
+		}
+	}
+	return &exact
+}
+
+// inexact is the base64 of a string that is no UTF-8; else it is empty.
+func inexact(s *string) string {
+	if s == nil || utf8.ValidString(*s) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString([]byte(*s))
 }
 
 func encode(v any, pretty bool) []byte {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cgshim/cgshim/cgroup"
 )
@@ -29,7 +30,7 @@ var resultKeys = []string{
 	"sources",
 	"enforced",
 	"limits",
-	"cgroup_version", "cgroup", "pid", "argv",
+	"cgroup_version", "cgroup", "pid", "argv", "argv_truncated",
 	"started_at", "error", "warnings",
 }
 
@@ -70,7 +71,7 @@ func TestJSONOfNothingKnown(t *testing.T) {
 	// Everything else is null: 0 would claim to know.
 	known := map[string]string{
 		"type": `"result"`, "schema_version": "1", "verdict": `""`, "limits_hit": "[]",
-		"sources": "{}", "enforced": "{}", "limits": "{}", "argv": `["x"]`, "warnings": "[]",
+		"sources": "{}", "enforced": "{}", "limits": "{}", "argv": `["x"]`, "argv_truncated": "false", "warnings": "[]",
 	}
 	for key, value := range values {
 		got, _ := json.Marshal(value)
@@ -100,7 +101,7 @@ func TestSecondsJSON(t *testing.T) {
 }
 
 func TestJSONEscaping(t *testing.T) {
-	r := newResult(&Config{Args: []string{"<a>&\n\r\u2028\xff"}})
+	r := newResult(&Config{Args: []string{"<a>&\n\r\u2028\ufffd"}})
 	line := r.JSON(false)
 	checkLine(t, line) // no newline of the argument's may split it
 	if !bytes.Contains(line, []byte(`<a>&\n\r`)) {
@@ -108,6 +109,41 @@ func TestJSONEscaping(t *testing.T) {
 	}
 	if bytes.ContainsRune(line, '\u2028') {
 		t.Error("a line separator is written as it is: some readers split lines there")
+	}
+}
+
+// What is no UTF-8 is told in base64, and nowhere in a way that a strict reader would refuse the line for.
+func TestJSONOfBytes(t *testing.T) {
+	group := "/a\xff/b"
+	r := UsageError(&Config{Args: []string{"./prog\xff", "", "\xed\xa0\x80", "\U0001f600\ufffd"}}, errors.New("m"))
+	r.Cgroup = &group
+	for _, pretty := range []bool{false, true} {
+		var got struct {
+			Argv   []string `json:"argv"`
+			Bytes  [][]byte `json:"argv_base64"`
+			Cgroup string   `json:"cgroup"`
+			Group  []byte   `json:"cgroup_base64"`
+		}
+		line := r.JSON(pretty)
+		if err := json.Unmarshal(line, &got); err != nil || !utf8.Valid(line) || bytes.Contains(line, []byte(`\ud`)) {
+			t.Fatalf("%v: %q", err, line)
+		}
+		if want := []string{"./prog\ufffd", "", "\ufffd\ufffd\ufffd", "\U0001f600\ufffd"}; !slices.Equal(got.Argv, want) || got.Cgroup != "/a\ufffd/b" {
+			t.Errorf("%q, %q", got.Argv, got.Cgroup)
+		}
+		for i, arg := range r.Argv {
+			if len(got.Bytes) != len(r.Argv) || string(got.Bytes[i]) != arg {
+				t.Errorf("argument %d: %q, want %q", i, got.Bytes, arg)
+			}
+		}
+		if string(got.Group) != group {
+			t.Errorf("%q, want %q", got.Group, group)
+		}
+	}
+	assertValid(t, r.JSON(false))
+	assertValid(t, (&Started{Type: "started", SchemaVersion: 1, PID: 1, Cgroup: &group, StartedAt: "2026-01-02T03:04:05.678901Z"}).JSON())
+	if r.CgroupBase64 != "" || r.ArgvBase64 != nil {
+		t.Errorf("JSON has changed the result: %+v", r)
 	}
 }
 

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"encoding/base64"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,11 +25,12 @@ func (r *Result) shortened(pretty bool) []byte {
 	if len(short.encode(pretty)) > maxResult/2 {
 		short.cutTexts()
 	}
-	room := maxResult - len(short.encode(pretty)) - len("false")
+	odd := r.exact().ArgvBase64 != nil // each is there twice then
+	room := maxResult - len(short.encode(pretty)) - len("false") - len("\n  \"argv_base64\": [\n  ],")
 	for _, arg := range r.Argv {
-		size := argumentSize(arg, pretty)
+		size := argumentSize(arg, odd, pretty)
 		if size > room {
-			if arg = cutArgument(arg, room, pretty); arg != "" {
+			if arg = cutArgument(arg, room, odd, pretty); arg != "" {
 				short.Argv = append(short.Argv, arg)
 			}
 			return short.encode(pretty)
@@ -75,9 +77,9 @@ func cut(s string, size int) string {
 }
 
 // cutArgument is as much of an argument as there is room for; "" if that is nothing.
-func cutArgument(arg string, room int, pretty bool) string {
+func cutArgument(arg string, room int, odd, pretty bool) string {
 	for size := min(len(arg)-1, room); size > 0; size /= 2 {
-		if part := cut(arg, size) + cutMark; argumentSize(part, pretty) <= room {
+		if part := cut(arg, size) + cutMark; argumentSize(part, odd, pretty) <= room {
 			return part
 		}
 	}
@@ -85,10 +87,15 @@ func cutArgument(arg string, room int, pretty bool) string {
 }
 
 // argumentSize is what an argument takes in the result at most: with a comma, or the end of the line.
-func argumentSize(arg string, pretty bool) int {
-	size := len(encode(arg, false))
+func argumentSize(arg string, odd, pretty bool) int {
+	w := jsonWriter{}
+	w.quote(arg)
+	size, indent := len(w.b)+len(","), 0
 	if pretty {
-		size += len("\n") + len(strings.Repeat("  ", 2))
+		indent = len("\n") + len(strings.Repeat("  ", 2))
+	}
+	if size += indent; odd {
+		size += base64.StdEncoding.EncodedLen(len(arg)) + len(`"",`) + indent
 	}
 	return size
 }
