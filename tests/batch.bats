@@ -137,6 +137,34 @@ runs() { eventually [ -s "ready.$1" ]; }
 	[[ ${lines[0]} = 'a "b" ä' && ${lines[1]} = '<&' ]]
 }
 
+@test "names are bytes, raw or as Python's surrogateescape has them, and none runs another file" {
+	for name in $'p\xff' $'p\xef\xbf\xbd'; do
+		printf '#!/bin/sh\nprintf "%%s" "$0 $1 $A"\n' >"$name"
+		chmod +x "$name"
+	done
+	mkdir $'d\xfe'
+	open_batch --jobs 1
+	ask '{"id":"\udcff","argv":["../p\udcff"," \udcc3 "],"env":["A= \u00e4\udcfe "],"chdir":"d\udcfe","stdout":" out\udcfd "}'
+	answer '"\\udcff"'
+	is verdict ok
+	cmp $' out\xfd ' <(printf '../p\xff  \xc3   \xc3\xa4\xfe ')
+	holds '.argv == ["../p\ufffd", " \ufffd "] and .argv_base64 == ["Li4vcP8=", "IMMg"]'
+	ask $'{"id":2,"argv":["./p\xff","\xed\xa0\x80"],"env":["A=\xfe"],"stdout":"raw\xfd"}'
+	answer 2
+	is verdict ok
+	cmp $'raw\xfd' <(printf './p\xff \xed\xa0\x80 \xfe')
+	ask '{"id":3,"argv":["./p\ufffd"],"stdout":"out"}'
+	answer 3
+	cmp out <(printf './p\xef\xbf\xbd  ')
+	ask '{"id":4,"argv":["true"],"mem":1.048576e6,"pids":1.0,"wall-time":1e1,"swap":-0}'
+	answer 4
+	is verdict ok limits.mem_bytes "$MIB" limits.pids 1 limits.wall_time_seconds 10
+	ask '{"id":"\u0061","argv":["sleep","1000"]}' '{"cancel":"a"}'
+	answer '"a"'
+	is verdict cancelled
+	close_batch 0
+}
+
 # refused ID LINE [TEXT]: the line is answered with an error of step usage, that says TEXT, and the next request works.
 refused() {
 	local before
@@ -181,6 +209,22 @@ refused() {
 	refused 1 '{"id":1,"argv":["true"],"pretty":true}' '"pretty"'
 	refused 1 '{"id":1,"argv":["true"],"events":true}' '"events"'
 	refused 1 '{"id":1,"argv":["true"],"mem":1,"memory":2}' 'given twice'
+	refused 1 '{"id":1,"argv":["true"],"mem":1,"mem":1}' '"mem": given twice'
+	refused 1 '{"id":1,"argv":["true"],"argv":["true"]}' '"argv"'
+	refused null '{"id":1,"argv":["true"],"id":2}' '"id"'
+	refused 1 '{"id":1,"argv":["true"],"env":[{"A":1,"A":2}]}' '"env"'
+	refused 1 '{"id":1,"argv":["true\ud800"]}' '"argv": \\ud800'
+	refused 1 '{"id":1,"argv":["true"],"stdout":"\udc00"}' '"stdout": \\udc00'
+	refused 1 '{"id":1,"argv":["true"],"stdout":"x\u0000"}' '"stdout": NUL'
+	refused '"a\u0000"' '{"id":"a\u0000","argv":[]}' 'no program'
+	refused '"\ud800"' '{"id":"\ud800","argv":[]}' 'no program'
+	refused 1 '{"id":1,"argv":["true"],"mem":1.5}' '--mem "1.5"'
+	refused 1 '{"id":1,"argv":["true"],"mem":"1.5"}' '--mem "1.5"'
+	refused 1 '{"id":1,"argv":["true"],"memory":1e400}' '--memory "1e400"'
+	refused 1 '{"id":1,"argv":["true"],"mem":-0}' '--mem "0"'
+	refused 1 '{"id":1,"argv":["true"],"mem":99999999999999999999999}' '--mem "99999999999999999999999"'
+	refused 1 '{"id":1,"argv":["true"],"wall-time":1e400}' '--wall-time "1e400"'
+	refused 1 '{"id":1,"argv":["true"],"wall-time":-1e-9}' '--wall-time "-1e-9"'
 	refused 1 '{"id":1,"argv":["true"],"mem":true}' '"mem"'
 	refused 1 '{"id":1,"argv":["true"],"mem":["1M"]}' '"mem"'
 	refused 1 '{"id":1,"argv":["true"],"mem":{}}' '"mem"'

@@ -98,12 +98,32 @@ many() {
 	[ "$output" = "$BATS_TEST_TMPDIR" ]
 }
 
+@test "bytes that are no UTF-8 are the program's, and the result tells them" {
+	cd "$BATS_TEST_TMPDIR" || return 1
+	printf '#!/bin/sh\necho right "$1"\n' >$'p\xff'
+	printf '#!/bin/sh\necho wrong\n' >$'p\xef\xbf\xbd'
+	chmod +x p*
+	shim --stdout $' out\xfe ' $'./p\xff' $' \xc3 '
+	is verdict ok
+	cmp $' out\xfe ' <(printf 'right  \xc3 \n')
+	holds '.argv == ["./p\ufffd", " \ufffd "] and (.argv_base64 == ["Li9w/w==", "IMMg"])'
+	shim -- true $'\xc3\xa4'
+	holds '.argv == ["true", "ä"] and (has("argv_base64") | not)'
+	shim --parent $'/cgshim-bats\xff' -- true
+	is verdict ok
+	holds '(.cgroup | startswith("/cgshim-bats\ufffd/")) and (.cgroup_base64 | startswith("L2Nnc2hpbS1iYXRz/y"))'
+	shim $'./nosuch\xff'
+	holds '.error.message == "exec \"./nosuch\\xff\": no such file or directory"'
+}
+
 @test "the environment: inherited, added to, replaced, or empty" {
 	export CGSHIM_BATS_A=old CGSHIM_BATS_B=b
 	shim --env CGSHIM_BATS_A=new,1 --env C=c=d -- sh -c 'echo "$CGSHIM_BATS_A $CGSHIM_BATS_B $C"'
 	[ "$output" = "new,1 b c=d" ]
 	shim --clear-env --env ONLY=1 -- /usr/bin/env
 	[ "$output" = "ONLY=1" ]
+	shim --clear-env --env $'A= x\t\xff ' --env=$' B=\xc2\xa0,1 ' -- /usr/bin/env # every byte counts
+	cmp "$BATS_TEST_TMPDIR/stdout" <(printf 'A= x\t\xff \n B=\xc2\xa0,1 \n')
 	CGSHIM_FD=3 shim -- env
 	[ "$(grep -c 'CGSHIM_FD\|CGSHIM_STAGE\|GOGC\|GODEBUG' <<<"$output")" = 0 ]
 }

@@ -394,52 +394,73 @@ var notOfRequests = []string{"fd", "output", "pretty", "events", "help"}
 // read.
 func parseRequest(line []byte) (r *request, cancels string, err error) {
 	r = &request{id: "null"}
-	var fields map[string]any
-	decoder := json.NewDecoder(strings.NewReader(string(line)))
-	decoder.UseNumber()
-	if err := decoder.Decode(&fields); err != nil {
-		return r, "", fmt.Errorf("the line is no JSON object: %w", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return r, "", errors.New("there is more on the line than one JSON object")
-	}
-	if r.id, err = requestID(fields["id"]); err != nil {
+	members, err := readObject(line)
+	if err != nil {
 		return r, "", err
 	}
-	if what, ok := fields["cancel"]; ok {
-		if cancels, err = requestID(what); err == nil && (len(fields) > 1 || cancels == "null") {
+	id, idErr := requestID(valueOf(members, "id"))
+	if err := unique(members); err != nil {
+		if isUnique(members, "id") {
+			r.id = id
+		}
+		return r, "", err
+	}
+	if r.id = id; idErr != nil {
+		return r, "", idErr
+	}
+	if what := valueOf(members, "cancel"); what != nil {
+		if cancels, err = requestID(what); err == nil && (len(members) > 1 || cancels == "null") {
 			err = errors.New(`"cancel": want the id of a request, and nothing else`)
 		}
 		return r, cancels, err
 	}
-	var args []string
-	if args, err = texts("argv", fields["argv"]); err != nil {
+	args, err := texts("argv", valueOf(members, "argv"), asWritten)
+	if err != nil {
 		return r, "", err
 	}
+	r.cfg.Args = args // for the answer, if the flags are refused
 	r.files = requestFlags{}
-	for key, value := range fields {
-		if key == "id" || key == "argv" || value == nil {
+	for _, m := range members {
+		if m.key == "id" || m.key == "argv" || m.isNull() {
 			continue
 		}
-		if err := r.files.set(key, value); err != nil {
+		if err := r.files.set(m.key, m.value); err != nil {
 			return r, "", err
 		}
 	}
 	r.cfg, err = newConfig(r.files, args)
-	r.cfg.Args = args
 	return r, "", err
 }
 
-// requestID is an id as JSON: a string or a number.
-func requestID(value any) (string, error) {
-	switch id := value.(type) {
-	case nil:
+// unique refuses two keys of one name, and two names of one flag: nobody could say which one was meant.
+func unique(members []member) error {
+	first := map[string]string{}
+	for _, m := range members {
+		name := m.key
+		if flag, ok := requestFlag(m.key); ok {
+			name = flag.name
+		}
+		other, again := first[name]
+		switch {
+		case again && other == m.key:
+			return fmt.Errorf("%q: given twice", m.key)
+		case again:
+			return fmt.Errorf("%q: given twice, %q is the same flag", m.key, other)
+		}
+		first[name] = m.key
+	}
+	return nil
+}
+
+// requestID is an id as JSON: a string or a number. Of equal strings it is the same, however they are escaped.
+func requestID(value json.RawMessage) (string, error) {
+	switch kind := kindOf(value); {
+	case kind == kindNone, kind == kindNull:
 		return "null", nil
-	case json.Number:
-		return id.String(), nil
-	case string:
-		text, err := json.Marshal(id)
-		return string(text), err
+	case kind == kindNumber:
+		return string(value), nil
+	case kind == kindString:
+		return canonical(value), nil
 	}
 	return "null", errors.New(`"id": want a string or a number`)
 }
@@ -447,57 +468,55 @@ func requestID(value any) (string, error) {
 // requestFlags are the flags of a request, by their first names.
 type requestFlags map[string][]string
 
-func (f requestFlags) set(key string, value any) error {
+func (f requestFlags) set(key string, value json.RawMessage) error {
 	flag, ok := requestFlag(key)
 	if !ok {
 		return fmt.Errorf("%q: no such key; those are the flags of a run, id, argv and cancel", key)
 	}
-	if f.IsSet(flag.name) {
-		return fmt.Errorf("%q: given twice, by two names", key)
+	kind := kindOf(value)
+	switch {
+	case kind == kindBool && !flag.isBool:
+		return fmt.Errorf("%q: want a string or a number", key)
+	case kind != kindBool && flag.isBool:
+		return fmt.Errorf("%q: want true or false", key)
+	case kind == kindBool:
+		if value[0] == 't' {
+			f[flag.name] = []string{"true"}
+		}
+		return nil
+	case kind == kindArray && !flag.isList:
+		return fmt.Errorf("%q: want one value", key)
+	case kind != kindArray:
+		value = slices.Concat(json.RawMessage("["), value, json.RawMessage("]"))
 	}
-	var err error
-	var list []string
-	switch value := value.(type) {
-	case bool:
-		if !flag.isBool {
-			return fmt.Errorf("%q: want a string or a number", key)
-		}
-		if value {
-			list = []string{"true"}
-		}
-	case []any:
-		if !flag.isList {
-			return fmt.Errorf("%q: want one value", key)
-		}
-		list, err = texts(key, value)
-	default:
-		if flag.isBool {
-			return fmt.Errorf("%q: want true or false", key)
-		}
-		list, err = texts(key, []any{value})
-	}
-	if len(list) > 0 {
+	list, err := texts(key, value, flag.number)
+	if err == nil && len(list) > 0 {
 		f[flag.name] = list
 	}
 	return err
 }
 
-// texts are the strings of a JSON array; numbers are taken as they are written.
-func texts(key string, value any) ([]string, error) {
-	array, ok := value.([]any)
-	list := make([]string, len(array))
-	for i := range array {
-		switch element := array[i].(type) {
-		case string:
-			list[i] = element
-		case json.Number:
-			list[i] = element.String()
-		default:
-			ok = false
-		}
-	}
-	if !ok {
+// texts are the strings of a JSON array, and its numbers as text.
+func texts(key string, value json.RawMessage, number func(string) (string, error)) ([]string, error) {
+	var array []json.RawMessage
+	if kindOf(value) != kindArray || json.Unmarshal(value, &array) != nil {
 		return nil, fmt.Errorf("%q: want strings", key)
+	}
+	list := make([]string, len(array))
+	for i, element := range array {
+		var err error
+		switch kindOf(element) {
+		case kindString:
+			if list[i], err = unquote(element); err != nil {
+				return nil, fmt.Errorf("%q: %w", key, err)
+			}
+		case kindNumber:
+			if list[i], err = number(string(element)); err != nil {
+				return nil, fmt.Errorf("--%s %.40q: %w", key, element, err)
+			}
+		default:
+			return nil, fmt.Errorf("%q: want strings", key)
+		}
 	}
 	return list, nil
 }
@@ -522,6 +541,7 @@ func (f requestFlags) Bool(name string) bool { return f.IsSet(name) }
 type requestKey struct {
 	name           string
 	isBool, isList bool
+	number         func(json string) (text string, err error) // what a JSON number is on the command line
 }
 
 var requestKeys = sync.OnceValue(func() map[string]requestKey {
@@ -531,10 +551,17 @@ var requestKeys = sync.OnceValue(func() map[string]requestKey {
 		if slices.Contains(notOfRequests, names[0]) {
 			continue
 		}
-		_, isBool := flag.(onFlag)
-		_, isList := flag.(listFlag)
+		key := requestKey{name: names[0], number: asWritten}
+		switch flag := flag.(type) {
+		case onFlag:
+			key.isBool = true
+		case listFlag:
+			key.isList, key.number = true, numberOf(flag.placeholder)
+		case textFlag:
+			key.number = numberOf(flag.placeholder)
+		}
 		for _, name := range names {
-			keys[name] = requestKey{names[0], isBool, isList}
+			keys[name] = key
 		}
 	}
 	return keys

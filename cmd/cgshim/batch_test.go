@@ -67,7 +67,7 @@ func TestParseRequestError(t *testing.T) {
 		{`{"id":1,"argv":["x"],"env":"A=1","net":{}}`, `1`, `"net"`},
 		{`{"id":1,"argv":["x"],"nest":1}`, `1`, `"nest"`},
 		{`{"id":1,"argv":["x"],"mem":""}`, `1`, `--mem ""`},
-		{`{"id":1,"argv":["x"],"mem":1e3}`, `1`, `--mem "1e3"`},
+		{`{"id":1,"argv":["x"],"mem":1.5}`, `1`, `--mem "1.5"`},
 		{`{"id":"1","argv":["x"],"grace":1}`, `"1"`, "--grace"},
 		{`{"id":"1","argv":["x"],"keep-fd":[2]}`, `"1"`, "--keep-fd"},
 		{`{"id":"1","argv":["x"],"stdin":""}`, `"1"`, "--stdin"},
@@ -101,26 +101,21 @@ func TestParseCancel(t *testing.T) {
 }
 
 func TestRequestID(t *testing.T) {
-	for _, test := range []struct {
-		value any
-		want  string
-	}{
-		{nil, `null`},
-		{"7", `"7"`},
-		{"null", `"null"`},
-		{"", `""`},
-		{"a\"b\\\n\x00<", `"a\"b\\\n\u0000\u003c"`},
-		{json.Number("7"), `7`},
-		{json.Number("-1.50e+99999"), `-1.50e+99999`},
-		{json.Number("123456789012345678901234567890"), `123456789012345678901234567890`},
+	for value, want := range map[string]string{
+		``: `null`, `null`: `null`, `"7"`: `"7"`, `"null"`: `"null"`, `""`: `""`, `7`: `7`, `-0`: `-0`, `-1.50e+99999`: `-1.50e+99999`, `1e400`: `1e400`,
+		`123456789012345678901234567890`: `123456789012345678901234567890`,
+		// One way to write each string, so that a request can be cancelled by another way.
+		`"a\"b\\\n\u0000<"`: `"a\"b\\\u000a\u0000<"`, `"\u0041\/\u00e4\ud83d\ude00\u2028"`: `"A/ä😀\u2028"`,
+		// Nothing is lost of strings that are no Unicode: Python gets back what it sent.
+		`"\ud800"`: `"\ud800"`, `"\uDCFF"`: `"\udcff"`, "\"a\xffb\"": `"a\udcffb"`, `"\ude00\ud83d"`: `"\ude00\ud83d"`, "\"\xed\xa0\x80\"": `"\udced\udca0\udc80"`,
 	} {
-		if got, err := requestID(test.value); err != nil || got != test.want {
-			t.Errorf("%#v: %s, %v, want %s", test.value, got, err, test.want)
+		if got, err := requestID([]byte(value)); err != nil || got != want || !json.Valid([]byte(got)) {
+			t.Errorf("%s: %s, %v, want %s", value, got, err, want)
 		}
 	}
-	for _, value := range []any{true, []any{"1"}, map[string]any{}, 7.0} {
-		if got, err := requestID(value); err == nil || got != "null" {
-			t.Errorf("%#v: %s, %v", value, got, err)
+	for _, value := range []string{`true`, `false`, `["1"]`, `{}`} {
+		if got, err := requestID([]byte(value)); err == nil || got != "null" {
+			t.Errorf("%s: %s, %v", value, got, err)
 		}
 	}
 }
@@ -145,25 +140,22 @@ func TestRequestKeys(t *testing.T) {
 
 func TestRequestFlags(t *testing.T) {
 	f := requestFlags{}
-	for key, value := range map[string]any{
-		"memory": json.Number("5"), "env": []any{"A=1", json.Number("2")}, "nest": false, "wait-all": true, "name": "n",
+	for key, value := range map[string]string{
+		"memory": `5`, "env": `["A=1", 2]`, "nest": `false`, "wait-all": `true`, "name": `"n"`, "ulimit": `"nofile=9"`, // one is a list, too
 	} {
-		if err := f.set(key, value); err != nil {
+		if err := f.set(key, []byte(value)); err != nil {
 			t.Error(err)
 		}
-	}
-	if err := f.set("ulimit", "nofile=9"); err != nil { // one is a list, too
-		t.Error(err)
 	}
 	if f.String("mem") != "5" || !slices.Equal(f.StringSlice("env"), []string{"A=1", "2"}) || f.Bool("nest") || f.IsSet("nest") ||
 		!f.Bool("wait-all") || f.String("name") != "n" || f.IsSet("pids") || f.String("pids") != "" || f.StringSlice("device-read-bps") != nil ||
 		!slices.Equal(f.StringSlice("ulimit"), []string{"nofile=9"}) {
 		t.Errorf("%q", f)
 	}
-	for key, value := range map[string]any{
-		"bogus": "1", "output": "x", "mem": true, "pids": []any{"1"}, "best-effort": "true", "env": []any{[]any{}}, "": "",
+	for key, value := range map[string]string{
+		"bogus": `"1"`, "output": `"x"`, "mem": `true`, "pids": `["1"]`, "best-effort": `"true"`, "env": `[[]]`, "": `""`, "chdir": `{"a":1,"a":2}`,
 	} {
-		if err := f.set(key, value); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", key)) {
+		if err := f.set(key, []byte(value)); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", key)) {
 			t.Errorf("%q: %v: %v", key, value, err)
 		}
 	}

@@ -27,6 +27,7 @@ type (
 	textFlag struct {
 		*cli.StringFlag
 		names
+		placeholder string
 	}
 	onFlag struct {
 		*cli.BoolFlag
@@ -35,6 +36,7 @@ type (
 	listFlag struct {
 		*cli.StringSliceFlag
 		names
+		placeholder string
 	}
 )
 
@@ -51,7 +53,7 @@ func flags() []cli.Flag {
 		return textFlag{&cli.StringFlag{
 			Name: name, Aliases: aliases, Category: category,
 			Usage: strings.ReplaceAll(usage, "VALUE", "`"+placeholder+"`"),
-		}, append(names{name}, aliases...)}
+		}, append(names{name}, aliases...), placeholder}
 	}
 	on := func(category, name, usage string, aliases ...string) cli.Flag {
 		return onFlag{
@@ -62,7 +64,8 @@ func flags() []cli.Flag {
 	list := func(category, name, placeholder, usage string) cli.Flag {
 		return listFlag{&cli.StringSliceFlag{
 			Name: name, Category: category, Usage: strings.ReplaceAll(usage, "VALUE", "`"+placeholder+"`") + " (repeatable)",
-		}, names{name}}
+			KeepSpace: true, // or the library trims the value
+		}, names{name}, placeholder}
 	}
 	return []cli.Flag{
 		text(categoryLimits, "mem", "SIZE", "RAM: at VALUE (64M) the kernel kills the run", "memory", "m"),

@@ -83,6 +83,44 @@ func TestEnvironmentFlags(t *testing.T) {
 	}
 }
 
+// Every byte of a value counts, whatever the flag. Regression: those of repeatable flags were trimmed.
+func TestFlagValuesAsGiven(t *testing.T) {
+	values := []string{
+		" ", "A= x ", "\tA=1\n", "A=1,2", "\xff\xfe", "\ufeffA=", "A=\u00a0\u2003", `"A=1"`, "A=\r\n", "=", "A==", "A=\x01", "",
+		"-x", "a;b", "$A", `\n`, "sl:::0:::[]",
+	}
+	for _, flag := range flags() {
+		name := flag.Names()[0]
+		if _, isBool := flag.(onFlag); isBool {
+			continue
+		}
+		for _, value := range values {
+			for _, args := range [][]string{{"--" + name, value, "p"}, {"--" + name + "=" + value, "p"}} {
+				if got, rest := flagValue(t, flag, args); !slices.Equal(got, []string{value}) || !slices.Equal(rest, []string{"p"}) {
+					t.Errorf("%q: %q and %q", args, got, rest)
+				}
+			}
+		}
+	}
+}
+
+// flagValue is what the parser makes of a command line with one flag, and of what follows that.
+func flagValue(t *testing.T, flag cli.Flag, args []string) (values, rest []string) {
+	t.Helper()
+	app := &cli.App{Flags: flags(), HideHelp: true, DisableSliceFlagSeparator: true, Action: func(c *cli.Context) error {
+		name := flag.Names()[0]
+		if values = c.StringSlice(name); values == nil {
+			values = []string{c.String(name)}
+		}
+		rest = c.Args().Slice()
+		return nil
+	}}
+	if err := app.Run(append([]string{"cgshim"}, args...)); err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return values, rest
+}
+
 // What belongs to the program stays as it is, flags and "--" included.
 func TestProgramArguments(t *testing.T) {
 	for _, test := range []struct{ args, want []string }{

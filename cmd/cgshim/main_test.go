@@ -31,7 +31,7 @@ const (
 	safety = 60 * time.Second
 )
 
-var helpers = map[string]func(){"chld": reportChildSignals}
+var helpers = map[string]func(){"chld": reportChildSignals, "args": reportArguments}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {
@@ -56,6 +56,13 @@ func reportChildSignals() {
 	case <-signals:
 		os.Exit(9)
 	case <-time.After(200 * time.Millisecond): // one that is late goes unnoticed; none is never taken for one
+	}
+}
+
+// reportArguments writes its arguments and its variable A, each with a NUL byte after it.
+func reportArguments() {
+	for _, text := range append(os.Args, os.Getenv("A")) {
+		fmt.Print(text, "\x00")
 	}
 }
 

@@ -309,6 +309,8 @@ var (
 	errNotOpen     = errors.New("the descriptor is not open")
 	errNotPositive = errors.New("must be more than zero")
 	errSize        = errors.New("want a size like 64M, 1.5GiB, or a number of bytes")
+	errFraction    = errors.New("want a whole number of bytes")
+	errNegative    = errors.New("must not be negative")
 	errDuration    = errors.New("want a duration like 1.5s, 300ms, 2m, or a number of seconds")
 	errTooLarge    = errors.New("is too large")
 )
@@ -332,10 +334,16 @@ func isSeconds(value string) bool {
 	return (isDigits(whole) || point && whole == "") && (!point || isDigits(fraction))
 }
 
+// maxSeconds is the longest duration.
+const maxSeconds = math.MaxInt64 / 1e9 / 2
+
 // parseSize parses a binary size: 64M, 64m, 64MB and 64MiB are all 67108864.
 func parseSize(value string) (int64, error) {
 	if !isSize(value) {
 		return 0, errSize
+	}
+	if number := strings.TrimRight(value, "bB"); isSeconds(number) {
+		return parseBytes(number)
 	}
 	n, err := units.RAMInBytes(value)
 	if err != nil {
@@ -343,6 +351,19 @@ func parseSize(value string) (int64, error) {
 	}
 	// RAMInBytes converts from float64 without a look: beyond int64 the result is any number.
 	if n < 0 || n > math.MaxInt64/2 || len(value) > 24 {
+		return 0, errTooLarge
+	}
+	return n, nil
+}
+
+// parseBytes parses a size without a unit. RAMInBytes would round above 2^53, and cut a fraction off.
+func parseBytes(number string) (int64, error) {
+	whole, fraction, _ := strings.Cut(number, ".")
+	if strings.Trim(fraction, "0") != "" {
+		return 0, errFraction
+	}
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || n > math.MaxInt64/2 {
 		return 0, errTooLarge
 	}
 	return n, nil
@@ -356,13 +377,13 @@ func parseDuration(value string) (time.Duration, error) {
 			return 0, errDuration
 		}
 		seconds, err := strconv.ParseFloat(value, 64)
-		if err != nil || seconds > math.MaxInt64/1e9/2 {
+		if err != nil || seconds > maxSeconds {
 			return 0, errTooLarge
 		}
 		d = time.Duration(seconds * 1e9)
 	}
 	if d < 0 {
-		return 0, errors.New("must not be negative")
+		return 0, errNegative
 	}
 	return d, nil
 }

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// JSON strings are Unicode, and what the kernel takes is bytes. encoding/json puts U+FFFD in the place of what is not
+// Unicode, and so a request would run another file than the one that it names. Therefore encoding/json only says here where
+// a value begins and ends, and this file reads the strings:
+//
+//	in the request               what the program gets
+//	UTF-8                        the same bytes
+//	a byte XX that is no UTF-8   that byte
+//	\udcXX, from \udc80 on       byte XX: Python's json.dumps(os.fsdecode(path))
+//	another lone surrogate       an error, for nobody knows the bytes
+
+// A member is a key of a JSON object, with the value as it is written.
+type member struct {
+	key   string
+	value json.RawMessage
+}
+
+func (m member) isNull() bool { return kindOf(m.value) == kindNull }
+
+// readObject reads a line with one JSON object, or null, which has no members. Keys may be there twice.
+func readObject(line []byte) (members []member, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	var object json.RawMessage
+	if err := decoder.Decode(&object); err != nil {
+		return nil, fmt.Errorf("the line is no JSON object: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more on the line than one JSON object")
+	}
+	switch kindOf(object) {
+	case kindNull:
+		return nil, nil
+	case kindObject:
+	default:
+		return nil, errors.New("the line is no JSON object")
+	}
+	decoder = json.NewDecoder(bytes.NewReader(object))
+	_, err = decoder.Token() // the brace
+	for err == nil && decoder.More() {
+		var key json.Token
+		if key, err = decoder.Token(); err != nil {
+			break
+		}
+		m := member{key: key.(string)}
+		if err = decoder.Decode(&m.value); err == nil {
+			members = append(members, m)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the line is no JSON object: %w", err)
+	}
+	return members, nil
+}
+
+// valueOf is nil if the key is not there.
+func valueOf(members []member, key string) json.RawMessage {
+	for _, m := range members {
+		if m.key == key {
+			return m.value
+		}
+	}
+	return nil
+}
+
+// isUnique says whether there is one value at most.
+func isUnique(members []member, key string) bool {
+	count := 0
+	for _, m := range members {
+		if m.key == key {
+			count++
+		}
+	}
+	return count <= 1
+}
+
+// A kind is that of a JSON value.
+type kind int
+
+const (
+	kindNone kind = iota // no value
+	kindNull
+	kindBool
+	kindNumber
+	kindString
+	kindArray
+	kindObject
+)
+
+// kindOf tells by the first byte, which is enough for a value that is valid.
+func kindOf(value json.RawMessage) kind {
+	if len(value) == 0 {
+		return kindNone
+	}
+	switch value[0] {
+	case 'n':
+		return kindNull
+	case 't', 'f':
+		return kindBool
+	case '"':
+		return kindString
+	case '[':
+		return kindArray
+	case '{':
+		return kindObject
+	}
+	return kindNumber
+}
+
+// Python's surrogateescape (PEP 383) has U+DC80 to U+DCFF for the bytes 0x80 to 0xff that are no UTF-8.
+const (
+	escapeBase  = 0xdc00
+	firstEscape = escapeBase + utf8.RuneSelf
+	lastEscape  = escapeBase + 0xff
+)
+
+// characters are those of a JSON string: lone surrogates as they are, and a byte that is no UTF-8 as surrogateescape
+// has it.
+func characters(quoted []byte) iter.Seq[rune] {
+	return func(yield func(rune) bool) {
+		for rest := quoted[1 : len(quoted)-1]; len(rest) > 0; {
+			r, size := utf8.DecodeRune(rest)
+			switch {
+			case r == '\\':
+				r, size = escaped(rest)
+			case r == utf8.RuneError && size == 1:
+				r = escapeBase + rune(rest[0])
+			}
+			if !yield(r) {
+				return
+			}
+			rest = rest[size:]
+		}
+	}
+}
+
+// escaped is the character that an escape sequence stands for, and how long that is. The sequence is valid.
+func escaped(text []byte) (r rune, size int) {
+	if text[1] != 'u' {
+		if i := strings.IndexByte(`bfnrt`, text[1]); i >= 0 {
+			return rune("\b\f\n\r\t"[i]), 2
+		}
+		return rune(text[1]), 2 // "\/
+	}
+	const long = len(`\u0000`)
+	unit := func(text []byte) rune {
+		n, _ := strconv.ParseUint(string(text[2:long]), 16, 16)
+		return rune(n)
+	}
+	r = unit(text)
+	if utf16.IsSurrogate(r) && bytes.HasPrefix(text[long:], []byte(`\u`)) {
+		if pair := utf16.DecodeRune(r, unit(text[long:])); pair != utf8.RuneError {
+			return pair, 2 * long
+		}
+	}
+	return r, long
+}
+
+// unquote is the bytes that a JSON string stands for. The kernel ends every string of its own at a NUL byte.
+func unquote(quoted []byte) (string, error) {
+	text := make([]byte, 0, len(quoted))
+	for r := range characters(quoted) {
+		switch {
+		case r == 0:
+			return "", fmt.Errorf("NUL byte in %.40s", canonical(quoted))
+		case r >= firstEscape && r <= lastEscape:
+			text = append(text, byte(r-escapeBase))
+		case utf16.IsSurrogate(r):
+			return "", fmt.Errorf(`\u%04x in %.40s: it stands for no byte; only \udc80 to \udcff do, by themselves`, r, canonical(quoted))
+		default:
+			text = utf8.AppendRune(text, r)
+		}
+	}
+	return string(text), nil
+}
+
+// canonical writes a JSON string in one of the many ways that there are. It is valid, and no character is lost.
+func canonical(quoted []byte) string {
+	text := append(make([]byte, 0, len(quoted)), '"')
+	for r := range characters(quoted) {
+		switch {
+		case r == '"' || r == '\\':
+			text = append(text, '\\', byte(r))
+		case r < ' ' || r == '\u2028' || r == '\u2029' || utf16.IsSurrogate(r): // some readers split lines at those two
+			text = fmt.Appendf(text, `\u%04x`, r)
+		default:
+			text = utf8.AppendRune(text, r)
+		}
+	}
+	return string(append(text, '"'))
+}
+
+// numberOf is how a JSON number becomes a flag's text, by what the help has as its value: 1e6, 1000000 and 1000000.0 are one
+// number in JSON, but the command line has no exponents.
+func numberOf(placeholder string) func(string) (string, error) {
+	switch placeholder {
+	case "SIZE", "N":
+		return wholeNumber
+	case "DUR":
+		return plainNumber
+	}
+	return asWritten
+}
+
+func asWritten(number string) (string, error) { return number, nil }
+
+var errNotWhole = errors.New("want a whole number")
+
+// wholeNumber writes a JSON number with digits only.
+func wholeNumber(number string) (string, error) {
+	text, negative := strings.CutPrefix(number, "-")
+	mantissa, exponent := text, "0"
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		mantissa, exponent = text[:i], text[i+1:]
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	significant := strings.TrimLeft(whole+fraction, "0")
+	digits := strings.TrimRight(significant, "0")
+	if digits == "" {
+		return "0", nil // -0, too
+	}
+	zeros, err := strconv.ParseInt(exponent, 10, 32)
+	zeros += int64(len(significant) - len(digits) - len(fraction))
+	switch {
+	case negative:
+		return "", errNegative
+	case zeros < 0:
+		return "", errNotWhole // also 1e-99999999999, which ParseInt has cut
+	case err != nil || int64(len(digits))+zeros > int64(len("9223372036854775807")):
+		return "", errTooLarge
+	}
+	return digits + strings.Repeat("0", int(zeros)), nil
+}
+
+// plainNumber writes a JSON number without an exponent.
+func plainNumber(number string) (string, error) {
+	n, err := strconv.ParseFloat(number, 64)
+	switch {
+	case n == 0:
+		return "0", nil // -0.0e7, too
+	case n < 0:
+		return "", errNegative
+	case err != nil || n > maxSeconds:
+		return "", errTooLarge
+	case isSeconds(number):
+		return number, nil
+	}
+	return strconv.FormatFloat(n, 'f', -1, 64), nil
+}
