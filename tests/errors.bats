@@ -5,6 +5,22 @@ load helpers
 
 setup() { requires root; }
 
+@test "whatever is wrong, the result goes where the flags say, and never where those of the program say" {
+	local out=$BATS_TEST_TMPDIR/out wrong
+	for wrong in --bogus '--bogus 1' '--bogus=1' '--mem 64X' '--mem' '-m 1M --mem 1M'; do
+		rm -f "$out"
+		# shellcheck disable=SC2086 # two words
+		run -125 "$CGSHIM" $wrong --output "$out" --pretty -- true --output "$out.stolen"
+		[ "$(head -c 2 "$out")" = "{" ] # --pretty
+		[ "$(jq -r .error.step "$out")" = usage ]
+		# shellcheck disable=SC2086
+		run -125 "$CGSHIM" -fd=3 $wrong -- true --fd 9 3>"$out"
+		[ "$(jq -r .error.step "$out")" = usage ]
+	done
+	run -125 "$CGSHIM" --bogus true --output "$out.stolen" # the word may be the program
+	[ ! -e "$out.stolen" ]
+}
+
 @test "exit 137 and SIGKILL are told apart" {
 	shim -- sh -c 'exit 137'
 	exits 137

@@ -168,10 +168,60 @@ func TestFlagsAfterProgramAndBadFlag(t *testing.T) {
 	}
 }
 
+// wrongFlags are what a command line may have wrong with it.
+var wrongFlags = []string{
+	"--bogus", "--bogus=1", "--bogus 1", "-x", "-x 1", "---", "--=", "--mem 64X", "--mem=", "--mem 1M -m 2M", "--clear-env=2", "--pids", "--cpus NaN", "--name a/b",
+	"--env A", "--env =A", "--keep-fd 999", "--ulimit nofile", "--stdin=", "--swap 1M", "--grace 1", "--sample 1ns", "--bogus --mem 64X --nosuch 5",
+}
+
+// Whatever is wrong with a command line, and wherever, the flags that are known are read.
+func TestScanFlagsBesideWrongOnes(t *testing.T) {
+	for _, wrong := range wrongFlags {
+		for _, output := range []string{"--output f", "--output=f", "-output f", "-output=f"} {
+			for _, fd := range []string{"--fd 3", "--fd=3", "-fd 3", "-fd=3"} {
+				for _, order := range [][]string{
+					{wrong, output, fd, "--pretty"}, {output, wrong, fd, "--pretty=1"}, {output, "--pretty", fd, wrong}, {"--pretty", "--events", wrong, fd, wrong, output},
+				} {
+					line := strings.Join(order, " ") + " -- prog --output stolen --fd=9 -- --pretty=false"
+					read := scanFlags(strings.Fields(line))
+					gotOutput, _ := read("output")
+					if gotFD, _ := read("fd"); gotOutput != "f" || gotFD != "3" || !read.isOn("pretty") {
+						t.Errorf("%s: --output %q, --fd %q, --pretty %v", line, gotOutput, gotFD, read.isOn("pretty"))
+					}
+				}
+			}
+		}
+	}
+}
+
+// And so the result goes there.
+func TestOutputOfRefusedCommandLine(t *testing.T) {
+	for _, wrong := range wrongFlags {
+		for _, place := range []string{"--output FILE --pretty", "--pretty -fd=3"} {
+			for _, flags := range []string{wrong + " " + place, place + " " + wrong} {
+				file := filepath.Join(t.TempDir(), "result")
+				line := strings.ReplaceAll(flags, "FILE", file) + " -- prog --output " + file + ".stolen --fd=1 -- --pretty=false"
+				out := invoke(t, strings.Fields(line)...)
+				content, _ := os.ReadFile(file)
+				text := out.fd3 + string(content)
+				if out.status != 125 || out.stdout != "" || !strings.HasPrefix(text, "{\n  \"type\": \"result\",\n") || !strings.Contains(text, `"step": "usage"`) || strings.Count(text, `"verdict"`) != 1 {
+					t.Errorf("%s: exit status %d, stdout %q, stderr %q, result %q", line, out.status, out.stdout, out.stderr, text)
+				}
+				if _, err := os.Stat(file + ".stolen"); err == nil {
+					t.Errorf("%s: the program's file was written", line)
+				}
+			}
+		}
+	}
+}
+
 // A command line that the parser refuses has a result too, and --pretty after PROG is not ours there either.
 func TestPrettyOfProgram(t *testing.T) {
 	out := invoke(t, "--fd", "3", "--bogus", "--", "prog", "--pretty")
-	parseResult(t, out.fd3) // one line
+	parseResult(t, out.fd3)                                                          // one line
+	for _, off := range []string{"--pretty=false", "--pretty=0", "--pretty=maybe"} { // regression: that was "on"
+		parseResult(t, invoke(t, "--fd", "3", off, "--bogus", "--", "prog").fd3)
+	}
 }
 
 func TestPretty(t *testing.T) {

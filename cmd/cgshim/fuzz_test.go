@@ -1,10 +1,13 @@
 package main
 
 import (
+	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim"
@@ -66,21 +69,87 @@ func FuzzCheckName(f *testing.F) {
 
 // Whatever is wrong with a command line, nothing that follows "--" or PROG says where the result goes.
 func FuzzScanFlags(f *testing.F) {
-	for _, seed := range []string{"--fd 3 -- x", "--bogus --fd 3 prog --output f", "--fd=3 -- --fd 4", "-- --output x", "--mem", "- --fd 1", "--env A --fd 2"} {
+	for _, seed := range []string{"--fd 3 -- x", "--bogus --fd 3 prog --output f", "--fd=3 -- --fd 4", "-- --output x", "--mem", "- --fd 1", "--env A --fd 2", "--mem --fd 3"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		const secret = "behind-the-program"
 		args := strings.Fields(line)
-		for _, end := range [][]string{{"--", "prog"}, {"--pretty", "prog"}} {
-			if slices.Contains(args, "--") && end[0] != "--" {
-				continue
+		all := slices.Concat(args, []string{"--", "prog", "--output", secret, "--fd=" + secret})
+		read := scanFlags(all)
+		for _, name := range []string{"output", "fd"} {
+			if value, _ := read(name); value == secret {
+				t.Errorf("%q: --%s is the program's", all, name)
 			}
-			all := slices.Concat(args, end, []string{"--output", secret, "--fd=" + secret})
+		}
+	})
+}
+
+// What is read from a command line that is right is what the parser reads. With an unknown flag put in anywhere, with a value
+// or without, it is the same still.
+func FuzzScanFlagsRight(f *testing.F) {
+	for _, seed := range []string{"--fd 3", "--output=f --pretty", "-m 1 --env A=1", "--env -1 --env= --stdin - --fd=", "--output a --output b --clear-env", "--wall-time=-1s -fd 4"} {
+		f.Add(seed, uint(1))
+	}
+	f.Fuzz(func(t *testing.T, line string, at uint) {
+		args := strings.Fields(line)
+		parsed := map[string]string{}
+		var rest []string
+		app := &cli.App{
+			Flags: flags(), HideHelp: true, DisableSliceFlagSeparator: true, Writer: io.Discard, ErrWriter: io.Discard,
+			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+			Action: func(c *cli.Context) error {
+				for _, name := range []string{"output", "fd"} {
+					if c.IsSet(name) {
+						parsed[name] = c.String(name)
+					}
+				}
+				rest = c.Args().Slice()
+				return nil
+			},
+		}
+		lacking := func(arg string) bool { return splitFlag(arg).known && strings.HasPrefix(arg, "-") }
+		if err := app.Run(slices.Concat([]string{"cgshim"}, args, []string{"--", "prog"})); err != nil || !slices.Equal(rest, []string{"prog"}) {
+			return
+		}
+		var starts []int // of the flags
+		for i := 0; i < len(args); i++ {
+			starts = append(starts, i)
+			if flag := splitFlag(args[i]); flag.takesValue && !flag.hasValue {
+				if i++; i == len(args) || args[i] == "--" || lacking(args[i]) {
+					return // the parser takes for a value what is none
+				}
+			}
+		}
+		starts = append(starts, len(args))
+		i := starts[int(at%uint(len(starts)))]
+		for _, unknown := range [][]string{nil, {"--bogus"}, {"-bogus=1"}, {"--bogus", "1"}, {"--bogus", "1", "-x"}} {
+			all := slices.Concat(args[:i], unknown, args[i:], []string{"--", "prog", "--fd", "9"})
 			read := scanFlags(all)
 			for _, name := range []string{"output", "fd"} {
-				if value, _ := read(name); value == secret && end[0] == "--" {
-					t.Errorf("%q: --%s is the program's", all, name)
+				want, wantGiven := parsed[name]
+				if value, given := read(name); value != want || given != wantGiven {
+					t.Errorf("%q: --%s is %q, %v, want %q, %v", all, name, value, given, want, wantGiven)
+				}
+			}
+		}
+	})
+}
+
+// What goes in as bytes comes out as the same bytes, whichever flag and form it is.
+func FuzzFlagBytes(f *testing.F) {
+	for _, seed := range []string{"A= x ", "\t", "\xff", "a,b", "--fd", "-", "=", "sl:::", "\u2003A=1\n"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		for _, flag := range flags() {
+			if _, isBool := flag.(onFlag); isBool {
+				continue
+			}
+			name := flag.Names()[0]
+			for _, args := range [][]string{{"--" + name, value, "--", value}, {"-" + name + "=" + value, "--", value}} {
+				if got, rest := flagValue(t, flag, args); !slices.Equal(got, []string{value}) || !slices.Equal(rest, []string{value}) {
+					t.Errorf("%q: %q and %q", args, got, rest)
 				}
 			}
 		}

@@ -61,19 +61,27 @@ func runCommand(args []string) int {
 				return cli.ShowAppHelp(c)
 			}
 			cfg, err := newConfig(c, c.Args().Slice())
+			if err != nil {
+				status = deliverRefusal(args, cfg, err)
+				return nil
+			}
 			d := delivery{flag: parsedFlags(c), pretty: c.Bool("pretty"), events: c.Bool("events"), traced: traced}
 			traced.end("flags")
-			status = d.run(cfg, err)
+			status = d.run(cfg, nil)
 			return nil
 		},
 	}
 	if err := app.Run(append([]string{"cgshim"}, args...)); err != nil {
-		scanned := scanFlags(args)
-		_, pretty := scanned("pretty")
-		d := delivery{flag: scanned, pretty: pretty}
-		return d.run(shim.Config{}, err)
+		return deliverRefusal(args, shim.Config{}, err)
 	}
 	return status
+}
+
+// deliverRefusal says what is wrong with a command line, at the place for the result that it names.
+func deliverRefusal(args []string, cfg shim.Config, err error) int {
+	flag := scanFlags(args)
+	d := delivery{flag: flag, pretty: flag.isOn("pretty")}
+	return d.run(cfg, err)
 }
 
 // A delivery is where the result goes, and how.

@@ -34,6 +34,16 @@ func TestFlagValue(t *testing.T) {
 		{"--fd 3 prog --fd 4", "3", true}, // the program's own
 		{"--bogus prog --fd 4", "", false},
 		{"--bogus value --fd 4 -- prog", "4", true},
+		{"--bogus 1 --fd 3 --bogus 2 --fd 4 --bogus -- prog --fd 5", "4", true},
+		{"--bogus=1 --nosuch --fd=3 -x 5 -- prog", "3", true},
+		{"--mem --fd 3 -- prog", "3", true}, // a value that is missing
+		{"--mem --fd=3 prog", "3", true},
+		{"--env --pretty --fd 3 prog", "3", true},
+		{"--fd --pretty prog", "", false},
+		{"--fd 3 --mem -- --fd 4", "3", true},
+		{"--wall-time -1s --fd 3 prog", "3", true},
+		{"--stdin - --fd 3 prog", "3", true},
+		{"- --fd 3", "", false},
 		{"--fd", "", false},
 		{"---fd 3", "", false},
 		{"--fdx 3", "", false},
