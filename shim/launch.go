@@ -38,10 +38,14 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 	}
 }
 
-// superviseStage is superviseLaunch for the stage's part, which is over before anybody could lose his patience, mostly.
-func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec) (stop func()) {
+// superviseStage is superviseLaunch for the stage's part, which is over before anybody could lose his patience, mostly. If
+// it is not, slow is called: nobody else should wait for it.
+func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, slow func()) (stop func()) {
 	end := r.takeEarly
-	spec.Slow = func() { end = r.superviseLaunch(ctx, r.stage.Interrupt) }
+	spec.Slow = func() {
+		slow()
+		end = r.superviseLaunch(ctx, r.stage.Interrupt)
+	}
 	return func() { end() }
 }
 

@@ -43,6 +43,7 @@ type Pool struct {
 	here  *cgroup.Host // for that place
 
 	queue chan *Job
+	gate  gate
 	slots sync.WaitGroup
 
 	mu   sync.Mutex
@@ -85,6 +86,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.gate.open()
 	ready := make(chan error)
 	go p.keepPlace(ready, probe)
 	if err := <-ready; err != nil {
@@ -196,6 +198,11 @@ func (p *Pool) Run(ctx context.Context, cfg Config) *Result {
 	return <-done
 }
 
+// Stop cancels every run, those that are under way, that wait for a thread, and that are yet to come, as the end of their
+// contexts does. Once it has returned no program is started any more: it waits for those that are being started, but not
+// longer than 20 ms for each; one that takes longer than that is cancelled when it has started, or given up.
+func (p *Pool) Stop() { p.gate.close() }
+
 // Close waits for the runs that are under way, and takes back what the pool has made. No Go or Run may be called
 // meanwhile, or after it.
 func (p *Pool) Close() (err error) {
@@ -206,6 +213,7 @@ func (p *Pool) Close() (err error) {
 			p.host.RemoveParents(path.Join(p.place.Parent, "none"), nil)
 		}
 		close(p.leave)
+		p.gate.end()
 		err = errors.Join(<-p.left, p.removeStay())
 	})
 	return err
@@ -236,7 +244,7 @@ func (p *Pool) removeStay() error {
 func Unstarted(cfg *Config) *Result {
 	r := newResult(cfg)
 	r.Verdict = Cancelled
-	r.Error = &ErrorInfo{Step: "cancelled", Message: "cancelled before it was started", exitStatus: ExitFailed}
+	r.Error = &ErrorInfo{Step: "cancelled", Message: errUnwanted.Error(), exitStatus: ExitFailed}
 	return r
 }
 
@@ -369,7 +377,9 @@ func (s *slot) tell(parent string) error {
 func (s *slot) run(job *Job) *Result {
 	cfg := &job.Config
 	cfg.Subreaper = false
-	if job.ctx.Err() != nil {
+	ctx, cancel := s.pool.gate.within(job.ctx)
+	defer cancel()
+	if s.pool.gate.unwanted(ctx) {
 		return Unstarted(cfg)
 	}
 	if job.Prepare != nil {
@@ -396,11 +406,11 @@ func (s *slot) run(job *Job) *Result {
 			cfg.Parent, cfg.Manager = s.pool.cfg.Parent, s.pool.cfg.Manager
 		}
 		defer s.reap()
-		return Run(job.ctx, *cfg)
+		return s.pool.do(ctx, newRun(cfg))
 	}
 	r := newRun(cfg)
 	r.slot = s
-	result := r.do(job.ctx)
+	result := s.pool.do(ctx, r)
 	if r.immortal && r.group != nil {
 		s.pool.keep(r.group)
 	}
@@ -409,6 +419,16 @@ func (s *slot) run(job *Job) *Result {
 		s.stage.Close()
 	}
 	s.reap()
+	return result
+}
+
+// do does a run, as long as it is wanted.
+func (p *Pool) do(ctx context.Context, r *run) *Result {
+	r.gate = &p.gate
+	result := r.do(ctx)
+	if result.Error != nil && errors.Is(result.Error.cause, errUnwanted) {
+		result.Verdict = Cancelled
+	}
 	return result
 }
 

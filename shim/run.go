@@ -32,6 +32,7 @@ type run struct {
 	began  time.Time
 
 	slot           *slot // of a Pool; nil is none
+	gate           *gate // of a Pool; nil is none
 	stage          *reexec.Stage
 	owner          string // this process, as the group's owner
 	host           *cgroup.Host
@@ -188,6 +189,11 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 		}
 	}
 	defer join.Close()
+	leave, err := r.gate.pass(ctx)
+	if err != nil {
+		return "cancelled", err
+	}
+	defer leave()
 	stdio := r.stdio()
 	if r.cfg.OutputLimit > 0 {
 		if r.output, err = newOutput(r.cfg.OutputLimit, &stdio); err != nil {
@@ -202,7 +208,7 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 		return "oom-score-adj", err
 	}
 	spec := r.spec()
-	stop := r.superviseStage(ctx, spec)
+	stop := r.superviseStage(ctx, spec, leave)
 	r.phase("spec")
 	r.program, err = r.stage.Launch(spec,
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,7 @@ type batch struct {
 
 	stop    context.Context // the end of everything
 	queue   chan *request
+	behind  atomic.Int64   // requests in the queue, or taken from it and not handed on yet: later ones wait for them
 	waiting sync.WaitGroup // for the answers
 	mu      sync.Mutex
 	active  map[string]*request // by id, those that have not been answered
@@ -103,11 +105,15 @@ func runBatch(args []string) int {
 		return complainOf(errors.Join(fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err), pool.Close()))
 	}
 	b := &batch{pool: pool, events: c.events, taken: taken, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
-	if b.out, err = newAnswers(1, cancel); err != nil {
+	end := func() {
+		pool.Stop() // from here on nothing is started
+		cancel()
+	}
+	if b.out, err = newAnswers(1, end); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
 	context.AfterFunc(stop, b.out.hurry)
-	status := b.serve(signals, cancel)
+	status := b.serve(signals, end)
 	if err := pool.Close(); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
@@ -118,7 +124,7 @@ func runBatch(args []string) int {
 }
 
 // serve answers requests until there are no more, or it is told to stop.
-func (b *batch) serve(signals <-chan os.Signal, cancel context.CancelFunc) (status int) {
+func (b *batch) serve(signals <-chan os.Signal, end func()) (status int) {
 	read, finished := make(chan error, 1), make(chan struct{})
 	go func() { read <- b.readAll(os.Stdin) }()
 	go func() {
@@ -137,7 +143,7 @@ func (b *batch) serve(signals <-chan os.Signal, cancel context.CancelFunc) (stat
 			}
 		case sig := <-signals:
 			status = signalStatus + int(sig.(unix.Signal))
-			cancel() // who reads may be blocked in that, and goes with this process
+			end() // who reads may be blocked in that, and goes with this process
 		}
 	}
 }
@@ -154,6 +160,7 @@ func (b *batch) handAll() {
 				return
 			}
 			b.hand(r)
+			b.behind.Add(-1)
 		case <-b.stop.Done():
 			b.handNone()
 			return
@@ -270,10 +277,12 @@ func (b *batch) take(line []byte) {
 	if b.events {
 		r.cfg.OnEvent = func(e shim.Event) { b.out.event(r, e) }
 	}
-	if len(b.queue) == 0 && b.pool.TryGo(r.ctx, b.job(r)) {
+	// An empty queue would not be enough: the request that was the last in it may still wait for its thread, in hand.
+	if b.behind.Load() == 0 && b.pool.TryGo(r.ctx, b.job(r)) {
 		b.claim(r)
 		return
 	}
+	b.behind.Add(1)
 	select {
 	case b.queue <- r:
 	case <-b.stop.Done():
