@@ -16,7 +16,7 @@ ERRORLINT   := github.com/polyfloyd/go-errorlint@v1.8.0
 export CGO_ENABLED = 0
 
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
-SOURCES  := cmd cgroup reexec shim tests/validate
+SOURCES  := cmd cgroup internal reexec shim tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') go.mod go.sum
 SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2 tests/hosts tests/bench/run
 SUITES   := $(wildcard tests/*.bats)

@@ -11,11 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// started runs a Config whose program reports that it is ready, and returns when it has.
+// started runs a Config whose program reports that it is ready, and returns when it has. What a test that fails leaves is
+// killed in the end.
 func started(t *testing.T, ctx context.Context, cfg Config, wait func()) <-chan *Result {
 	t.Helper()
 	done := make(chan *Result, 1)
-	go func() { done <- Run(ctx, cfg) }()
+	over := make(chan struct{})
+	go func() {
+		done <- Run(ctx, cfg)
+		close(over)
+	}()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		list, _ := List(cfg.Parent)
+		for _, r := range list {
+			_ = r.Kill()
+		}
+		<-over
+	})
 	wait()
 	return done
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/internal/plain"
 )
 
 // helperEnv makes the test binary one of the programs below instead of running tests.
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 		helpers[name](os.Args[1:]) // panics if there is none: a typo must not pass for a program
 		os.Exit(0)
 	}
+	plain.Exec()
 	os.Exit(m.Run())
 }
 
