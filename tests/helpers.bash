@@ -126,6 +126,31 @@ eventually() {
 	return 1
 }
 
+# once_of N EXPRESSION ARG...: shim ARG..., up to N times, until a jq expression over the result is true. It is for what
+# takes little time on a machine that has some: one that is busy is late sometimes, and not always.
+once_of() {
+	local _ runs=$1 expression=$2
+	shift 2
+	for _ in $(seq "$runs"); do
+		shim "$@"
+		! holds "$expression" 2>/dev/null || return 0
+	done
+	holds "$expression"
+}
+
+# took SINCE: the seconds since that $EPOCHREALTIME.
+took() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }'; }
+
+# alone COMMAND...: the seconds that it takes by itself, now: to compare with, on a machine that may be busy.
+alone() {
+	local begin=$EPOCHREALTIME
+	"$@" >/dev/null
+	took "$begin"
+}
+
+# less A B: the number A is less than B.
+less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }' || { echo "$1 is not less than $2" >&2; return 1; }; }
+
 # gone PID: no such process, or only its zombie.
 gone() { ! [ -e "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null; }
 

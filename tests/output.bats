@@ -53,9 +53,10 @@ setup() { requires root; }
 }
 
 @test "it is over quickly" {
-	shim --output-limit 1M -- sh -c 'yes | head -c 2G'
+	local bound=0.1
+	has real_cpu || bound=100
+	once_of 5 ".wall_seconds < $bound" --output-limit 1M -- sh -c 'yes | head -c 2G'
 	is verdict output-limit output_bytes "$MIB"
-	has real_cpu && holds '.wall_seconds < 0.1'
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = "$MIB" ]
 }
 
