@@ -116,6 +116,7 @@ runs() { eventually [ -s "ready.$1" ]; }
 	close_batch 0
 }
 
+# bats test_tags=native
 @test "answers come in the order in which the programs end" {
 	open_batch --jobs 2
 	ask '{"id":"slow","argv":["sleep","1.5"]}' '{"id":"quick","argv":["true"]}' '{"id":"next","argv":["false"]}'
@@ -124,6 +125,7 @@ runs() { eventually [ -s "ready.$1" ]; }
 	[ "$output" = $'quick\nnext\nslow' ]
 }
 
+# bats test_tags=native
 @test "an id is a string or a number, is told as it is, and can be left out" {
 	open_batch --jobs 1
 	ask '{"id":"a \"b\" \u00e4\n<&","argv":["true"]}' '{"argv":["true"],"id":12345678901234567890}' '{"id":-1.5e3,"argv":["true"]}' \
@@ -181,6 +183,7 @@ refused() {
 	[ "$(count)" = $((before + 2)) ]
 }
 
+# bats test_tags=native
 @test "a line that is no request is answered with an error, and nothing else stops" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 2
@@ -251,6 +254,7 @@ refused() {
 	[ ! -s stderr ]
 }
 
+# bats test_tags=native
 @test "… nor a line of 20 MB, binary garbage, or one without an end" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
@@ -275,6 +279,7 @@ refused() {
 	[[ $result == '{"id":null,'*'no JSON object'* ]]
 }
 
+# bats test_tags=native
 @test "empty lines are nothing; the last one needs no end; CRLF is one" {
 	open_batch --jobs 1
 	printf '\n  \n\t\n\r\n{"id":1,"argv":["true"]}\r\n\n{"id":2,"argv":["true"]}' >&7
@@ -282,11 +287,13 @@ refused() {
 	[ "$(jq -c '[.id, .verdict]' "$answers" | tr -d '\n')" = '[1,"ok"][2,"ok"]' ]
 }
 
+# bats test_tags=native
 @test "no requests, no answers" {
 	run -0 --separate-stderr "$CGSHIM" batch </dev/null
 	[[ -z $output && -z $stderr ]]
 }
 
+# bats test_tags=native
 @test "the command line is checked" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local args
@@ -299,6 +306,7 @@ refused() {
 	[[ $stderr == *'not open for writing'* ]]
 }
 
+# bats test_tags=native
 @test "a program that could not be started is an answer like others" {
 	open_batch --jobs 1
 	ask '{"id":1,"argv":["/nonexistent"],"mem":"64M"}' '{"id":2,"argv":["true"],"chdir":"/nonexistent"}' '{"id":3,"argv":["/dev/null"]}' '{"id":4,"argv":["true"],"mem":"64M"}'
@@ -386,6 +394,7 @@ forged" ]
 	close_batch 0
 }
 
+# bats test_tags=native
 @test "stdin, stdout and stderr are files, also the same one for both" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
@@ -409,6 +418,7 @@ forged" ]
 	close_batch 0
 }
 
+# bats test_tags=native
 @test "a FIFO that nobody has open at the other end holds nothing up" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
@@ -423,6 +433,7 @@ forged" ]
 	close_batch 0
 }
 
+# bats test_tags=native
 @test "no descriptor, thread, process or memory is lost over thousands of runs" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local runs before after fds
@@ -449,6 +460,7 @@ forged" ]
 
 # --- several at once --------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "as many programs run at the same time as there are jobs, and not more" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local jobs i
@@ -462,6 +474,7 @@ forged" ]
 	done
 }
 
+# bats test_tags=native
 @test "without --jobs it is one for each CPU" {
 	open_batch
 	for i in $(seq "$(nproc)"); do ask "$(sleeper "$i")"; done
@@ -592,6 +605,7 @@ forged" ]
 
 # --- cancelling -------------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "what runs, what waits, and what nobody knows can be cancelled by id" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
@@ -613,6 +627,7 @@ forged" ]
 	[ "$(tail -n 1 "$answers" | jq -r .verdict)" = ok ]
 }
 
+# bats test_tags=native
 @test "what is cancelled may take its stop timeout, and is killed then" {
 	open_batch --jobs 2
 	ask '{"id":1,"argv":["'"$PROG"'","deaf"],"stdout":"deaf","stop-timeout":"300ms"}' \
@@ -630,6 +645,7 @@ forged" ]
 
 # --- the end ----------------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "at the end of the requests those that there are are finished" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	open_batch --jobs 1
@@ -638,6 +654,7 @@ forged" ]
 	[ "$(jq .exit_code "$answers" | tr '\n' ' ')" = "$(seq 20 | tr '\n' ' ')" ]
 }
 
+# bats test_tags=native
 @test "SIGTERM, INT, HUP and QUIT end it: what runs and what waits is answered as cancelled" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local name i
@@ -688,6 +705,7 @@ forged" ]
 	done
 }
 
+# bats test_tags=native
 @test "… within the stop timeout, and a second signal changes nothing" {
 	local deaf begin
 	# shellcheck disable=SC2089
@@ -710,6 +728,7 @@ forged" ]
 	nothing_left
 }
 
+# bats test_tags=native
 @test "a signal while requests come in: each is answered or was never read, and nothing hangs" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local i
@@ -732,6 +751,7 @@ forged" ]
 	done
 }
 
+# bats test_tags=native
 @test "… also when it has nothing to do at that moment" {
 	for i in $(times 40 3); do
 		open_batch --jobs 1
@@ -796,6 +816,7 @@ all_there() {
 	done
 }
 
+# bats test_tags=native
 @test "a reader that is gone ends it" {
 	mkfifo answers
 	exec 8<>answers
@@ -811,6 +832,7 @@ all_there() {
 	nothing_left
 }
 
+# bats test_tags=native
 @test "… and a full disk, too" {
 	open_batch --jobs 1
 	close_batch 0
@@ -818,6 +840,7 @@ all_there() {
 	[[ $stderr == *'no space left'* ]]
 }
 
+# bats test_tags=native
 @test "a reader that is slow holds up no limits, and loses no result" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local i
@@ -887,6 +910,7 @@ all_there() {
 	close_batch 0
 }
 
+# bats test_tags=native
 @test "events have the id, too, and come in order: started, limits and samples, the result" {
 	open_batch --jobs 2 --events
 	ask '{"id":"a","argv":["sleep","0.5"],"sample":"50ms"}' '{"id":2,"argv":["sleep","100"],"wall-time":0.3}' '{"id":"c","argv":["/nonexistent"]}'
@@ -900,6 +924,7 @@ all_there() {
 	jq -c 'del(.id)' "$answers" >/dev/null
 }
 
+# bats test_tags=native
 @test "without --events there are results only, --sample or not" {
 	open_batch --jobs 1
 	ask '{"id":1,"argv":["sleep","0.3"],"sample":"50ms"}'

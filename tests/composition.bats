@@ -48,6 +48,7 @@ page() {
 # BWRAP: the page's sandbox, with all that the host has.
 BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /proc)
 
+# bats test_tags=native
 @test "every section of the page is played here" {
 	diff <(awk '/^## / { heading = substr($0, 4) } $0 == "```console" { print heading }' "$PAGE" | uniq) \
 		<(sed -n 's/^	page "\(.*\)"$/\1/p' "$BATS_TEST_FILENAME")
@@ -112,6 +113,7 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 	holds '.wall_seconds < 15'
 }
 
+# bats test_tags=native
 @test "… how the program ends is bwrap's exit status" {
 	requires bwrap
 	shim -- "${BWRAP[@]}" sh -c 'kill -SEGV $$'
@@ -236,6 +238,7 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 	[ "$(tail -n +2 log | sort -n | cut -f 7)" = "$(cut -d ' ' -f 2 results)" ]
 }
 
+# bats test_tags=native
 @test "… its --timeout cancels" {
 	requires parallel
 	run parallel --timeout 3 --termseq TERM,30000,KILL,25 "$CGSHIM" --output '{#}.json' -- sleep '{}' ::: 0.1 100 3>&-
@@ -246,11 +249,13 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 	is verdict cancelled
 }
 
+# bats test_tags=native
 @test "xargs" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	page "xargs"
 }
 
+# bats test_tags=native
 @test "… stops at 255, and how it does not" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	printf '%s\n' 'exit 255' true >list
@@ -275,6 +280,7 @@ part() {
 # most: how many jobs of part ran at the same time.
 most() { awk '{ n += $1 == "+" ? 1 : -1; if (n > most) most = n } END { print most }' part/log; }
 
+# bats test_tags=native
 @test "make" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
@@ -294,6 +300,7 @@ as_nobody() {
 	chmod 755 . .. ../.. ../../.. # bats's own
 }
 
+# bats test_tags=native
 @test "… without the jobserver it says so, and goes on" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
@@ -305,6 +312,7 @@ as_nobody() {
 	[ "$(most)" = 1 ]
 }
 
+# bats test_tags=native
 @test "… with the jobserver of before 4.4, for another user, too" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires make
@@ -316,6 +324,7 @@ as_nobody() {
 	[ "$(most)" = 3 ]
 }
 
+# bats test_tags=native
 @test "… with the FIFO of 4.4, which takes no --keep-fd, and which another user can't open" {
 	requires make_fifo
 	part

@@ -222,6 +222,7 @@ os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} 
 	kill "$victim"
 }
 
+# bats test_tags=native
 @test "what a program calls itself is no command to the terminal" {
 	start evil -- bash -c "echo ready; exec -a \$'a\e]0;b\a\nfake  1  running' sleep 1000"
 	run -0 "$CGSHIM" ps --parent $PARENT
@@ -231,6 +232,7 @@ os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} 
 	ended evil
 }
 
+# bats test_tags=native
 @test "what can't be written is said once" {
 	start one -- sh -c "$SLEEPS"
 	run --separate-stderr -125 sh -c '"$0" stat --parent "$1" one >/dev/full' "$CGSHIM" $PARENT
@@ -255,6 +257,7 @@ os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} 
 	rmdir "$dir"
 }
 
+# bats test_tags=native
 @test "a long command line does not fill the screen" {
 	start long -- sh -c 'echo ready; sleep 1000; :' sh "$(printf 'x%.0s' {1..5000})"
 	run -0 "$CGSHIM" ps --parent $PARENT
@@ -265,6 +268,7 @@ os.setxattr(sys.argv[1], "user.cgshim.owner", f"{sys.argv[2]} {started} {pidns} 
 	ended long
 }
 
+# bats test_tags=native
 @test "programs called like a subcommand can be run" {
 	printf '#!/bin/sh\necho "program $0"\n' >"$BATS_TEST_TMPDIR/freeze"
 	chmod +x "$BATS_TEST_TMPDIR/freeze"

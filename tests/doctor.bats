@@ -73,6 +73,7 @@ setup() { requires root; }
 	[[ $output == *'no such flag'* ]]
 }
 
+# bats test_tags=native
 @test "the man page has every check, and no other" {
 	requires real_cpu # the same everywhere
 	doctor

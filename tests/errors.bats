@@ -39,6 +39,7 @@ setup() { requires root; }
 	is verdict nonzero-exit exit_code 3
 }
 
+# bats test_tags=native
 @test "a program that is not there: 127, ENOENT" {
 	local prog
 	for prog in /nonexistent/prog ./nonexistent cgshim-no-such-program; do
@@ -53,6 +54,7 @@ setup() { requires root; }
 	is verdict nonzero-exit error null
 }
 
+# bats test_tags=native
 @test "a program that can't be executed: 126" {
 	shim -- /tmp
 	exits 126
@@ -72,6 +74,7 @@ setup() { requires root; }
 	is error.errno ENOENT
 }
 
+# bats test_tags=native
 @test "a directory that can't be entered: 125, step chdir" {
 	shim --chdir /nonexistent -- true
 	exits 125
@@ -106,6 +109,7 @@ teardown() {
 	nothing_left
 }
 
+# bats test_tags=native
 @test "bad flags: 125, a message that names flag and value" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	usage '-bogus' --bogus -- true
@@ -140,6 +144,7 @@ teardown() {
 	done
 }
 
+# bats test_tags=native
 @test "bad values of limits" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local value flag file=$BATS_TEST_TMPDIR/file
@@ -185,6 +190,7 @@ teardown() {
 	[ "$status" = 125 ]
 }
 
+# bats test_tags=native
 @test "bad values of what the program is given" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local value
@@ -210,6 +216,7 @@ teardown() {
 	[ ! -e "$BATS_TEST_TMPDIR/made" ]
 }
 
+# bats test_tags=native
 @test "100,000 arguments are a run like any other, with one result" {
 	local many
 	mapfile -t many < <(seq 100000)
@@ -220,6 +227,7 @@ teardown() {
 	holds '.argv_truncated and (.argv | length > 1000 and .[:4] == ["sh", "-c", "echo $#", "1"])'
 }
 
+# bats test_tags=native
 @test "the result finds its descriptor even if a flag before it is bad" {
 	run --separate-stderr bash -c '"$CGSHIM" --bogus --fd 3 -- true 3>&1 >/dev/null'
 	[ "$status" = 125 ]
@@ -227,6 +235,7 @@ teardown() {
 	[[ $stderr == "cgshim: error: "* ]]
 }
 
+# bats test_tags=native
 @test "without --fd the result is all there is on stderr; CGSHIM_FD moves it" {
 	run --separate-stderr "$CGSHIM" -- true
 	[ "$output" = "" ]
@@ -239,6 +248,7 @@ teardown() {
 	[ "$(jq -r .verdict <<<"$output")" = ok ]
 }
 
+# bats test_tags=native
 @test "a descriptor that is closed, read-only or no number is refused, and nothing is run" {
 	local bad
 	for bad in '--fd 3 3>&-' '--fd 3 3</dev/null' '--fd 99999' '--fd -1' '--fd x' '--fd 4294967298'; do
@@ -277,6 +287,7 @@ teardown() {
 	done
 }
 
+# bats test_tags=native
 @test "--output is written whole or not at all" {
 	local file=$BATS_TEST_TMPDIR/out
 	echo old >"$file"
@@ -295,6 +306,7 @@ teardown() {
 	[[ $stderr == *"no space"* ]]
 }
 
+# bats test_tags=native
 @test "a full disk: the old file stays, the result goes to stderr" {
 	local disk=$BATS_TEST_TMPDIR/disk
 	mkdir "$disk"
@@ -313,11 +325,13 @@ teardown() {
 	[ "$(tail -n 1 <<<"$stderr" | jq -r .verdict)" = ok ]
 }
 
+# bats test_tags=native
 @test "a reader that is gone: no hang, no signal, everything cleaned up" {
 	run bash -c '"$CGSHIM" --fd 3 -- sleep 0.2 3> >(exec true); echo $?'
 	[ "$output" = 125 ] || [[ $output == *125 ]]
 }
 
+# bats test_tags=native
 @test "a reader that never reads: the run ends, and cgshim too" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	exec 8<>"$BATS_TEST_TMPDIR/fifo"

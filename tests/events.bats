@@ -45,12 +45,14 @@ seen() { jq -es "$1" "$lines_file" >/dev/null || { echo "false: $1 in" >&2; cut 
 	seen '[.[] | select(.type == "limit") | [.limit, .ends_run]] == [["cpu_time", true]]'
 }
 
+# bats test_tags=native
 @test "a program that never runs has only a result" {
 	events -- /nonexistent
 	[ "$status" = 127 ]
 	seen '[.[].type] == ["result"]'
 }
 
+# bats test_tags=native
 @test "each line is one write" {
 	requires strace
 	strace -f -e trace=write,sendmsg -o "$BATS_TEST_TMPDIR/trace" "$CGSHIM" --events --sample 50ms --fd 3 -- sleep 0.3 3>"$BATS_TEST_TMPDIR/out"
@@ -61,6 +63,7 @@ seen() { jq -es "$1" "$lines_file" >/dev/null || { echo "false: $1 in" >&2; cut 
 	[ "$writes" = "$lines" ]
 }
 
+# bats test_tags=native
 @test "a dead reader breaks nothing" {
 	run bash -c '"$CGSHIM" --events --sample 5ms --fd 4 -- sh -c "sleep 0.5; echo done" 4>&1 >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" | head -n 1; echo "${PIPESTATUS[0]}"'
 	[[ ${lines[0]} == '{"type":"started"'* ]]
@@ -69,6 +72,7 @@ seen() { jq -es "$1" "$lines_file" >/dev/null || { echo "false: $1 in" >&2; cut 
 	grep -q '"verdict":"ok"' "$BATS_TEST_TMPDIR/err"
 }
 
+# bats test_tags=native
 @test "a slow reader misses samples, and never the result; the run does not wait for it" {
 	requires python3
 	run python3 - "$CGSHIM" <<-'EOF2'
@@ -86,6 +90,7 @@ seen() { jq -es "$1" "$lines_file" >/dev/null || { echo "false: $1 in" >&2; cut 
 	[ "$output" = "started result ok True True" ]
 }
 
+# bats test_tags=native
 @test "a reader that never reads ends nothing but itself" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	exec 8<>"$BATS_TEST_TMPDIR/fifo"

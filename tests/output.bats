@@ -22,6 +22,7 @@ setup() { requires root; }
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/file")" = 777 ]
 }
 
+# bats test_tags=native
 @test "… a terminal, too" {
 	requires python3
 	run python3 - "$CGSHIM" <<-'EOF2'
@@ -41,6 +42,7 @@ setup() { requires root; }
 	[ "$output" = "5000 True 137" ]
 }
 
+# bats test_tags=native
 @test "… and a socket, as Node's pipes are" {
 	requires node
 	run node -e '
@@ -52,6 +54,7 @@ setup() { requires root; }
 	[ "$output" = "1048576 output-limit" ]
 }
 
+# bats test_tags=native
 @test "it is over quickly" {
 	local bound=0.1
 	has real_cpu || bound=100
@@ -60,6 +63,7 @@ setup() { requires root; }
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/stdout")" = "$MIB" ]
 }
 
+# bats test_tags=native
 @test "exactly the limit is within it, one more is not" {
 	shim --output-limit 1000 -- head -c 1000 /dev/zero
 	exits 0
@@ -72,6 +76,7 @@ setup() { requires root; }
 	is verdict ok output_bytes 0
 }
 
+# bats test_tags=native
 @test "stdout and stderr count together, and keep their order in one file" {
 	shim --output-limit 30 -- sh -c 'while :; do printf 12345; printf abcde >&2; done'
 	is verdict output-limit output_bytes 30
@@ -89,6 +94,7 @@ setup() { requires root; }
 	[ "$output" = behin ]
 }
 
+# bats test_tags=native
 @test "a reader that goes away is seen by the program, and is no error of ours" {
 	run bash -c '"$CGSHIM" --output-limit 1G --output "$BATS_TEST_TMPDIR/r" -- yes | head -c 10; echo "${PIPESTATUS[0]}"'
 	[ "${lines[-1]}" = 141 ] # SIGPIPE
@@ -138,6 +144,7 @@ fifo before 0 ok None None b'hello'
 fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 }
 
+# bats test_tags=native
 @test "a full disk is reported" {
 	requires mount
 	mkdir "$BATS_TEST_TMPDIR/full"
@@ -167,6 +174,7 @@ fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 	is verdict error error.step output error.errno ENOSPC output_bytes 0
 }
 
+# bats test_tags=native
 @test "… and so is a file size limit of the caller's" {
 	run bash -c 'ulimit -f 4; "$CGSHIM" --output-limit 1M --fd 3 -- yes 3>&1 >"$BATS_TEST_TMPDIR/out" 2>/dev/null | cat'
 	result=$output
@@ -182,6 +190,7 @@ fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 	[[ $output == *"file too large"* ]]
 }
 
+# bats test_tags=native
 @test "a reader that never reads holds nothing up" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	exec 8<>"$BATS_TEST_TMPDIR/fifo"
@@ -205,6 +214,7 @@ fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 	is verdict error error.step output error.errno null exit_code 0 output_bytes 0
 }
 
+# bats test_tags=native
 @test "through a pipe it is nearly as fast as without" {
 	requires real_cpu python3
 	# The best of each, in turns: in GiB/s, and as a share of the same without cgshim.

@@ -7,6 +7,7 @@ setup() { requires root; }
 
 NOBODY=65534
 
+# bats test_tags=native
 @test "--stdin, --stdout and --stderr are files" {
 	echo hello >"$BATS_TEST_TMPDIR/in"
 	echo old >"$BATS_TEST_TMPDIR/out"
@@ -20,6 +21,7 @@ NOBODY=65534
 	[ "$(cat "$BATS_TEST_TMPDIR/both")" = $'a\nb\nc' ]
 }
 
+# bats test_tags=native
 @test "their paths are the caller's, not --chdir's, and so are the rights" {
 	mkdir "$BATS_TEST_TMPDIR/dir"
 	cd "$BATS_TEST_TMPDIR"
@@ -73,6 +75,7 @@ NOBODY=65534
 	is verdict signaled signal_name SIGUSR1
 }
 
+# bats test_tags=native
 @test "a FIFO as standard input is one that waits" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	(sleep 0.2; echo late) >"$BATS_TEST_TMPDIR/fifo" 3>&- &
@@ -135,6 +138,7 @@ Groups:" ]
 	[ -z "$output" ]
 }
 
+# bats test_tags=native
 @test "--keep-fd: these descriptors, under their numbers, and no others" {
 	exec 4<<<four 7>"$BATS_TEST_TMPDIR/seven" 9</dev/null
 	shim --keep-fd 4 --keep-fd 7 -- sh -c 'cat <&4; echo out >&7; ls /proc/self/fd | tr "\n" " "'
@@ -149,6 +153,7 @@ Groups:" ]
 three" ]
 }
 
+# bats test_tags=native
 @test "make's jobserver goes through" {
 	requires make
 	printf 'all: a b\na b:\n\t+@"$$CGSHIM" --fd 2 $$(echo "$$MAKEFLAGS" | sed -n "s/.*jobserver-[a-z]*=\\([0-9]*\\),\\([0-9]*\\).*/--keep-fd \\1 --keep-fd \\2/p") -- $(MAKE) -s -f $$DIR/inner 2>/dev/null\n' >"$BATS_TEST_TMPDIR/outer"
@@ -159,6 +164,7 @@ three" ]
 	[[ $output != *jobserver* ]]
 }
 
+# bats test_tags=native
 @test "--ulimit: every name, soft and hard" {
 	local name
 	shim --ulimit nofile=10:20 --ulimit core=0 --ulimit stack=4M:unlimited --ulimit cpu=7 --ulimit fsize=1M:2M \
@@ -237,6 +243,7 @@ except OSError as e:
 	[ "${output##*[[:space:]]}" = 0 ]
 }
 
+# bats test_tags=native
 @test "--grace: SIGTERM first, and the program may take its time" {
 	shim --wall-time 0.3 --grace 30s -- sh -c 'trap "echo bye; exit 4" TERM; while :; do sleep 0.05; done'
 	exits 4

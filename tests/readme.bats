@@ -52,6 +52,7 @@ example() {
 	[ "$stderr" = "" ]
 }
 
+# bats test_tags=native
 @test "the Node example" {
 	requires node
 	example js >"$BATS_TEST_TMPDIR/example.js"
@@ -75,6 +76,7 @@ example() {
 	[[ $stderr == *sudo* ]]
 }
 
+# bats test_tags=native
 @test "README and man page name every flag, and no other" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local flag page=$TOP/docs/cgshim.1 flags batch
@@ -103,6 +105,7 @@ KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_
 	pressure_io_some_seconds pressure_io_full_seconds output_bytes leftover_killed setup_seconds
 	teardown_seconds sources enforced limits cgroup_version cgroup pid argv started_at error warnings)
 
+# bats test_tags=native
 @test "README and cgshim-result(5) name every key, and the page no other" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	local key page=$TOP/docs/cgshim-result.5 schema
@@ -121,6 +124,7 @@ KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_
 	done < <(grep -E '^\.(It )?Cm ' "$page" | grep -oE '\b[a-z]+_[a-z_]+\b')
 }
 
+# bats test_tags=native
 @test "the man pages are well-formed" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires mandoc
@@ -128,6 +132,7 @@ KEYS=(type schema_version verdict exit_code signal signal_name core_dumped peak_
 	[ "$output" = "" ]
 }
 
+# bats test_tags=native
 @test "subcommands that print" {
 	run "$CGSHIM" schema
 	[ "$status" = 0 ]

@@ -57,6 +57,7 @@ many() {
 	done
 }
 
+# bats test_tags=native
 @test "stdin, stdout and stderr are the caller's own" {
 	run --separate-stderr bash -c 'echo in | "$CGSHIM" --fd 3 -- sh -c "cat; echo err >&2" 3>/dev/null'
 	[ "$output" = in ]
@@ -73,6 +74,7 @@ many() {
 	holds '.verdict == "nonzero-exit"'
 }
 
+# bats test_tags=native
 @test "what follows the program belongs to it" {
 	shim -- echo --mem -x -- y
 	[ "$output" = "--mem -x -- y" ]
@@ -87,6 +89,7 @@ many() {
 	[ "$status" = 0 ]
 }
 
+# bats test_tags=native
 @test "the program is looked up in its own PATH, from its own directory" {
 	mkdir "$BATS_TEST_TMPDIR/bin"
 	cp "$PROG" "$BATS_TEST_TMPDIR/bin/only-there"
@@ -116,6 +119,7 @@ many() {
 	holds '.error.message == "exec \"./nosuch\\xff\": no such file or directory"'
 }
 
+# bats test_tags=native
 @test "the environment: inherited, added to, replaced, or empty" {
 	export CGSHIM_BATS_A=old CGSHIM_BATS_B=b
 	shim --env CGSHIM_BATS_A=new,1 --env C=c=d -- sh -c 'echo "$CGSHIM_BATS_A $CGSHIM_BATS_B $C"'
@@ -148,6 +152,7 @@ many() {
 	[ $((0x${output##*[[:space:]]} & 1)) = 1 ]
 }
 
+# bats test_tags=native
 @test "a caller that ignores SIGCHLD gets its result all the same" {
 	run bash -c 'trap "" CHLD; exec "$CGSHIM" -- sh -c "exit 3"'
 	[ "$status" = 3 ]
@@ -226,6 +231,7 @@ many() {
 	is verdict cancelled exit_code 0
 }
 
+# bats test_tags=native
 @test "a program that ignores it is killed after the stop timeout" {
 	"$CGSHIM" --stop-timeout 300ms --output "$BATS_TEST_TMPDIR/out" -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 3>&- &
 	local pid=$!
@@ -238,6 +244,7 @@ many() {
 	is verdict cancelled signal 9
 }
 
+# bats test_tags=native
 @test "SIGUSR1 reaches the program and cancels nothing" {
 	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "exit 0" USR1; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 3>&- &
 	local pid=$!

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # On a terminal the program behaves as without cgshim.
 
+# bats file_tags=native
+
 load helpers
 
 setup() { requires root python3; }
