@@ -160,6 +160,9 @@ func TestPoolEvents(t *testing.T) {
 		}
 		res := poolRun(t, p, cfg)
 		kinds = slices.Compact(kinds)
+		if len(kinds) == 4 && kinds[3] == "*shim.Sample" { // one more, that was due at the same time: on a busy machine
+			kinds = kinds[:3]
+		}
 		if want := []string{"*shim.Started", "*shim.Sample", "*shim.LimitReached"}; !slices.Equal(kinds, want) {
 			t.Errorf("%q, want %q: %s", kinds, want, res.JSON(false))
 		}
