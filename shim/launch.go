@@ -24,6 +24,9 @@ var (
 // program may have started already, and what it did then is to be told.
 const launchPatience = 2 * time.Second
 
+// gatePatience is how long a Stop of the pool waits for a launch that is slow.
+const gatePatience = time.Second
+
 // superviseLaunch does what supervise does, while there is no program yet: a run that is cancelled has what is going on
 // given up after the stop timeout, and one with a wall time limit some time after that. Signals are kept for supervise.
 func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) {
@@ -39,12 +42,16 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 }
 
 // superviseStage is superviseLaunch for the stage's part, which is over before anybody could lose his patience, mostly. If
-// it is not, slow is called: nobody else should wait for it.
-func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, slow func()) (stop func()) {
+// it is not, leave is called some time later: nobody else should wait for it.
+func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func()) (stop func()) {
 	end := r.takeEarly
 	spec.Slow = func() {
-		slow()
-		end = r.superviseLaunch(ctx, r.stage.Interrupt)
+		late := time.AfterFunc(gatePatience, leave)
+		supervised := r.superviseLaunch(ctx, r.stage.Interrupt)
+		end = func() {
+			late.Stop()
+			supervised()
+		}
 	}
 	return func() { end() }
 }

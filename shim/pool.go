@@ -42,9 +42,10 @@ type Pool struct {
 	ahead bool         // groups are made ahead
 	here  *cgroup.Host // for that place
 
-	queue chan *Job
-	gate  gate
-	slots sync.WaitGroup
+	queue    chan *Job
+	gate     gate
+	slots    sync.WaitGroup
+	sweeping sync.WaitGroup
 
 	mu   sync.Mutex
 	stay []*cgroup.Group // that could not be emptied
@@ -92,7 +93,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	if err := <-ready; err != nil {
 		return nil, errors.Join(err, <-p.left) // which may add that something stays
 	}
-	go p.sweep()
+	p.sweeping.Go(p.sweep)
 	var limit unix.Rlimit
 	p.ahead = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur >= uint64(len(shares))*aheadDescriptors
 	for _, cpus := range shares {
@@ -163,7 +164,7 @@ func (p *Pool) sweep() {
 		groups = append(groups, beside...)
 	}
 	stale, _ := sift(groups)
-	cleanAll(context.Background(), p.host, stale)
+	cleanAll(p.gate.shut, p.host, stale)
 }
 
 // Go queues a job, and waits until there is a thread for it, or for the end of ctx, which also cancels the run later on.
@@ -199,8 +200,9 @@ func (p *Pool) Run(ctx context.Context, cfg Config) *Result {
 }
 
 // Stop cancels every run, those that are under way, that wait for a thread, and that are yet to come, as the end of their
-// contexts does. Once it has returned no program is started any more: it waits for those that are being started, but not
-// longer than 20 ms for each; one that takes longer than that is cancelled when it has started, or given up.
+// contexts does. Once it has returned no program is started any more: it waits for those that are being started. One that
+// takes longer than a second, from a file system that does not answer, is not waited for: it is cancelled when it has
+// started, or given up.
 func (p *Pool) Stop() { p.gate.close() }
 
 // Close waits for the runs that are under way, and takes back what the pool has made. No Go or Run may be called
@@ -214,6 +216,7 @@ func (p *Pool) Close() (err error) {
 		}
 		close(p.leave)
 		p.gate.end()
+		p.sweeping.Wait()
 		err = errors.Join(<-p.left, p.removeStay())
 	})
 	return err

@@ -27,7 +27,8 @@ func newPool(t *testing.T, cfg PoolConfig) *Pool {
 	if cfg.Parent == "" {
 		cfg.Parent = newParent(t)
 	}
-	mustRun(t, Config{Args: []string{"/bin/true"}, Parent: cfg.Parent}) // the runtime, and package cgroup, open their own now
+	// The runtime, and package cgroup, which has one more to kill, open their own now.
+	mustRun(t, Config{Args: []string{"sleep", "1000"}, Parent: cfg.Parent, WallTime: time.Millisecond})
 	before := openFiles(t)
 	p, err := NewPool(cfg)
 	if err != nil {
