@@ -300,9 +300,9 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	shim -- "$PROG" spin 1 1
 	local free
 	free=$(field wall_seconds)
-	shim --cpus 0.5 -- "$PROG" spin 1 1
+	once_of 3 ".wall_seconds <= 3 * $free" --cpus 0.5 -- "$PROG" spin 1 1
 	is verdict ok
-	holds ".wall_seconds >= 1.6 * $free and .wall_seconds <= 3 * $free"
+	holds '.wall_seconds >= 1.6 * .cpu_seconds' # by itself it is nearly the same, where nobody else wants the CPU
 	holds '.cpu_throttled_seconds >= 0.3 and .limits_hit == ["cpus"]'
 }
 
