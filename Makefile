@@ -36,8 +36,14 @@ help:
 
 build: build/cgshim
 
+BUILD = $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/cgshim
+
 build/cgshim: $(GO_FILES)
-	$(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/cgshim
+	$(BUILD)
+
+# The same for an emulated machine's processor.
+build/amd64/cgshim build/arm64/cgshim: build/%/cgshim: $(GO_FILES)
+	GOARCH=$* $(BUILD)
 
 run: build
 	@tests/demo build/cgshim
@@ -81,6 +87,14 @@ build/programs/first: FLAGS := -nostdlib -ffreestanding -fno-stack-protector
 build/programs/%: tests/programs/%.c
 	@mkdir -p build/programs
 	$(CC) -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
+
+build/%/programs/first: FLAGS := -nostdlib -ffreestanding -fno-stack-protector
+build/amd64/programs/%: tests/programs/%.c
+	@mkdir -p $(@D)
+	x86_64-linux-gnu-gcc -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
+build/arm64/programs/%: tests/programs/%.c
+	@mkdir -p $(@D)
+	aarch64-linux-gnu-gcc -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
 
 test-bats: build build/validate $(PROGRAMS)
 	tests/suite native
