@@ -18,18 +18,18 @@ export CGO_ENABLED = 0
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup internal reexec shim tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.json') go.mod go.sum
-SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/vm/stage2 tests/hosts tests/bench/run
+SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/hosts tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs clean help
+.PHONY: all build build-amd64 build-arm64 test-arm64 run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs clean help
 
 all: build
 
 help:
 	@echo 'make build   build/cgshim, one static binary'
 	@echo 'make run     build it, and run a small program under limits'
-	@echo 'make test    everything: linters, Go tests, bats on this machine, on cgroup v2 and with systemd in VMs'
-	@echo 'make lint | test-go | test-bats | test-vm | test-systemd   one part of it'
+	@echo 'make test    everything: linters, Go tests, bats on this machine, on cgroup v2, with systemd and on arm64 in VMs'
+	@echo 'make lint | test-go | test-bats | test-vm | test-systemd | test-arm64   one part of it'
 	@echo 'make soak    20000 runs of all kinds, some of them killed: nothing may leak'
 	@echo 'make bench   how fast it is beside others, as Markdown; $$ROUNDS (300). bench-vm: on cgroup v2, emulated'
 	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
@@ -50,10 +50,11 @@ run: build
 
 # Two at a time, for two CPUs: what runs here, and half of the machine with cgroup v2 only; the machine with systemd,
 # and the other half.
-test: install-deps build build/validate guest-tests $(PROGRAMS)
+test: install-deps build build/validate guest-tests $(PROGRAMS) build-arm64
 	@{ tests/suite systemd; systemd=$$?; tests/suite vm-second && exit $$systemd; } >build/other.log 2>&1 & other=$$!; \
 		$(MAKE) lint test-go test-bats && tests/suite vm-first; here=$$?; \
 		wait $$other; there=$$?; cat build/other.log; exit $$((here || there))
+	tests/suite arm64
 	$(MAKE) test-tables
 	@echo 'All tests passed.'
 
@@ -73,7 +74,7 @@ lint:
 		GOARCH=$$arch $(GO) build -tags $(TAGS) -gcflags='all=-N -l' -o /dev/null ./cmd/cgshim || exit 1; done
 	shellcheck -x $(SCRIPTS)
 	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/doctor.bash tests/demo
-	shellcheck --shell=sh tests/vm/init
+	shellcheck --shell=dash tests/vm/init tests/vm/stage2 tests/kernels
 	shellcheck $(SUITES)
 
 # Go programs that the tests use.
@@ -88,7 +89,7 @@ build/programs/%: tests/programs/%.c
 	@mkdir -p build/programs
 	$(CC) -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
 
-build/%/programs/first: FLAGS := -nostdlib -ffreestanding -fno-stack-protector
+build/amd64/programs/first build/arm64/programs/first: FLAGS := -nostdlib -ffreestanding -fno-stack-protector
 build/amd64/programs/%: tests/programs/%.c
 	@mkdir -p $(@D)
 	x86_64-linux-gnu-gcc -O2 -Wall -Wextra -Werror -static -pthread $(FLAGS) -o $@ $<
@@ -108,6 +109,14 @@ guest-tests:
 	@mkdir -p build/tests
 	for package in cgroup reexec shim; do \
 		$(GO) test -c -tags $(TAGS) -o build/tests/ ./$$package || exit 1; done
+
+# The same again on arm64, emulated: what differs by processor, in less time. build-amd64 is for older and newer kernels.
+test-arm64: install-deps build-arm64 build/validate
+	tests/suite arm64
+
+build-amd64 build-arm64: build-%: build/%/cgshim $(foreach program,$(notdir $(PROGRAMS)),build/%/programs/$(program))
+	@mkdir -p build/$*/tests
+	GOARCH=$* $(GO) test -c -tags $(TAGS) -o build/$*/tests/ ./reexec
 
 # The suites for hosts where systemd owns the cgroups, in a VM with a root of its own.
 test-systemd: build build/validate $(PROGRAMS)
