@@ -9,11 +9,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/signals"
 	"github.com/cgshim/cgshim/shim"
 )
 
 // subcommands are words that dispatch knows, as first argument only.
-const subcommands = "run help version schema completion doctor ps stat kill freeze thaw gc batch"
+var subcommands = slices.DeleteFunc(append([]string{"run"}, signals.Others...), func(word string) bool { return strings.HasPrefix(word, "-") })
+
+func isSubcommand(word string) bool { return slices.Contains(subcommands, word) }
 
 // completers write a shell's completion script from the flags.
 var completers = map[string]func() string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
@@ -122,7 +125,7 @@ func bashCompletion() string {
 		"@MANAGER@", words("manager"),
 		"@BATCH@", selected(batchHelps, " ", anyFlag),
 		"@BATCH_VALUED@", selected(batchHelps, "|", valued),
-		"@SUBCOMMANDS@", subcommands,
+		"@SUBCOMMANDS@", strings.Join(subcommands, " "),
 	).Replace(`# bash completion for cgshim: source <(cgshim completion bash)
 _cgshim() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} i=1 first=1
@@ -206,7 +209,7 @@ func zshCompletion() string {
 		}
 		return strings.Join(specs, " \\\n")
 	}
-	return strings.NewReplacer("@SPECS@", specs(flagHelps()), "@BATCH@", specs(batchHelps), "@SUBCOMMANDS@", subcommands).Replace(`#compdef cgshim
+	return strings.NewReplacer("@SPECS@", specs(flagHelps()), "@BATCH@", specs(batchHelps), "@SUBCOMMANDS@", strings.Join(subcommands, " ")).Replace(`#compdef cgshim
 # zsh completion for cgshim: source <(cgshim completion zsh), after compinit
 _cgshim() {
 	if ((CURRENT == 2)) && [[ $words[2] != -* ]]; then
@@ -247,7 +250,7 @@ func fishCompletion() string {
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer(
 		"@VALUED@", selected(flagHelps(), " ", valued),
-		"@SUBCOMMANDS@", subcommands,
+		"@SUBCOMMANDS@", strings.Join(subcommands, " "),
 	).Replace(`# fish completion for cgshim: cgshim completion fish | source
 # The words from PROG on: the first that is neither a flag nor a flag's value.
 function __cgshim_program

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +21,7 @@ var harmless = []string{"help", "--help", "-h", "version", "--version", "schema"
 // --output is written with the caller's.
 func refuseRaised(how string, args []string) int {
 	err := fmt.Errorf("this copy of cgshim has privileges of its own (%s): everybody who may execute it could run any program with them", how)
-	if len(args) > 0 && args[0] != "run" && slices.Contains(strings.Fields(subcommands), args[0]) {
+	if len(args) > 0 && args[0] != "run" && isSubcommand(args[0]) {
 		return complainOf(err)
 	}
 	if len(args) > 0 && args[0] == "run" {

@@ -1,4 +1,4 @@
-package main
+package signals
 
 func handlerAction() *sigaction {
 	return &sigaction{handler: onSignal, flags: saSigInfo | saOnStack | saRestart}

@@ -1,4 +1,4 @@
-package main
+package signals
 
 // restoreSignal is the address of what the handler returns to: the kernel wants to be told on amd64.
 var restoreSignal uintptr

@@ -1,0 +1,139 @@
+// Package signals catches the signals that a run forwards, before the rest of the command is initialised: until then their
+// default action would end the command without a result. It imports next to nothing, so that its init is early.
+//
+// Ctrl-C sends SIGINT to every process of the foreground process group: to cgshim and to the program. To
+// forward it would make it two. Only the siginfo tells such a signal from one that somebody has sent to
+// cgshim alone, and os/signal does not hand it out. So these signals have a handler of our
+// own: a few instructions that write the siginfo into a pipe (handler_*.s). The Go runtime itself has no use
+// for them.
+package signals
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// Forwarded are the signals that are caught.
+var Forwarded = []syscall.Signal{
+	syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH,
+	syscall.SIGCONT, syscall.SIGTSTP,
+}
+
+// Others are first arguments with which cgshim runs no program, or many. Their signals have the default actions.
+var Others = []string{
+	"help", "--help", "-h", "version", "--version", "schema", "completion", "doctor", "ps", "stat", "kill", "freeze", "thaw", "gc", "batch",
+}
+
+// signalPipe is the end of the pipe that the handler writes to.
+//
+//lint:ignore U1000 the handler reads it
+var signalPipe int32
+
+// onSignal is the address of the handler: not a func, for Go would call that with its own conventions.
+var onSignal uintptr
+
+// caught is what init has come to.
+var caught struct {
+	pipe int // to read from
+	call string
+	err  error
+}
+
+func init() {
+	switch {
+	case len(os.Args) < 2: // which is an error
+	case slices.Contains(Others, os.Args[1]), strings.HasPrefix(os.Args[1], "-test."): // the latter are go test's
+	default:
+		catchAll()
+	}
+}
+
+// siginfo is the beginning of siginfo_t, see sigaction(2), and what the handler writes.
+type siginfo struct {
+	number, errno, code int32
+	_                   [5]int32
+}
+
+// fromKernel is SI_KERNEL: of a signal that a process sends there is another si_code.
+const fromKernel = 0x80
+
+// sigaction is struct kernel_sigaction.
+type sigaction struct {
+	handler  uintptr
+	flags    uint64
+	restorer uintptr // on arm64 the mask is here; both are 0
+	mask     uint64
+}
+
+const (
+	saSigInfo  = 0x4
+	saRestorer = 0x4000000
+	saOnStack  = 0x8000000 // Go's threads have small stacks, and one for signals
+	saRestart  = 0x10000000
+	sigIgnore  = 1
+	sigsetSize = 8
+)
+
+// catchAll catches the signals, but for those that the caller ignores.
+func catchAll() {
+	var pipe [2]int
+	if caught.err = syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); caught.err != nil {
+		caught.call = "pipe2"
+		return
+	}
+	if caught.err = syscall.SetNonblock(pipe[1], true); caught.err != nil { // a handler must not wait
+		caught.call = "fcntl"
+		return
+	}
+	caught.pipe, signalPipe = pipe[0], int32(pipe[1])
+	caught.call = "rt_sigaction"
+	for _, sig := range Forwarded {
+		if caught.err = catch(sig); caught.err != nil {
+			return
+		}
+	}
+}
+
+func catch(sig syscall.Signal) error {
+	var old sigaction
+	if err := rtSigaction(sig, nil, &old); err != nil || old.handler == sigIgnore {
+		return err
+	}
+	return rtSigaction(sig, handlerAction(), nil)
+}
+
+func rtSigaction(sig syscall.Signal, action, old *sigaction) error {
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(action)), uintptr(unsafe.Pointer(old)), sigsetSize, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// Read calls then for each signal that comes, and that has come since the start of the process. It does not return before
+// an error.
+func Read(then func(sig syscall.Signal, fromTerminal bool)) {
+	for {
+		var info siginfo
+		b := (*[unsafe.Sizeof(info)]byte)(unsafe.Pointer(&info))
+		n, err := syscall.Read(caught.pipe, b[:]) // whole records: a pipe does not split such a write
+		switch {
+		case err == syscall.EINTR:
+		case n < len(b):
+			return
+		default:
+			then(syscall.Signal(info.number), info.code == fromKernel)
+		}
+	}
+}
+
+// Err says why signals are not caught, if that is an error.
+func Err() error {
+	if caught.err != nil {
+		return os.NewSyscallError(caught.call, caught.err)
+	}
+	return nil
+}
