@@ -55,7 +55,7 @@ type batch struct {
 type request struct {
 	id     string // JSON; "null" is none
 	cfg    shim.Config
-	files  requestFlags // for an opener
+	files  givenFlags // for an opener
 	ctx    context.Context
 	cancel context.CancelFunc
 	told   sync.WaitGroup // events that are not written yet
@@ -428,7 +428,7 @@ func parseRequest(line []byte) (r *request, cancels string, err error) {
 		return r, "", err
 	}
 	r.cfg.Args = args // for the answer, if the flags are refused
-	r.files = requestFlags{}
+	r.files = givenFlags{}
 	for _, m := range members {
 		if m.key == "id" || m.key == "argv" || m.isNull() {
 			continue
@@ -474,10 +474,10 @@ func requestID(value json.RawMessage) (string, error) {
 	return "null", errors.New(`"id": want a string or a number`)
 }
 
-// requestFlags are the flags of a request, by their first names.
-type requestFlags map[string][]string
+// givenFlags are the flags of a request, by their first names.
+type givenFlags map[string][]string
 
-func (f requestFlags) set(key string, value json.RawMessage) error {
+func (f givenFlags) set(key string, value json.RawMessage) error {
 	flag, ok := requestFlag(key)
 	if !ok {
 		return fmt.Errorf("%q: no such key; those are the flags of a run, id, argv and cancel", key)
@@ -531,9 +531,9 @@ func texts(key string, value json.RawMessage, number func(string) (string, error
 }
 
 // IsSet and the others are flagValues.
-func (f requestFlags) IsSet(name string) bool { return len(f[name]) > 0 }
+func (f givenFlags) IsSet(name string) bool { return len(f[name]) > 0 }
 
-func (f requestFlags) String(name string) string {
+func (f givenFlags) String(name string) string {
 	if len(f[name]) == 0 {
 		return ""
 	}
@@ -541,10 +541,10 @@ func (f requestFlags) String(name string) string {
 }
 
 // StringSlice has the values of a flag that can be given several times.
-func (f requestFlags) StringSlice(name string) []string { return f[name] }
+func (f givenFlags) StringSlice(name string) []string { return f[name] }
 
 // Bool says whether a flag without a value is set.
-func (f requestFlags) Bool(name string) bool { return f.IsSet(name) }
+func (f givenFlags) Bool(name string) bool { return f.IsSet(name) }
 
 // A requestKey is what a request may have for a flag.
 type requestKey struct {

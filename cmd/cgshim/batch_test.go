@@ -140,7 +140,7 @@ func TestRequestKeys(t *testing.T) {
 }
 
 func TestRequestFlags(t *testing.T) {
-	f := requestFlags{}
+	f := givenFlags{}
 	for key, value := range map[string]string{
 		"memory": `5`, "env": `["A=1", 2]`, "nest": `false`, "wait-all": `true`, "name": `"n"`, "ulimit": `"nofile=9"`, // one is a list, too
 	} {

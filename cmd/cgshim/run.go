@@ -46,6 +46,11 @@ func runCommand(args []string) int {
 	status := 0
 	traced := newTrace()
 	defer traced.print()
+	if given, program, ok := readPlain(args); ok {
+		if cfg, err := newConfig(given, program); err == nil {
+			return runParsed(given, cfg, traced)
+		}
+	}
 	app := &cli.App{
 		Name:                      "cgshim",
 		HideHelp:                  true, // --help is in flags, with a category
@@ -65,9 +70,7 @@ func runCommand(args []string) int {
 				status = deliverRefusal(args, cfg, err)
 				return nil
 			}
-			d := delivery{flag: parsedFlags(c), pretty: c.Bool("pretty"), events: c.Bool("events"), traced: traced}
-			traced.end("flags")
-			status = d.run(cfg, nil)
+			status = runParsed(c, cfg, traced)
 			return nil
 		},
 	}
@@ -75,6 +78,12 @@ func runCommand(args []string) int {
 		return deliverRefusal(args, shim.Config{}, err)
 	}
 	return status
+}
+
+func runParsed(c flagValues, cfg shim.Config, traced *trace) int {
+	d := delivery{flag: parsedFlags(c), pretty: c.Bool("pretty"), events: c.Bool("events"), traced: traced}
+	traced.end("flags")
+	return d.run(cfg, nil)
 }
 
 // deliverRefusal says what is wrong with a command line, at the place for the result that it names.

@@ -4,15 +4,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/urfave/cli/v2"
 )
 
 // A flagReader returns a flag's value, and whether the flag was given.
 type flagReader func(name string) (value string, given bool)
 
-// parsedFlags reads flags from the flag parser.
-func parsedFlags(c *cli.Context) flagReader {
+// parsedFlags reads flags that were parsed.
+func parsedFlags(c flagValues) flagReader {
 	return func(name string) (string, bool) { return c.String(name), c.IsSet(name) }
 }
 
