@@ -5,7 +5,7 @@
 //	caller's thread (locked)                       kernel, other processes
 //	────────────────────────                       ───────────────────────
 //	check the Config                               nothing exists yet
-//	reexec.Start, Prepare          ─────────────▶  stage: cloned, waits for an order
+//	reexec.Start                   ─────────────▶  stage: this binary again, waits for an order
 //	cgroup: detect, create, limit                  (in parallel)
 //	reexec.Launch                  ─────────────▶  stage chdirs, looks the program up, clones it:
 //	  given up if it hangs (launch.go)             born in its cgroups, execve. From here on
@@ -44,7 +44,7 @@
 // is in the groups then, and the groups, are the guardian's to remove (guardian.go); and if that was killed,
 // too, Sweep's (owner.go).
 //
-// The package needs to be able to re-execute the binary that it is linked into, see package reexec: for its stages (the first
-// one is a clone of the command, if that has called reexec.Fork), and for what a guardian does in the end. It
+// The package re-executes the binary that it is linked into, see package reexec: for its stages, and for what a guardian does
+// in the end. That is quicker if the binary is linked with the entry of package reexec. It
 // does not print, exit, or install signal handlers; the caller passes signals in Config.Signals.
 package shim
