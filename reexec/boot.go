@@ -10,7 +10,7 @@ import (
 // such a process, with a runtime.
 
 func init() {
-	if entered {
+	if callersSlack > 0 {
 		unslack()
 	}
 	if v, ok := syscall.Getenv(stageName); ok && stageName+"="+v == stageVar {
@@ -21,10 +21,10 @@ func init() {
 // unslack gives this thread the caller's timer slack again, which entry has changed: a stage that it starts, and the program, inherit
 // it. Package initialisation is on the main thread.
 func unslack() {
-	_, _ = call(syscall.SYS_PRCTL, setTimerSlack, 0, 0, 0)
+	const setTimerSlack = 29 // PR_SET_TIMERSLACK
+	runtime.LockOSThread()   // for good: the main goroutine, which starts the stage, stays here
+	_, _ = call(syscall.SYS_PRCTL, setTimerSlack, uintptr(callersSlack), 0, 0)
 }
-
-const setTimerSlack = 29 // PR_SET_TIMERSLACK; 0 is the value that the thread began with
 
 // becomeStage clones the stage from this process, as the shim's child, and ends.
 func becomeStage() {

@@ -101,11 +101,13 @@ const (
 // The strings are in the binary.
 const networkZ = "/proc/self/ns/net\x00"
 
-// entered says that this process has come through entry: a re-execution will, too. noThread is where a stage's thread-local
+// entered says that this process has come through entry: a re-execution will, too. callersSlack is the timer slack of its main
+// thread then, in ns, if entry has changed it. noThread is where a stage's thread-local
 // storage is, of which Go wants a word.
 var (
-	entered  bool
-	noThread [4]uintptr //nolint:unused // entry uses it
+	entered      bool
+	callersSlack int64
+	noThread     [4]uintptr //nolint:unused // entry uses it
 )
 
 // entry is where the kernel starts a binary that was linked so: a stage, or else the Go runtime.

@@ -41,6 +41,10 @@ runtime:
 
 slack:
 	MOVQ $157, AX     // prctl
+	MOVQ $30, DI      // PR_GET_TIMERSLACK
+	SYSCALL
+	MOVQ AX, ·callersSlack(SB)
+	MOVQ $157, AX
 	MOVQ $29, DI      // PR_SET_TIMERSLACK
 	MOVQ $5000000, SI // ns
 	SYSCALL

@@ -20,7 +20,6 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	MOVD $0x006e6f3d45474154, R3 // TAGE=on, and 0. The name of the file comes after it, so that there is something to read
 	CMP  R3, R2
 	BNE  runtime
-	MOVD ZR, R29
 	BL   ·startStage(SB)
 	BL   ·serve(SB)
 	UNDEF
@@ -43,6 +42,9 @@ runtime:
 
 slack:
 	MOVD $167, R8     // prctl
+	MOVD $30, R0      // PR_GET_TIMERSLACK
+	SVC
+	MOVD R0, ·callersSlack(SB)
 	MOVD $29, R0      // PR_SET_TIMERSLACK
 	MOVD $5000000, R1 // ns
 	SVC

@@ -153,6 +153,19 @@ many() {
 }
 
 # bats test_tags=native
+@test "what a program has from its parent is its caller's, in a batch too" {
+	# cgshim itself has another timer slack, and a Go runtime raises a limit.
+	local caller='ulimit -Sn 321; ulimit -Sc 7; umask 027; exec nice -n 3 "$PROG" bequeath 123456'
+	run -0 bash -c "$caller"' taskset 1 "$PROG" inherited'
+	local want=$output
+	[[ $want == "slack=123456 nice=3 cpus=1 policy=0 umask=027 huge=1 dumpable=1 "* ]]
+	run -0 bash -c "$caller"' taskset 1 "$CGSHIM" --fd 3 --mem 64M --pids 1 -- "$PROG" inherited 3>/dev/null'
+	[ "$output" = "$want" ] || { diff <(echo "$want") <(echo "$output") >&2; return 1; }
+	run -0 bash -c "$caller"' taskset 1 "$CGSHIM" batch --jobs 1 <<<"{\"argv\":[\"$PROG\",\"inherited\"],\"stdout\":\"$BATS_TEST_TMPDIR/have\"}" >/dev/null'
+	diff <(echo "$want") "$BATS_TEST_TMPDIR/have"
+}
+
+# bats test_tags=native
 @test "a caller that ignores SIGCHLD gets its result all the same" {
 	run bash -c 'trap "" CHLD; exec "$CGSHIM" -- sh -c "exit 3"'
 	[ "$status" = 3 ]

@@ -6,12 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -147,6 +150,35 @@ static int usage_of(char **what)
 	return 0;
 }
 
+/* What a process has from its parent, in a line. */
+static int inherited(void)
+{
+	cpu_set_t cpus;
+	mode_t mask = umask(0);
+	if (sched_getaffinity(0, sizeof cpus, &cpus))
+		die("sched_getaffinity");
+	printf("slack=%d nice=%d cpus=%d policy=%d umask=%03o huge=%d dumpable=%d", prctl(PR_GET_TIMERSLACK), getpriority(PRIO_PROCESS, 0),
+	       CPU_COUNT(&cpus), sched_getscheduler(0), mask, prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), prctl(PR_GET_DUMPABLE));
+	for (int resource = 0; resource < RLIM_NLIMITS; resource++) {
+		struct rlimit limit;
+		if (getrlimit(resource, &limit))
+			die("getrlimit");
+		printf(" %llu:%llu", (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
+	}
+	printf("\n");
+	return 0;
+}
+
+/* Executes a command with what a shell can't set: timer slack, in ns, and no huge pages. */
+static int bequeath(long slack, char **command)
+{
+	if (prctl(PR_SET_TIMERSLACK, slack) || prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+		die("prctl");
+	execvp(*command, command);
+	die(*command);
+	return 96;
+}
+
 int main(int argc, char **argv)
 {
 	/* First of all: the clock and the memory that the launcher left. */
@@ -180,6 +212,10 @@ int main(int argc, char **argv)
 		return spin(atoi(argv[2]), atof(argv[3]));
 	if (!strcmp(what, "forks") && argc > 2)
 		return forks(atoi(argv[2]));
+	if (!strcmp(what, "inherited"))
+		return inherited();
+	if (!strcmp(what, "bequeath") && argc > 3)
+		return bequeath(atol(argv[2]), argv + 3);
 	if (!strcmp(what, "deaf")) { /* ignores what can be ignored, says so, and sleeps */
 		for (int sig = 1; sig < 32; sig++)
 			signal(sig, SIG_IGN);
