@@ -12,7 +12,7 @@ import (
 func TestKillFrozenElsewhere(t *testing.T) {
 	for name, h := range hosts(t) {
 		if h.Version() != V1 || !h.Has(Freezer) {
-			t.Skip("requires the freezer of cgroup v1")
+			t.Skip("requires cgroups_v1: the freezer")
 		}
 		t.Run(name, func(t *testing.T) {
 			g := create(t, h, testPath(t))

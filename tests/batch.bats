@@ -350,11 +350,13 @@ forged" ]
 @test "a batch whose answers or requests a job could write is refused, and so is a request for them" {
 	local bad
 	mkfifo fifo
-	for bad in '2>&1 | cat' '>>both 2>>both; cat both' '<>fifo >/dev/null 2>&0 & timeout 10 head -n 1 fifo'; do
+	exec 5<>fifo # what is written to it stays until it is read
+	for bad in '2>&1 | cat' '>>both 2>>both; cat both' '<>fifo >/dev/null 2>&0; timeout 10 head -n 1 <&5'; do
 		# shellcheck disable=SC2016
 		run bash -c 'echo "{\"argv\":[\"touch\",\"ran\"]}" >requests; "$CGSHIM" batch --parent '"$PARENT <requests $bad"
 		[[ $output == "cgshim: error: batch: standard error"*forge* ]] || { echo "$bad: $output" >&2; return 1; }
 	done
+	exec 5<&-
 	rm requests fifo
 	run -0 bash -c '"$CGSHIM" batch --parent '$PARENT' </dev/null >/dev/null 2>&1'
 	open_batch --jobs 1
