@@ -164,8 +164,8 @@ cgroup_file() {
 
 # --- after every test -------------------------------------------------------------------------------
 
-# ours: cgroups of ours, in any hierarchy.
-ours() { find /sys/fs/cgroup -type d \( -name cgshim -o -name 'cgshim-bats*' \) 2>/dev/null || true; }
+# ours: cgroups of ours, in any hierarchy: the parent of runs with a name, those of runs without one, and parents that tests name.
+ours() { find /sys/fs/cgroup -type d \( -name cgshim -o -name 'cgshim-[0-9]*' -o -name 'cgshim-bats*' \) 2>/dev/null || true; }
 
 # Nothing is waited for: when cgshim has returned, its groups are gone.
 teardown() { nothing_left; }

@@ -246,7 +246,7 @@ sweeps() { "$CGSHIM" gc --parent /cgshim-bats-frozen >/dev/null 2>&1 && ! [ -d /
 	kill -9 "$dead"
 	run "$CGSHIM" gc
 	[ "$status" = 0 ]
-	[[ $output == /cgshim/$dead-* ]]
+	[[ $output =~ ^/cgshim-$dead-[0-9a-f]{8}$ ]]
 	gone "$pid"
 	kill -0 "$shim"
 	# The next time it is a run that does it.

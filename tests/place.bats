@@ -28,12 +28,17 @@ teardown() {
 	nothing_left
 }
 
-@test "a run is in /cgshim, and the events say why" {
+@test "a run is beside /cgshim, with a name in it, and the events say why" {
 	run "$CGSHIM" --events -- "$NOOP"
 	[ "$(place)" = "cgroupfs
 $(jq -r 'select(.type == "result") | .cgroup' <<<"$output")
 no part of the hierarchy is ours in particular" ]
-	[[ $(place) == *$'\n/cgshim/'* ]]
+	[[ $(place) =~ $'\n/cgshim-'[0-9]+-[0-9a-f]{8}$'\n' ]]
+	# No parent is made for that, and none of its lists is another run's.
+	shim -- find /sys/fs/cgroup -name cgshim
+	[ -z "$output" ]
+	run "$CGSHIM" --name cgshim-bats-place --events -- "$NOOP"
+	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-place\n'* ]]
 }
 
 @test "--parent is obeyed" {
@@ -79,7 +84,7 @@ no part of the hierarchy is ours in particular" ]
 	shim -- sh -c '"$CGSHIM" --nest --mem 16M --fd 1 --stdout /dev/null -- true && "$CGSHIM" --mem 16M --fd 1 --stdout /dev/null -- true && cat /proc/self/cgroup'
 	exits 0
 	[ "$(grep -c '"verdict":"ok"' <<<"$output")" = 2 ]
-	[[ $output == *$'\n0::/cgshim/'*/nested ]]
+	[[ $output == *$'\n0::/cgshim-'*/nested ]]
 }
 
 @test "… in a shell: on v1 by itself" {
@@ -101,7 +106,7 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 @test "in a container the run is below its root" {
 	requires cgroups_v2 mount
 	box "${IN_NAMESPACE/\$0/exec \$CGSHIM --mem 64M --events -- \$NOOP}"
-	[[ $(place) == $'cgroupfs\n/cgshim/'*container* ]]
+	[[ $(place) == $'cgroupfs\n/cgshim-'*container* ]]
 	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]
 	# cgshim was the only one there: it has moved aside and back.
 	[ "$(find /sys/fs/cgroup/cgshim-bats-box -type d)" = /sys/fs/cgroup/cgshim-bats-box ]
