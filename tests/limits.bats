@@ -287,7 +287,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	shim -- sh -c 'ulimit -f 1; exec head -c 2000 /dev/zero >"$0"' "$BATS_TEST_TMPDIR/file"
 	is verdict signaled signal_name SIGXFSZ limits_hit '[]' warnings '[]'
 	# What cgshim's caller has set: not the run's, but worth a word.
-	result=$( (ulimit -t 1; exec "$CGSHIM" --fd 1 -- "$PROG" spin 1 10) ) || true
+	result=$( (ulimit -t 1; exec "$CGSHIM" --fd 1 --stdout /dev/null -- "$PROG" spin 1 10) ) || true
 	is verdict signaled signal 9 limits_hit '[]'
 	holds '.warnings | length == 1 and (.[0] | contains("resource limit cpu"))'
 	# shellcheck disable=SC2034 # for is
@@ -300,10 +300,11 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	shim -- "$PROG" spin 1 1
 	local free
 	free=$(field wall_seconds)
-	once_of 3 ".wall_seconds <= 3 * $free" --cpus 0.5 -- "$PROG" spin 1 1
+	# Whom others leave less than half of a CPU, needs no throttling for that.
+	once_of 5 ".wall_seconds <= 3 * $free and .cpu_throttled_seconds >= 0.3" --cpus 0.5 -- "$PROG" spin 1 1
 	is verdict ok
 	holds '.wall_seconds >= 1.6 * .cpu_seconds' # by itself it is nearly the same, where nobody else wants the CPU
-	holds '.cpu_throttled_seconds >= 0.3 and .limits_hit == ["cpus"]'
+	holds '.limits_hit == ["cpus"]'
 }
 
 @test "a CPU share is written in the unit of the kernel's version" {

@@ -268,6 +268,58 @@ many() {
 	is verdict ok
 }
 
+# started ARG...: a run of that name in the background, with its cgshim's pid in $pid, whose program says "ready" and sleeps.
+started() {
+	"$CGSHIM" --name cgshim-bats-list --output "$BATS_TEST_TMPDIR/result" "$@" -- sh -c 'echo ready; exec sleep 1000' >"$BATS_TEST_TMPDIR/ready" 2>/dev/null 3>&- &
+	pid=$!
+	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
+}
+
+@test "the binary is executed once more, as stage and guardian, and that is no second cgshim in the list" {
+	requires strace
+	local trace=$BATS_TEST_TMPDIR/trace pid stage
+	strace -f -qq -e trace=execve -e signal=none -o "$trace" "$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$NOOP" 3>/dev/null
+	[ "$(grep -c 'execve(.*) = 0$' "$trace")" = 3 ]
+	[ "$(grep -c 'execve("/proc/self/exe", \["cg-guardian"\]' "$trace")" = 1 ]
+	# Another process than cgshim, and than the program.
+	[ "$(awk '/execve\(/ {print $1}' "$trace" | sort -u | wc -l)" = 3 ]
+	started --mem 64M --pids 1
+	[ "$(ps -eo pid=,args= | awk '/--name cgshim-bats-list/ && !/awk/ {print $1}')" = "$pid" ]
+	[ "$(ps -o comm= --ppid "$pid" | sort | tr '\n' ' ')" = "cg-guardian sleep " ]
+	stage=$(pgrep -P "$pid" -x cg-guardian)
+	[ "$(ps -Lo comm=,args= -p "$stage")" = "cg-guardian     cg-guardian" ] # one thread
+	kill "$pid"
+	wait "$pid" || true
+	gone "$stage"
+}
+
+# What its guardian is told then is more than a pipe takes before somebody reads it: the run hung for good once.
+@test "a parent of many long names: ok, and all of it goes with the run" {
+	local part parent=
+	part=cgshim-bats-$(printf '%0168d' 0)
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do parent+=/$part; done
+	VIA="timeout -s KILL 60" shim --parent "$parent" --mem 64M --pids 1 -- "$NOOP"
+	is verdict ok error null
+	holds '.cgroup | length > 2172'
+	nothing_left
+	result=$(printf '{"argv":["true"],"mem":"64M","parent":"%s"}\n' "$parent" "$parent" | timeout -s KILL 60 "$CGSHIM" batch --jobs 2)
+	[ "$(jq -r .verdict <<<"$result" | tr '\n' ' ')" = 'ok ok ' ]
+}
+
+# stopping CALL COMMAND...: whoever makes that system call for the first time is stopped in it.
+stopping() { timeout -s KILL 60 strace -f -qq -o /dev/null -e "trace=$1" -e "inject=$1:signal=SIGSTOP:when=1" "${@:2}"; }
+
+@test "a stage that somebody stops in a launch goes on" {
+	requires strace
+	local call
+	for call in recvmsg clone3; do # for the order, and for the program
+		VIA="stopping $call" shim --mem 64M -- "$NOOP"
+		is verdict ok error null
+		result=$(printf '{"argv":["true"],"mem":"64M"}\n%.0s' 1 2 3 | stopping $call "$CGSHIM" batch --jobs 2)
+		[ "$(jq -r .verdict <<<"$result" | tr '\n' ' ')" = 'ok ok ok ' ]
+	done
+}
+
 @test "kill -9 of cgshim kills the program" { killed_with_cgshim; }
 
 # setresuid(2) clears the parent-death signal.
