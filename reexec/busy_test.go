@@ -19,7 +19,7 @@ func TestBusyProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "busy")
+	file := filepath.Join(t.TempDir(), "true") // by which a busybox knows what it is
 	if err := os.WriteFile(file, content, 0o755); err != nil {
 		t.Fatal(err)
 	}

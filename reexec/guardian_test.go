@@ -155,7 +155,7 @@ func TestGuardian(t *testing.T) {
 func leaveWill() {
 	runtime.LockOSThread()
 	stage, err := Start(Options{Guardian: true})
-	for range many(100) { // more than a pipe takes
+	for range 100 { // more than a pipe takes
 		if err == nil && len(os.Args) > 1 {
 			err = stage.Bequeath(bytes.Repeat([]byte("\n"), 4096))
 		}

@@ -41,7 +41,7 @@ func launchTrue() error {
 // many is fewer on an emulated CPU.
 func many(n int) int {
 	if os.Getenv("CGSHIM_EMULATED") != "" {
-		return n / 5
+		return n / 10
 	}
 	return n
 }
