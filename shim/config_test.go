@@ -112,7 +112,7 @@ func TestNameMade(t *testing.T) {
 		t.Errorf("%q, want x", got)
 	}
 	cfg := &Config{}
-	if a, b := cfg.runName(), cfg.runName(); a == b || CheckName(a) != nil || !automatic("/"+a) {
+	if a, b := cfg.runName(), cfg.runName(); a == b || CheckName(a) != nil || !automatic("/group/"+a) || !automatic(DefaultParent+"-"+a) || automatic("/"+a) {
 		t.Errorf("the names made are %q and %q", a, b)
 	}
 }

@@ -315,8 +315,8 @@ func (s *slot) work() {
 	for n := range s.spares {
 		n.drop()
 	}
-	if s.stage != nil {
-		s.score.close()
+	s.score.close()
+	if s.stage != nil { // or reap has found it dead
 		s.stage.Close()
 	}
 }

@@ -423,6 +423,22 @@ func TestPoolStageIsKilled(t *testing.T) {
 	}
 }
 
+// Regression: of a stage that was found dead among zombies, a descriptor stayed.
+func TestPoolStageIsReaped(t *testing.T) {
+	p := newPool(t, PoolConfig{Jobs: 1, Childless: true})
+	if res := poolRun(t, p, shell("", "exit 6")); deref(res.ExitCode) != 6 {
+		t.Fatalf("%s", res.JSON(false))
+	}
+	for _, pid := range children(func(*process) bool { return true }) {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	cfg := shell("", "exit 7") // which needs a stage of its own
+	cfg.BestEffort = true
+	if res := poolRun(t, p, cfg); deref(res.ExitCode) != 7 {
+		t.Fatalf("%s", res.JSON(false))
+	}
+}
+
 // poolDies is a process that is killed while its pool runs programs, some of them in other places.
 func poolDies(args []string) {
 	p, err := NewPool(PoolConfig{Jobs: 4, Parent: args[0]})
