@@ -77,7 +77,13 @@ const usual = "/sys/fs/cgroup"
 // kernel answers from memory; to have it write mountinfo takes ten times as long. Nil is any other: a container that sees a part
 // of a hierarchy, controllers that share one (a symbolic link), nothing there.
 func usualHost() *Host {
+	var namespace unix.Stat_t
+	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO: in another namespace a whole hierarchy is not ours alone
+	if unix.Stat("/proc/self/ns/cgroup", &namespace) != nil || namespace.Ino != initial {
+		return nil
+	}
 	var mounts []*mountinfo.Info
+	seen := map[uint64]bool{} // hierarchies: one that is mounted twice has two controllers
 	whole := func(dir, fstype, options string) bool {
 		var fs unix.Statfs_t
 		var st unix.Stat_t
@@ -86,9 +92,10 @@ func usualHost() *Host {
 			magic = unix.CGROUP2_SUPER_MAGIC
 		}
 		const root = 1 // its inode
-		if unix.Statfs(dir, &fs) != nil || fs.Type != magic || unix.Lstat(dir, &st) != nil || st.Ino != root {
+		if unix.Statfs(dir, &fs) != nil || fs.Type != magic || unix.Lstat(dir, &st) != nil || st.Ino != root || seen[st.Dev] {
 			return false
 		}
+		seen[st.Dev] = true
 		mounts = append(mounts, &mountinfo.Info{FSType: fstype, Mountpoint: dir, VFSOptions: options, Root: "/"})
 		return true
 	}

@@ -10,20 +10,18 @@ import (
 // such a process, with a runtime.
 
 func init() {
-	if callersSlack > 0 {
-		unslack()
-	}
+	giveSlack()
 	if v, ok := syscall.Getenv(stageName); ok && stageName+"="+v == stageVar {
 		becomeStage()
 	}
 }
 
-// unslack gives this thread the caller's timer slack again, which entry has changed: a stage that it starts, and the program, inherit
-// it. Package initialisation is on the main thread.
-func unslack() {
+// giveSlack gives this thread the caller's timer slack, if entry has changed it: a stage that it starts, and the program, inherit it.
+func giveSlack() {
 	const setTimerSlack = 29 // PR_SET_TIMERSLACK
-	runtime.LockOSThread()   // for good: the main goroutine, which starts the stage, stays here
-	_, _ = call(syscall.SYS_PRCTL, setTimerSlack, uintptr(callersSlack), 0, 0)
+	if callersSlack > 0 {
+		_, _ = call(syscall.SYS_PRCTL, setTimerSlack, uintptr(callersSlack), 0, 0)
+	}
 }
 
 // becomeStage clones the stage from this process, as the shim's child, and ends.

@@ -31,18 +31,12 @@ func TestBusyProgram(t *testing.T) {
 		return writer
 	}
 	t.Run("for a while", func(t *testing.T) {
-		writer := open()
-		closed := make(chan int64, 1)
-		time.AfterFunc(30*time.Millisecond, func() {
-			closed <- monotonic()
-			writer.Close()
-		})
-		began := monotonic()
-		o := run(t, &Spec{Args: []string{file}}, Join{})
-		// The wait is not the program's time.
-		if at := <-closed; o.status.ExitStatus() != 0 || o.StartedNanos-began < (at-began)/2 {
-			t.Errorf("status %v, started %v ms after the file was closed", o.status, float64(o.StartedNanos-at)/1e6)
+		for range 20 { // a busy machine may be late with the end
+			if launchWhileOpen(t, file, open()) {
+				return
+			}
 		}
+		t.Error("it never was tried again")
 	})
 	t.Run("for ever", func(t *testing.T) {
 		writer := open()
@@ -59,4 +53,30 @@ func TestBusyProgram(t *testing.T) {
 			t.Errorf("slept %d times, want 50", slept)
 		}
 	})
+}
+
+// launchWhileOpen executes a file that somebody has open for writing for 30 ms. False is that it was open for too long.
+func launchWhileOpen(t *testing.T, file string, writer *os.File) bool {
+	t.Helper()
+	closed := make(chan int64, 1)
+	time.AfterFunc(30*time.Millisecond, func() {
+		closed <- monotonic()
+		writer.Close()
+	})
+	began := monotonic()
+	stage := start(t)
+	program, err := stage.Launch(&Spec{Args: []string{file}}, Join{}, Descriptors{})
+	at := <-closed
+	if errors.Is(err, syscall.ETXTBSY) {
+		return false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, _ := wait(t, program.PID)
+	// The wait is not the program's time.
+	if status.ExitStatus() != 0 || program.StartedNanos-began < (at-began)/2 {
+		t.Errorf("status %v, started %v ms after the file was closed", status, float64(program.StartedNanos-at)/1e6)
+	}
+	return true
 }

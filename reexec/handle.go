@@ -119,6 +119,7 @@ func (s *Stage) execute(control int) error {
 		// Until there is a guardian it is the stage that cleans up after us: also if our whole process group is killed.
 		Sys: &syscall.SysProcAttr{Setsid: s.options.NewSession, Setpgid: !s.options.NewSession && syscall.Getpgrp() != 0},
 	}
+	giveSlack()
 	pid, err := syscall.ForkExec(exeFile, []string{guardianName}, attr)
 	if entered {
 		s.pid = pid
@@ -161,8 +162,8 @@ func (s *Stage) PID() int {
 func (s *Stage) Ready() bool { return s.ready }
 
 // Interrupt makes a Launch that is under way in another goroutine, or is next, fail with EINTR: without it, a stage or a
-// program that waits for a file system which does not answer is waited for. A stage that stays it ends. After another Launch, and
-// after Close, it does nothing.
+// program that waits for a file system which does not answer is waited for. The stage ends then, too. Between a Launch and the next
+// one, and after Close, it does nothing.
 func (s *Stage) Interrupt() {
 	s.ending.Lock()
 	defer s.ending.Unlock()
@@ -220,10 +221,8 @@ func (s *Stage) Close() {
 		kill(s.boot)
 		_ = s.greet() // which finds out whether it has made a stage
 	}
-	s.ending.Lock()
-	pid, settled := s.pid, s.over && !s.interrupted
-	s.pid, s.over = 0, true // its number may be another's soon
-	s.ending.Unlock()
+	settled := s.over && !s.wasInterrupted()
+	pid := s.takePID()
 	kill(pid)
 	s.release()
 	if settled {
@@ -232,6 +231,14 @@ func (s *Stage) Close() {
 		s.reapSoon(pid)
 	}
 	s.ready = false
+}
+
+// takePID takes the stage's away from Interrupt: it is about to be reaped, and its number may be another's then.
+func (s *Stage) takePID() (pid int) {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	pid, s.pid, s.over = s.pid, 0, true
+	return pid
 }
 
 // release closes the descriptors. For a stage that is alive that is our death.

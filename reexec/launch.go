@@ -142,7 +142,11 @@ func (s *Stage) Launch(spec *Spec, join Join, descriptors Descriptors) (Program,
 	lost := program.PID == 0 && err == nil // the stage has gone without a word
 	if s.launched() {
 		err = stageError(syscall.EINTR)
-		kill(program.PID) // our unreaped child, of which Interrupt may not have known
+	}
+	if !s.options.Guardian && !s.options.Stay { // it has no use any more, and is nobody's to be found
+		pid := s.takePID()
+		kill(pid)
+		s.reapSoon(pid)
 	}
 	var e *Error
 	if lost || sendErr != nil || errors.As(err, &e) && e.Step == StepStage {
@@ -150,6 +154,7 @@ func (s *Stage) Launch(spec *Spec, join Join, descriptors Descriptors) (Program,
 	}
 	switch {
 	case err != nil:
+		kill(program.PID) // our unreaped child, which may be there
 		s.reapSoon(program.PID)
 		return Program{}, err
 	case lost:
@@ -193,14 +198,14 @@ func (s *Stage) begin() {
 	s.ending.Lock()
 	defer s.ending.Unlock()
 	s.shared.pid, s.shared.born, s.shared.nanos = 0, 0, 0
-	s.launching = true
+	s.launching, s.over = true, false
 }
 
 // launched says whether a launch was interrupted before it was over.
 func (s *Stage) launched() (interrupted bool) {
 	s.ending.Lock()
 	defer s.ending.Unlock()
-	s.launching, s.over = false, !s.options.Stay
+	s.launching, s.over = false, true
 	return s.interrupted
 }
 

@@ -29,7 +29,7 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 
 runtime:
 	// A Go process of some milliseconds spends most of its context switches on the naps of the runtime's monitor. With 5 ms of
-	// timer slack, which its thread inherits, there are next to none: see unslack. In one that stays, as batch does, that
+	// timer slack, which its thread inherits, there are next to none: see giveSlack. In one that stays, as batch does, that
 	// would keep other threads waiting.
 	CMPQ 0(SP), $2
 	JLT  slack

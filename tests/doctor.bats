@@ -52,7 +52,7 @@ setup() { requires root; }
 	AS=(unshare -m sh -c 'while umount -R /proc 2>/dev/null; do :; done; exec "$@"' sh)
 	doctor
 	exits 1
-	check permission fail
+	check cgroup-mount fail
 }
 
 @test "another place can be asked for; what it can't have is a warning or a failure" {
