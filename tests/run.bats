@@ -166,6 +166,17 @@ many() {
 }
 
 # bats test_tags=native
+@test "a caller's low limit on the size of files is the program's, and no obstacle" {
+	local kib
+	for kib in 64 4 1; do
+		run -0 bash -c "ulimit -Sf $kib"'; exec "$CGSHIM" --fd 3 --mem 64M -- bash -c "ulimit -f" 3>/dev/null'
+		[ "$output" = "$kib" ]
+		run -0 bash -c "ulimit -Sf $kib"'; exec "$CGSHIM" batch <<<"{\"argv\":[\"bash\",\"-c\",\"ulimit -f >&2\"]}" 2>&1 >/dev/null'
+		[ "$output" = "$kib" ]
+	done
+}
+
+# bats test_tags=native
 @test "a caller that ignores SIGCHLD gets its result all the same" {
 	run bash -c 'trap "" CHLD; exec "$CGSHIM" -- sh -c "exit 3"'
 	[ "$status" = 3 ]
