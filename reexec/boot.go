@@ -65,12 +65,12 @@ func Will() (will []byte, ok bool) {
 		leave(refused) // whoever has called it could have written the will
 	}
 	var status syscall.Stat_t
-	if err := syscall.Fstat(fileFD, &status); err != nil || status.Size < sharedSize {
+	if err := syscall.Fstat(fileFD, &status); err != nil || status.Size < willOffset {
 		return nil, err == nil
 	}
-	will = make([]byte, status.Size-sharedSize)
+	will = make([]byte, status.Size-willOffset)
 	for n := 0; n < len(will); {
-		m, err := syscall.Pread(fileFD, will[n:], sharedSize+int64(n))
+		m, err := syscall.Pread(fileFD, will[n:], willOffset+int64(n))
 		switch {
 		case err == syscall.EINTR:
 		case err != nil || m == 0:

@@ -171,8 +171,12 @@ func leaveWill() {
 // leftWill has a shim leave a will, and waits for its guardian.
 func leftWill(t *testing.T, args ...string) {
 	t.Helper()
+	leftWillBy(t, exec.Command(self(t), args...))
+}
+
+func leftWillBy(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	becomeSubreaper(t)
-	cmd := exec.Command(self(t), args...)
 	cmd.Env = append(os.Environ(), helper("leave-will"))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -196,6 +200,18 @@ func TestNoWill(t *testing.T) { leftWill(t) }
 func TestLongWill(t *testing.T) {
 	file := t.TempDir() + "/will"
 	leftWill(t, file)
+	if content, err := os.ReadFile(file); string(content) != "done" {
+		t.Errorf("%q, %v", content, err)
+	}
+}
+
+// … whatever the caller's limit of file sizes is, if we may raise it; we are not killed by it.
+func TestWillAboveFileSize(t *testing.T) {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1"), 0); err != nil {
+		t.Skip("requires sys_resource")
+	}
+	file := t.TempDir() + "/will"
+	leftWillBy(t, exec.Command("sh", "-c", `ulimit -f 1 && exec "$0" "$1"`, self(t), file))
 	if content, err := os.ReadFile(file); string(content) != "done" {
 		t.Errorf("%q, %v", content, err)
 	}

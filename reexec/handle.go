@@ -66,7 +66,7 @@ func (s *Stage) share() (err error) {
 	if s.file, err = memoryFile(); err != nil {
 		return err
 	}
-	if err = syscall.Ftruncate(s.file, sharedSize); err != nil {
+	if err = growing(willOffset, func() error { return syscall.Ftruncate(s.file, willOffset) }); err != nil {
 		closeFD(s.file)
 		return err
 	}
@@ -76,7 +76,7 @@ func (s *Stage) share() (err error) {
 		return errno
 	}
 	s.shared = *(**shared)(unsafe.Pointer(&address))
-	s.will = sharedSize
+	s.will = willOffset
 	if s.options.Guardian {
 		s.shared.flags |= flagGuardian
 	}
@@ -201,12 +201,21 @@ func (s *Stage) Stuck() []int { return s.stuck }
 
 // Bequeath leaves a message for the guardian's successor, for Will: before whatever it is about is done.
 func (s *Stage) Bequeath(message []byte) error {
-	for len(message) > 0 && s.options.Guardian {
-		n, err := syscall.Pwrite(s.file, message, s.will)
-		if err != nil && err != syscall.EINTR {
-			return stageError(err)
+	if !s.options.Guardian {
+		return nil
+	}
+	err := growing(s.will+int64(len(message)), func() error {
+		for len(message) > 0 {
+			n, err := syscall.Pwrite(s.file, message, s.will)
+			if err != nil && err != syscall.EINTR {
+				return err
+			}
+			message, s.will = message[max(n, 0):], s.will+int64(max(n, 0))
 		}
-		message, s.will = message[max(n, 0):], s.will+int64(max(n, 0))
+		return nil
+	})
+	if err != nil {
+		return stageError(err)
 	}
 	return nil
 }

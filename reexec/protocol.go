@@ -116,8 +116,13 @@ const (
 	flagStay
 )
 
-// sharedSize is the largest page that there is.
-const sharedSize = 64 << 10
+const (
+	// sharedSize is the largest page that there is.
+	sharedSize = 64 << 10
+	// willOffset is where in the file the will begins: behind shared, and no further, because a RLIMIT_FSIZE of the caller's holds
+	// for this file, too.
+	willOffset = 64
+)
 
 const recordSize = unsafe.Sizeof(record{})
 

@@ -361,6 +361,8 @@ func launchHint(e *reexec.Error) string {
 		return "raising a hard limit takes CAP_SYS_RESOURCE: run as root, or stay below the one that ulimit -H -a shows"
 	case e.Step == reexec.StepFD && e.Errno == unix.EMFILE:
 		return "the limit of open files is too low for the descriptors to keep: see ulimit -n"
+	case e.Step == reexec.StepStage && e.Errno == unix.EFBIG:
+		return "cgshim writes down what to clean up after its death, for which the caller's limit of file sizes (ulimit -f) has to leave some KiB; the program's can be lower: --ulimit fsize=0"
 	case e.Step == reexec.StepStage && e.Errno == unix.ENOENT:
 		return "cgshim starts itself again through /proc/self/exe: is /proc mounted?"
 	case (e.Step == reexec.StepStage || e.Step == reexec.StepClone) && e.Errno == unix.EAGAIN:

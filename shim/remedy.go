@@ -46,7 +46,13 @@ func (s *situation) rootUser() bool { return s.root }
 func (s *situation) user() bool     { return !s.root }
 func (s *situation) boxed() bool    { return s.container || errors.Is(s.cause, unix.EROFS) }
 func (s *situation) managed() bool  { return s.user() && s.systemd && s.version == cgroup.V2 }
+
+// noProc says that a file of /proc is missing, /proc/self/exe for example, which a stage is made of.
 func (s *situation) noProc() bool {
+	var e *reexec.Error
+	if errors.As(s.cause, &e) && e.Step == reexec.StepStage && e.Errno == unix.ENOENT {
+		return true
+	}
 	return errors.Is(s.cause, fs.ErrNotExist) && strings.Contains(s.cause.Error(), `"/proc/`)
 }
 

@@ -18,7 +18,7 @@ func situations() (list []situation) {
 	causes := []error{
 		nil, unix.EACCES, unix.EROFS, unix.ENOSPC, unix.EAGAIN, ErrOthers, ErrForeign, ErrNoSystemd, errUnanswered, cgroup.ErrPopulated,
 		&cgroup.Error{Op: "read", Path: "/proc/self/mountinfo", Err: fs.ErrNotExist},
-		&reexec.Error{Step: reexec.StepStage, Errno: unix.EPERM},
+		&reexec.Error{Step: reexec.StepStage, Errno: unix.EPERM}, &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT},
 	}
 	sysctls := []map[string]string{
 		nil, {"kernel.unprivileged_userns_clone": "0"}, {"kernel.apparmor_restrict_unprivileged_userns": "1"}, {"user.max_user_namespaces": "0"},
@@ -91,6 +91,7 @@ func TestRemedyFits(t *testing.T) {
 		{"permission", situation{version: cgroup.V2, cause: unix.EROFS, root: true}, "podman run"},
 		{"permission", situation{version: cgroup.V2, cause: unix.EACCES, root: true}, "uid_map"},
 		{"permission", situation{version: cgroup.V2, cause: &reexec.Error{Step: reexec.StepStage, Errno: unix.EPERM}, root: true}, "seccomp=unconfined"},
+		{"permission", situation{version: cgroup.V1, cause: &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}, root: true}, "mount -t proc"},
 		{"placement", situation{version: cgroup.V2, cause: ErrNoSystemd, systemd: true}, "enable-linger"},
 		{"placement", situation{version: cgroup.V2, cause: ErrNoSystemd, systemd: true, root: true}, "--manager cgroupfs"},
 		{"placement", situation{version: cgroup.V2, cause: fmt.Errorf("%w: %w", ErrOthers, cgroup.ErrPopulated)}, "--nest"},

@@ -191,6 +191,32 @@ fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 }
 
 # bats test_tags=native
+@test "… which cgshim itself needs little of" {
+	requires setpriv
+	local user="setpriv --reuid=65534 --regid=65534 --clear-groups"
+	run bash -c "ulimit -f 4; $user"' "$CGSHIM" --best-effort --fd 3 -- true 3>&1 >/dev/null | cat'
+	result=$output
+	is verdict ok
+	run bash -c "ulimit -f 0; $user"' "$CGSHIM" --best-effort --fd 3 -- true 3>&1 >/dev/null 2>&1 | cat'
+	# shellcheck disable=SC2034 # for is
+	result=$output
+	is verdict error error.step stage error.errno EFBIG
+	holds '.error.hint | contains("ulimit -f")'
+}
+
+@test "… and none with CAP_SYS_RESOURCE, and the program has the caller's limit" {
+	requires sys_resource
+	local parent
+	parent=/cgshim-bats-$(printf '%0190d' 0)/$(printf '%0190d' 0) # of which the guardian is told, for each hierarchy
+	run bash -c 'ulimit -f 0; "$CGSHIM" --parent "$0" --fd 3 -- sh -c "exit \$(ulimit -Sf)\$(ulimit -Hf)7" 3>&1 >/dev/null | cat' "$parent"
+	# shellcheck disable=SC2034 # for is
+	result=$output
+	is verdict nonzero-exit exit_code 7
+	run bash -c 'ulimit -f 0; for i in 1 2 3 4 5 6 7 8; do echo "{\"argv\":[\"sh\",\"-c\",\"exit \$(ulimit -Hf)\"],\"parent\":\"$0\"}"; done | "$CGSHIM" batch --jobs 4 2>/dev/null' "$parent"
+	[ "$(jq -r .verdict <<<"$output" | uniq -c | tr -d '\n ')" = 8ok ]
+}
+
+# bats test_tags=native
 @test "a reader that never reads holds nothing up" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	exec 8<>"$BATS_TEST_TMPDIR/fifo"
