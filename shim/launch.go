@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +48,11 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func()) (stop func()) {
 	end := r.takeEarly
 	spec.Slow = func() {
+		if err := canMakeTimers(); err != nil {
+			r.gaveUp = fmt.Errorf("supervise a launch that takes long: %w", err)
+			r.stage.Interrupt()
+			return
+		}
 		late := time.AfterFunc(gatePatience, leave)
 		supervised := r.superviseLaunch(ctx, r.stage.Interrupt)
 		end = func() {
@@ -54,6 +61,31 @@ func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func(
 		}
 	}
 	return func() { end() }
+}
+
+// hasTimers is that Go's poller is open, for the whole process and for good.
+var hasTimers atomic.Bool
+
+// canMakeTimers finds out whether there are descriptors for Go's poller. The first timer opens that, and if it can't be
+// opened, the runtime ends the process.
+func canMakeTimers() error {
+	if hasTimers.Load() {
+		return nil
+	}
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		unix.Close(poll)
+		return os.NewSyscallError("eventfd", err)
+	}
+	unix.Close(event)
+	unix.Close(poll)
+	time.AfterFunc(time.Hour, func() {}).Stop()
+	hasTimers.Store(true)
+	return nil
 }
 
 // takeEarly takes the signals that have come by now.

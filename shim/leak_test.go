@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
 )
 
 // Eight threads at a time: parent-death signals, waits and groups must not get mixed up.
@@ -101,6 +103,7 @@ func openFiles(t *testing.T) []string {
 
 // descriptorsRunOut runs a program with ever fewer descriptors left, so that each step of a run fails in turn.
 func descriptorsRunOut(args []string) {
+	slowWithoutDescriptors()
 	Run(context.Background(), Config{Args: []string{"/bin/true"}, Parent: args[0], Limits: cgroup.Limits{Memory: 64 << 20}})
 	free, err := unix.Dup(0)
 	if err != nil {
@@ -136,6 +139,33 @@ func descriptorsRunOut(args []string) {
 	}
 	if len(steps) < 2 { // on v2 nothing after the start of the stage needs as many
 		fmt.Printf("LEAK: the test tests nothing: %v\n", steps)
+	}
+}
+
+// slowWithoutDescriptors has a launch take long while there is no descriptor left for the poller that Go's first timer opens,
+// which ended the process.
+func slowWithoutDescriptors() {
+	r := newRun(&Config{Args: []string{"/bin/true"}})
+	var err error
+	if r.stage, err = reexec.Start(reexec.Options{}); err != nil {
+		panic(err)
+	}
+	defer r.stage.Close()
+	var spec reexec.Spec
+	stop := r.superviseStage(context.Background(), &spec, func() {})
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		panic(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}); err != nil {
+		panic(err)
+	}
+	spec.Slow()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		panic(err)
+	}
+	if stop(); !errors.Is(r.gaveUp, unix.EMFILE) {
+		fmt.Printf("LEAK: the launch goes on without being supervised: %v\n", r.gaveUp)
 	}
 }
 
