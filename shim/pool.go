@@ -315,10 +315,16 @@ func (s *slot) work() {
 	for n := range s.spares {
 		n.drop()
 	}
+	s.dismiss()
+}
+
+// dismiss ends the stage, if there is one.
+func (s *slot) dismiss() {
 	s.score.close()
-	if s.stage != nil { // or reap has found it dead
+	if s.stage != nil {
 		s.stage.Close()
 	}
+	s.stage, s.score = nil, nil
 }
 
 // preferSelf gives this thread more of the CPU than the programs get, which could starve it otherwise, if that is
@@ -342,15 +348,12 @@ func (s *slot) ready() (err error) {
 	if s.stage != nil && s.stage.Ready() {
 		return nil
 	}
-	if s.stage != nil {
-		s.stage.Close()
-	}
+	s.dismiss()
 	if s.stage, err = reexec.Start(reexec.Options{Guardian: true, Stay: true, NewSession: !onTerminal()}); err != nil {
 		return err
 	}
 	s.told = nil
 	s.stagePID = s.stage.PID()
-	s.score.close()
 	s.score = openOOMScore(s.stagePID)
 	if unit := s.pool.place.unit; unit != nil {
 		if err := unit.adopt(s.stagePID); err != nil {
@@ -561,8 +564,7 @@ func (s *slot) reap() {
 		case err != nil, info.pid == 0:
 			return
 		case s.stage != nil && int(info.pid) == s.stagePID: // it is dead, and the kernel shows what comes after it only when it is gone
-			s.stage.Close()
-			s.stage = nil
+			s.dismiss()
 		default:
 			if _, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil); err != nil && !errors.Is(err, unix.EINTR) {
 				return
