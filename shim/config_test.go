@@ -112,7 +112,20 @@ func TestNameMade(t *testing.T) {
 		t.Errorf("%q, want x", got)
 	}
 	cfg := &Config{}
-	if a, b := cfg.runName(), cfg.runName(); a == b || CheckName(a) != nil || !automatic("/group/"+a) || !automatic(DefaultParent+"-"+a) || automatic("/"+a) {
+	a, b := cfg.runName(), cfg.runName()
+	if a == b || CheckName(a) != nil {
 		t.Errorf("the names made are %q and %q", a, b)
+	}
+	for path, want := range map[string]bool{
+		DefaultParent + "-" + a: true, // see run.path
+		DefaultParent + "/" + a: true,
+		"/other/" + a:           true,
+		"/" + a:                 false, // anybody's
+		"/other-" + a:           false,
+		"/other/x":              false,
+	} {
+		if got := automatic(path); got != want {
+			t.Errorf("%q was made for a run without a name: %v, want %v", path, got, want)
+		}
 	}
 }

@@ -130,14 +130,15 @@ func invokeCommand(t *testing.T, cmd *exec.Cmd) outcome {
 
 // A result is what these tests look at in the JSON.
 type result struct {
-	Type     string            `json:"type"`
-	Verdict  string            `json:"verdict"`
-	ExitCode *int              `json:"exit_code"`
-	Argv     []string          `json:"argv"`
-	Cgroup   *string           `json:"cgroup"`
-	Limits   map[string]any    `json:"limits"`
-	Enforced map[string]string `json:"enforced"`
-	Error    *struct {
+	Type          string            `json:"type"`
+	Verdict       string            `json:"verdict"`
+	ExitCode      *int              `json:"exit_code"`
+	Argv          []string          `json:"argv"`
+	ArgvTruncated bool              `json:"argv_truncated"`
+	Cgroup        *string           `json:"cgroup"`
+	Limits        map[string]any    `json:"limits"`
+	Enforced      map[string]string `json:"enforced"`
+	Error         *struct {
 		Step    string  `json:"step"`
 		Message string  `json:"message"`
 		Hint    *string `json:"hint"`

@@ -90,12 +90,17 @@ func TestProgramHasNoResultFD(t *testing.T) {
 	}
 }
 
-// A result may be longer than a pipe holds: argv is in it.
+// The program has arguments that a pipe would not take, and the result, which has argv, says that it has not all of them.
 func TestLongResult(t *testing.T) {
+	const pipe = 64 << 10
 	long := strings.Repeat("x", 100_000)
-	out := invoke(t, "--fd", "3", "--parent", newParent(t), "--", "/bin/true", long, long)
-	if r := parseResult(t, out.fd3); out.status != 0 || len(r.Argv) != 3 || r.Argv[2] != long {
-		t.Errorf("exit status %d, %d bytes", out.status, len(out.fd3))
+	out := invoke(t, "--fd", "3", "--parent", newParent(t), "--", "/bin/sh", "-c", `echo ${#1} ${#2}`, "sh", long, long)
+	r := parseResult(t, out.fd3)
+	if out.status != 0 || out.stdout != "100000 100000\n" || len(out.fd3) > pipe {
+		t.Errorf("exit status %d, output %q, %d bytes", out.status, out.stdout, len(out.fd3))
+	}
+	if n := len(r.Argv); !r.ArgvTruncated || n != 5 || r.Argv[3] != "sh" || !strings.HasPrefix(r.Argv[4], "xxx") {
+		t.Errorf("truncated: %v, %d arguments", r.ArgvTruncated, n)
 	}
 }
 
