@@ -217,9 +217,9 @@ func (s *Stage) send(b []byte, fds []int) error {
 		switch {
 		case err == nil:
 			b, rights = b[n:], nil
-		case err == syscall.EAGAIN:
+		case errors.Is(err, syscall.EAGAIN):
 			err = s.await(s.control, pollOut)
-		case err == syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			err = nil
 		}
 		if err != nil {

@@ -102,15 +102,20 @@ const (
 const networkZ = "/proc/self/ns/net\x00"
 
 // entered says that this process has come through entry: a re-execution will, too. callersSlack is the timer slack of its main
-// thread then, in ns, if entry has changed it. noThread is where a stage's thread-local
-// storage is, of which Go wants a word.
+// thread then, in ns, if entry has changed it.
 var (
 	entered      bool
 	callersSlack int64
-	noThread     [4]uintptr //nolint:unused // entry uses it
 )
 
+// noThread is where a stage's thread-local storage is, of which Go wants a word.
+//
+//lint:ignore U1000 entry uses it
+var noThread [4]uintptr
+
 // entry is where the kernel starts a binary that was linked so: a stage, or else the Go runtime.
+//
+//lint:ignore U1000 the linker uses it
 func entry()
 
 // call makes a system call: syscall.RawSyscall6 in a fifth of its stack, if nothing is optimised. What the arguments point
@@ -124,6 +129,7 @@ func mapMemory(address, size, flags, fd uintptr) (result uintptr)
 
 // startStage prepares a stage that the kernel has started, for serve.
 //
+//lint:ignore U1000 entry calls it
 //go:nosplit
 //go:norace
 //go:noinline
