@@ -134,6 +134,9 @@ func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func
 				cancel(timeout)
 			}
 		case <-frozen.C:
+			if r.gaveUp != nil {
+				continue // for another reason, and the stage is dying
+			}
 			if r.gaveUp = r.frozenAbove(); r.gaveUp != nil {
 				giveUp()
 				<-quit

@@ -301,7 +301,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	local free
 	free=$(field wall_seconds)
 	# Whom others leave less than half of a CPU, needs no throttling for that.
-	once_of 5 ".wall_seconds <= 3 * $free and .cpu_throttled_seconds >= 0.3" --cpus 0.5 --cpu-weight 10000 -- "$PROG" spin 1 1
+	once_of 10 ".wall_seconds <= 3 * $free and .cpu_throttled_seconds >= 0.1" --cpus 0.5 --cpu-weight 10000 -- "$PROG" spin 1 1
 	is verdict ok
 	holds '.wall_seconds >= 1.6 * .cpu_seconds' # by itself it is nearly the same, where nobody else wants the CPU
 	holds '.limits_hit == ["cpus"]'
