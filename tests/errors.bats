@@ -264,19 +264,21 @@ teardown() {
 @test "a result descriptor that the program shares is refused, whatever its number, and nothing is run" {
 	cd "$BATS_TEST_TMPDIR" || return 1
 	mkfifo fifo
+	exec 5<>fifo # what is written to it stays until it is read
 	local bad
 	for bad in '"$CGSHIM" --fd 1 -- touch ran | cat' '"$CGSHIM" --fd 3 -- touch ran 3>&1 | cat' \
 		'CGSHIM_FD=3 "$CGSHIM" -- touch ran 3>&1 | cat' '"$CGSHIM" --fd 2 -- touch ran 2>&1 >/dev/null | cat' \
 		'"$CGSHIM" --fd 3 --stdout /dev/null -- touch ran 3>&1 2>&1 | cat' '"$CGSHIM" --fd 1 --stdout /dev/stderr -- touch ran 2>&1 | cat' \
 		'"$CGSHIM" --fd 3 -- touch ran 3>>file >>file; cat file' '"$CGSHIM" --fd 3 --stderr file -- touch ran 3>>file; cat file' \
-		'"$CGSHIM" --fd 3 --keep-fd 4 -- touch ran 4>&1 3>&1 >/dev/null | cat' '"$CGSHIM" --fd 3 --stdin fifo -- touch ran 3<>fifo & timeout 10 head -n 1 fifo' \
-		'"$CGSHIM" --fd 3 --output-limit 1M -- touch ran 3>&1 | cat' '"$CGSHIM" --output fifo -- touch ran <>fifo & timeout 10 head -n 1 fifo'; do
+		'"$CGSHIM" --fd 3 --keep-fd 4 -- touch ran 4>&1 3>&1 >/dev/null | cat' '"$CGSHIM" --fd 3 --stdin fifo -- touch ran 3<>fifo; timeout 10 head -n 1 <&5' \
+		'"$CGSHIM" --fd 3 --output-limit 1M -- touch ran 3>&1 | cat' '"$CGSHIM" --output fifo -- touch ran <>fifo; timeout 10 head -n 1 <&5'; do
 		rm -f file
 		run --separate-stderr bash -c "$bad"
 		echo "$bad: ${output: -400}" >&2
 		[ "$(grep '^{' <<<"$output" | jq -r '.verdict + " " + .error.step')" = "error usage" ]
 		[[ $(grep '^{' <<<"$output" | jq -r .error.message) == *"could forge"* ]]
 	done
+	exec 5<&-
 	[ ! -e ran ]
 	# Nobody is misled by a terminal or /dev/null, and what is standard error's by default stays.
 	local good
