@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/base64"
+	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -78,12 +79,11 @@ func cut(s string, size int) string {
 
 // cutArgument is as much of an argument as there is room for; "" if that is nothing.
 func cutArgument(arg string, room int, odd, pretty bool) string {
-	for size := min(len(arg)-1, room); size > 0; size /= 2 {
-		if part := cut(arg, size) + cutMark; argumentSize(part, odd, pretty) <= room {
-			return part
-		}
+	size := sort.Search(min(len(arg), room), func(size int) bool { return argumentSize(cut(arg, size)+cutMark, odd, pretty) > room }) - 1
+	if size <= 0 {
+		return ""
 	}
-	return ""
+	return cut(arg, size) + cutMark
 }
 
 // argumentSize is what an argument takes in the result at most: with a comma, or the end of the line.
