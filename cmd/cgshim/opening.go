@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -67,7 +68,7 @@ func (o *opener) do(open func() error, late func()) error {
 			begin = nil
 			go func() {
 				defer func() { <-openings }()
-				done <- open()
+				offMainThread(func() { done <- open() })
 			}()
 			continue
 		case err := <-done:
@@ -89,6 +90,23 @@ func (o *opener) do(open func() error, late func()) error {
 		o.giveUp(begin == nil, done, late)
 		return context.Canceled
 	}
+}
+
+// offMainThread calls what may hang in the kernel on another thread than the process's first: the kernel gives a signal to
+// that one, if it is not blocked there, and an uninterruptible sleep would keep it from us.
+func offMainThread(hang func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		hang()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // not here: this thread is ours
+		defer close(done)
+		hang()
+	}()
+	<-done
 }
 
 // giveUp leaves what was begun to itself.
