@@ -86,6 +86,7 @@ outcome() {
 	cd "$BATS_TEST_TMPDIR"
 	mkfifo requests
 	"$CGSHIM" batch --jobs 1 <requests >answers 2>/dev/null 3>&- &
+	local batch=$!
 	exec 7>requests
 	printf '%s\n' '{"id":1,"argv":["true"],"stdin":"'"$dead/x"'","wall-time":1}' '{"id":2,"argv":["true"],"stdout":"'"$dead/x"'"}' >&7
 	eventually grep -q '"id":1,' answers
@@ -109,7 +110,8 @@ outcome() {
 	take_result third
 	is verdict ok
 	answer
-	wait
+	wait "$batch" # and not also for bats's own process that counts down a test's time
+	for name in late told; do eventually [ -s $name.status ]; done
 	[ "$(cat late.status told.status)" = $'125\n125' ]
 }
 

@@ -42,7 +42,7 @@ mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 		(exec 8>>busy && touch open && exec sleep 0.05) &
 		eventually [ -e open ]
 		shim --wall-time 20 -- ./busy
-		wait
+		wait $!
 		exits 0
 		is verdict ok
 		# The 50 ms, or what was left of them, are in the one and not in the other.
