@@ -55,7 +55,7 @@ of_result() { grep '^{' <<<"$output" | jq -r "select(.type == \"result\") | $1";
 slurm() {
 	local name daemon
 	name=$(hostname)
-	busybox ip addr add 192.0.2.1/32 dev lo
+	busybox ip addr show dev lo | grep -qF 192.0.2.1 || busybox ip addr add 192.0.2.1/32 dev lo # or it is tried once more
 	echo "192.0.2.1 $name" >>/etc/hosts
 	mkdir -p /etc/slurm /var/spool/slurm{ctld,d}
 	printf '%s\n' ClusterName=test "SlurmctldHost=$name" SlurmUser=root ProctrackType=proctrack/cgroup TaskPlugin=task/cgroup \
