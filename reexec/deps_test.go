@@ -14,7 +14,7 @@ func TestDependencies(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("requires go toolchain")
 	}
-	if _, err := os.Stat("reexec.go"); err != nil {
+	if _, err := os.Stat("doc.go"); err != nil {
 		t.Skip("requires go toolchain") // and the sources
 	}
 	const path = "github.com/cgshim/cgshim/reexec"
