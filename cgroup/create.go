@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"errors"
 	"path"
 	"path/filepath"
 	"slices"
@@ -127,12 +126,8 @@ func readMark(dir string, names []string) string {
 func firstMark(names []string, get func(name string, value []byte) (int, error)) string {
 	var buf [256]byte
 	for _, name := range names {
-		n, err := get(name, buf[:])
-		switch {
-		case err == nil:
+		if n, err := get(name, buf[:]); err == nil {
 			return string(buf[:n])
-		case errors.Is(err, unix.ENODATA): // the file system takes this one, so that no other was set
-			return ""
 		}
 	}
 	return ""
