@@ -1,8 +1,10 @@
 package cgroup
 
 import (
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -77,9 +79,7 @@ const usual = "/sys/fs/cgroup"
 // kernel answers from memory; to have it write mountinfo takes ten times as long. Nil is any other: a container that sees a part
 // of a hierarchy, controllers that share one (a symbolic link), nothing there.
 func usualHost() *Host {
-	var namespace unix.Stat_t
-	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO: in another namespace a whole hierarchy is not ours alone
-	if unix.Stat("/proc/self/ns/cgroup", &namespace) != nil || namespace.Ino != initial {
+	if !initialNamespace() {
 		return nil
 	}
 	var mounts []*mountinfo.Info
@@ -120,6 +120,26 @@ func usualHost() *Host {
 		return nil
 	}
 	return h
+}
+
+// initialNamespace says whether this process is in the cgroup namespace that the system has started with: in another one a whole
+// hierarchy is not ours alone.
+//
+// That the file is opened by package os is as well: it has the Go runtime set up its epoll before anything is made. A
+// process that has no descriptor left when a timer first needs it would end there, and clean nothing up.
+func initialNamespace() bool {
+	file, err := os.Open("/proc/self/ns/cgroup")
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO
+	info, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Ino == initial
 }
 
 func newHost(mounts []*mountinfo.Info) (*Host, error) {
