@@ -48,7 +48,7 @@ no part of the hierarchy is ours in particular" ]
 
 @test "cgshim in cgshim is below it, and both limits hold" {
 	run "$CGSHIM" --name cgshim-bats-outer --mem 64M --pids 20 --output "$BATS_TEST_TMPDIR/outer" -- \
-		"$CGSHIM" --mem 1G --pids 10 --events --stdout /dev/null -- "$PROG" touch $((128 * MIB))
+		"$CGSHIM" --mem 1G --pids 10 --events --stdout /dev/null -- sh -c 'sleep 0.3; exec "$@"' sh "$PROG" touch $((128 * MIB)) # the event first
 	[[ $(place) == $'cgroupfs\n/cgshim/cgshim-bats-outer/cgshim/'*cgshim\'s* ]]
 	take_result "$BATS_TEST_TMPDIR/outer"
 	is verdict memory-limit
