@@ -193,14 +193,7 @@ func TestOOMBelow(t *testing.T) {
 			p := startIn(t, child, "eat")
 			p.goOn()
 			p.mustBeKilled()
-			var s Stats
-			eventually(t, "an OOM kill", func() bool {
-				var err error
-				if s, err = g.OOM(); err != nil {
-					t.Fatal(err)
-				}
-				return s.OOMKills.Value > 0
-			})
+			s := oomKill(t, g)
 			n := events.Events()
 			own := s.OwnOOMKills.Value > 0
 			if h.Version() == V1 {
@@ -232,14 +225,7 @@ func TestOOMAbove(t *testing.T) {
 	p := startIn(t, g, "eat")
 	p.goOn()
 	p.mustBeKilled()
-	var s Stats
-	eventually(t, "an OOM kill", func() bool {
-		var err error
-		if s, err = g.OOM(); err != nil {
-			t.Fatal(err)
-		}
-		return s.OOMKills.Value > 0
-	})
+	s := oomKill(t, g)
 	if h.Version() == V2 && (s.OwnOOMKills.Value != 0 || s.AboveOOMKills.Value == 0) {
 		t.Errorf("%+v", s)
 	}
@@ -249,4 +235,17 @@ func TestOOMAbove(t *testing.T) {
 	if list := g.MemoryReachedAbove(); len(list) != 1 || list[0] != (MemoryLimit{parent.Path(), 16 << 20}) {
 		t.Errorf("MemoryReachedAbove() = %v", list)
 	}
+}
+
+// oomKill waits until an OOM kill is counted, and returns the counters.
+func oomKill(t *testing.T, g *Group) (s Stats) {
+	t.Helper()
+	eventually(t, "an OOM kill", func() bool {
+		var err error
+		if s, err = g.OOM(); err != nil {
+			t.Fatal(err)
+		}
+		return s.OOMKills.Value > 0
+	})
+	return s
 }

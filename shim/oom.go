@@ -98,11 +98,24 @@ func (w *oomWatch) stop() {
 }
 
 func (r *run) oomKilled() bool {
+	s, known := r.readOOM()
+	return known && r.ownOOM(&s)
+}
+
+// oomEndedAll says whether the kernel, or we for its sake, ends all processes for a lack of memory: v2 those of the whole group
+// also for a limit above.
+func (r *run) oomEndedAll() bool {
+	s, known := r.readOOM()
+	return known && (r.ownOOM(&s) || s.AboveOOMKills.Value > 0)
+}
+
+// readOOM reads the counters of OOM kills, of a run that has a memory limit.
+func (r *run) readOOM() (s cgroup.Stats, known bool) {
 	if r.cfg.Limits.Memory == 0 || r.group == nil {
-		return false
+		return s, false
 	}
 	s, err := r.group.OOM()
-	return err == nil && r.ownOOM(&s)
+	return s, err == nil
 }
 
 // ownOOM says whether OOM kills were for the run's own limit: not for one above it, nor for one that the program has set

@@ -3,7 +3,6 @@ package shim
 import (
 	"encoding/base64"
 	"sort"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -92,7 +91,7 @@ func argumentSize(arg string, odd, pretty bool) int {
 	w.quote(arg)
 	size, indent := len(w.b)+len(","), 0
 	if pretty {
-		indent = len("\n") + len(strings.Repeat("  ", 2))
+		indent = len("\n    ")
 	}
 	if size += indent; odd {
 		size += base64.StdEncoding.EncodedLen(len(arg)) + len(`"",`) + indent

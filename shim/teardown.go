@@ -128,16 +128,6 @@ func (r *run) killLeftover() {
 	}
 }
 
-// oomEndedAll says whether the kernel, or we for its sake, ends all processes for a lack of memory: v2 those of the whole group
-// also for a limit above.
-func (r *run) oomEndedAll() bool {
-	if r.cfg.Limits.Memory == 0 || r.group == nil {
-		return false
-	}
-	s, err := r.group.OOM()
-	return err == nil && (r.ownOOM(&s) || s.AboveOOMKills.Value > 0)
-}
-
 func (r *run) populated() (bool, error) {
 	if r.group == nil {
 		return len(r.strays()) > 0, nil

@@ -230,14 +230,19 @@ many() {
 	gone "$output"
 }
 
+# terminate PID: ends a cgshim, and sets $status and $result. Not by INT: bash ignores that for what runs in the background.
+terminate() {
+	kill -TERM "$1"
+	status=0
+	wait "$1" || status=$?
+	take_result "$BATS_TEST_TMPDIR/out"
+}
+
 @test "SIGTERM reaches the program; the verdict is cancelled" {
 	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "echo got >&2; exit 5" TERM; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 2>"$BATS_TEST_TMPDIR/stderr" 3>&- &
 	local pid=$!
 	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
-	kill -TERM "$pid"
-	status=0
-	wait "$pid" || status=$?
-	take_result "$BATS_TEST_TMPDIR/out"
+	terminate "$pid"
 	exits 5
 	is verdict cancelled exit_code 5
 	grep -q got "$BATS_TEST_TMPDIR/stderr"
@@ -247,10 +252,7 @@ many() {
 	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "exit 0" TERM; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 3>&- &
 	local pid=$!
 	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
-	kill -TERM "$pid"
-	status=0
-	wait "$pid" || status=$?
-	take_result "$BATS_TEST_TMPDIR/out"
+	terminate "$pid"
 	exits 124
 	is verdict cancelled exit_code 0
 }
@@ -260,10 +262,7 @@ many() {
 	"$CGSHIM" --stop-timeout 300ms --output "$BATS_TEST_TMPDIR/out" -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 3>&- &
 	local pid=$!
 	eventually grep -q deaf "$BATS_TEST_TMPDIR/ready"
-	kill -TERM "$pid" # not INT: bash ignores that for what runs in the background
-	status=0
-	wait "$pid" || status=$?
-	take_result "$BATS_TEST_TMPDIR/out"
+	terminate "$pid"
 	exits 137
 	is verdict cancelled signal 9
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -115,9 +114,8 @@ func (s sink) writeWhole(line []byte) error {
 // writeSpecial writes to a device or a FIFO. A FIFO without a reader can't be opened (ENXIO, fifo(7)):
 // it gets as much time as a reader of a full one.
 func (s sink) writeSpecial(line []byte) error {
-	self := "/proc/self/fd/" + strconv.Itoa(s.fd)
 	for deadline := time.Now().Add(deliveryTimeout); ; time.Sleep(10 * time.Millisecond) {
-		fd, err := unix.Open(self, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		fd, err := reopen(s.fd)
 		if err == nil {
 			err = writeFD(fd, line)
 			return errors.Join(err, unix.Close(fd))

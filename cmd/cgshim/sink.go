@@ -131,11 +131,11 @@ func newWriter(fd int) *writer {
 	if unix.Fstat(fd, &st) == nil {
 		w.format = st.Mode & unix.S_IFMT
 	}
-	reopen := reopenPipe
+	open := reopenPipe
 	if w.format == unix.S_IFCHR {
-		reopen = reopenTerminal
+		open = reopenTerminal
 	}
-	if own, err := reopen(fd); err == nil {
+	if own, err := open(fd); err == nil {
 		w.fd, w.own = own, true
 	}
 	return w
@@ -212,7 +212,7 @@ func reopenTerminal(fd int) (int, error) {
 	if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
 		return -1, err
 	}
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	return reopen(fd)
 }
 
 // reopenPipe opens a pipe once more, with flags that the caller and the program do not share: without O_NONBLOCK whoever
@@ -226,7 +226,12 @@ func reopenPipe(fd int) (int, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return -1, unix.ESPIPE
 	}
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	return reopen(fd)
+}
+
+// reopen opens what a descriptor is of once more, to write without a wait.
+func reopen(fd int) (int, error) {
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 }
 
 // roomFor is how much a single write can hold without waiting for a reader: a line comes in one piece if
