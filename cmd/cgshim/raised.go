@@ -31,8 +31,7 @@ func refuseRaised(how string, args []string) int {
 	if giveUpPrivileges() != nil {
 		flag = without(flag, "output")
 	}
-	_, pretty := flag("pretty")
-	d := delivery{flag: flag, pretty: pretty}
+	d := delivery{flag: flag, pretty: flag.isOn("pretty")}
 	out, _ := openSink(flag) // or stderr
 	return d.deliver(out, shim.SetupError(&shim.Config{}, "privileges", err))
 }
