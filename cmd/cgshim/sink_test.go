@@ -56,14 +56,15 @@ func TestFlagValue(t *testing.T) {
 	}
 }
 
-// inheritable is a pipe as a caller's would be: without close-on-exec.
+// inheritable is a pipe as a caller's would be: without close-on-exec. The test closes neither end, and lets no os.File do it: a
+// number that is closed twice is another test's by then.
 func inheritable(t *testing.T, flags int) (r, w int) {
 	t.Helper()
 	var p [2]int
 	if err := unix.Pipe2(p[:], flags); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // those that the test has not closed itself
+	t.Cleanup(func() {
 		unix.Close(p[0])
 		unix.Close(p[1])
 	})
