@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"path"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 		}
 	}
 	m := maker{owner: h.owner, mounts: h.roots()}
-	g := &Group{path: path, hidden: h.hidden, freezer: h.mounts[Freezer], mountRoot: h.mountRoot}
+	g := &Group{path: path, hidden: h.hidden, freezer: h.mounts[Freezer], mountRoot: h.mountRoot, whole: h.whole}
 	var err error
 	if h.version == V2 {
 		g.h, err = createV2(h, &m, path, controllers)
@@ -46,7 +47,7 @@ func (h *Host) Create(path string, controllers ...Controller) (*Group, error) {
 		if slices.Contains(g.dirs, dir) {
 			continue
 		}
-		if unix.Access(dir, unix.F_OK) == nil {
+		if !h.fresh && unix.Access(dir, unix.F_OK) == nil {
 			m.undo()
 			return nil, &Error{Op: "create", Path: path, Err: unix.EEXIST}
 		}
@@ -60,7 +61,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	g := &Group{path: path, hidden: h.hidden, mounts: h.roots(), freezer: h.mounts[Freezer], mountRoot: h.mountRoot}
+	g := &Group{path: path, hidden: h.hidden, mounts: h.roots(), freezer: h.mounts[Freezer], mountRoot: h.mountRoot, whole: h.whole}
 	var err error
 	if h.version == V2 {
 		g.h, g.dirs, err = openV2(h, path)
@@ -126,8 +127,12 @@ func readMark(dir string, names []string) string {
 func firstMark(names []string, get func(name string, value []byte) (int, error)) string {
 	var buf [256]byte
 	for _, name := range names {
-		if n, err := get(name, buf[:]); err == nil {
+		n, err := get(name, buf[:])
+		switch {
+		case err == nil:
 			return string(buf[:n])
+		case errors.Is(err, unix.ENODATA) && strings.HasPrefix(name, "user."):
+			return "" // the file system takes these, so that nobody had to set another one: see setMark
 		}
 	}
 	return ""

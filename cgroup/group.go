@@ -25,6 +25,7 @@ type Group struct {
 	hidden    []string // see Host.Without
 	freezer   string   // v1: where the freezer's hierarchy is mounted; "" if it is not
 	mountRoot string   // see Host
+	whole     bool     // see Host
 
 	warm warm
 
@@ -152,6 +153,23 @@ func (g *Group) Stats() (Stats, error) {
 // Totals is Stats without MemoryCurrent, SwapCurrent and PIDsCurrent, for when nobody is there any more.
 func (g *Group) Totals() (Stats, error) {
 	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart)
+}
+
+// Prepare opens the files that Totals reads, for who has the time now and will not have it then. Remove, or Unprepare, closes
+// them. What can't be opened is opened when it is read.
+func (g *Group) Prepare() {
+	r := reader{hidden: g.hidden, warm: &g.warm, opens: true}
+	g.h.stats(&Stats{}, &r, memoryPart|cpuPart|pidsPart|ioPart|pressurePart)
+}
+
+// Unprepare takes Prepare back, unless KeepOpen wants the files.
+func (g *Group) Unprepare() {
+	g.warm.mu.Lock()
+	keep := g.warm.keep
+	g.warm.mu.Unlock()
+	if !keep {
+		g.warm.close()
+	}
 }
 
 // Sample is Stats without the pressure, for who reads it often.

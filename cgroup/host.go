@@ -1,10 +1,8 @@
 package cgroup
 
 import (
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -57,6 +55,8 @@ type Host struct {
 	base        string   // see Within
 	owner       string   // see OwnedBy
 	frugal      bool     // see Frugal
+	fresh       bool     // see Fresh
+	whole       bool     // v1: the mounts show the hierarchies from their roots, which nothing limits
 }
 
 // Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
@@ -119,27 +119,16 @@ func usualHost() *Host {
 	if err != nil {
 		return nil
 	}
+	h.whole = true
 	return h
 }
 
 // initialNamespace says whether this process is in the cgroup namespace that the system has started with: in another one a whole
 // hierarchy is not ours alone.
-//
-// That the file is opened by package os is as well: it has the Go runtime set up its epoll before anything is made. A
-// process that has no descriptor left when a timer first needs it would end there, and clean nothing up.
 func initialNamespace() bool {
-	file, err := os.Open("/proc/self/ns/cgroup")
-	if err != nil {
-		return false
-	}
-	defer file.Close()
 	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO
-	info, err := file.Stat()
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Ino == initial
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/cgroup", &st) == nil && st.Ino == initial
 }
 
 func newHost(mounts []*mountinfo.Info) (*Host, error) {
@@ -202,6 +191,14 @@ func (h *Host) Frugal() *Host {
 	frugal := *h
 	frugal.frugal = true
 	return &frugal
+}
+
+// Fresh is a host for groups with names that nobody else can have thought of: Create looks whether one is taken only where it makes a
+// directory.
+func (h *Host) Fresh() *Host {
+	fresh := *h
+	fresh.fresh = true
+	return &fresh
 }
 
 // Version is where the controllers are.

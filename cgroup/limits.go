@@ -88,7 +88,10 @@ func (l *Limits) Validate() error {
 		return fmt.Errorf("both CPU weight and CPU shares: %w", ErrInvalid)
 	}
 	for _, list := range []string{l.CPUSetCPUs, l.CPUSetMems} {
-		if _, err := ParseCPUList(list); list != "" && err != nil {
+		if list == "" {
+			continue
+		}
+		if _, err := ParseCPUList(list); err != nil {
 			return err
 		}
 	}
@@ -167,7 +170,7 @@ func (l *IOLimit) device() string { return fmt.Sprintf("%d:%d", l.Major, l.Minor
 
 // hostHasSwap says whether any swap is active (/proc/swaps, proc(5)). If that can't be read, assume so.
 func hostHasSwap() bool {
-	content, err := readFile("/proc/swaps")
+	content, err := readValue("/proc/swaps")
 	if missing(err) {
 		return false // a kernel without CONFIG_SWAP
 	}

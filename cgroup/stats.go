@@ -70,10 +70,15 @@ type reader struct {
 	err    error
 	hidden []string // see Host.Without
 	warm   *warm
+	opens  bool // and reads nothing, see Group.Prepare
 }
 
 func (r *reader) read(path string) (string, bool) {
 	if slices.Contains(r.hidden, filepath.Base(path)) {
+		return "", false
+	}
+	if r.opens {
+		r.warm.open(path)
 		return "", false
 	}
 	content, err := r.warm.value(path)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/fs"
@@ -21,6 +22,7 @@ type v1 struct {
 	unified string                // the cgroup2 directory; "" without
 	all     []string              // every directory once, the cgroup2 one first
 	noKill  bool                  // see Host.Without
+	memory  atomic.Int64          // the lowest limit of memory that set has written, in bytes; 0 is none
 }
 
 func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, error) {
@@ -137,6 +139,10 @@ func (g *v1) set(l *Limits) error {
 		}
 	}
 	if l.Memory != 0 {
+		lowest := g.memory.Load()
+		if l.Memory != Unlimited && (lowest == 0 || l.Memory < lowest) {
+			g.memory.Store(l.Memory) // nobody else does: see Group.setting
+		}
 		if err := setMemoryV1(g.of[Memory], l.Memory, l.Swap); err != nil {
 			return err
 		}

@@ -2,9 +2,9 @@ package cgroup
 
 import (
 	"encoding/binary"
-	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,11 +22,13 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		})
 		s.MemoryKernel = r.number(dir+"/memory.kmem.usage_in_bytes", 1)
 		r.noSwap(s) // memory.memsw.max_usage_in_bytes is RAM and swap together
-		if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
-			s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
-		}
-		if hits := r.number(dir+"/memory.memsw.failcnt", 1); hits.Value > 0 {
-			s.SwapHits = hits
+		if !r.opens && (!s.SwapPeak.Known() || !farBelow(s.MemoryPeak, g.memory.Load())) {
+			if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
+				s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
+			}
+			if hits := r.number(dir+"/memory.memsw.failcnt", 1); hits.Value > 0 {
+				s.SwapHits = hits
+			}
 		}
 	}
 	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|oomPart) != 0 {
@@ -77,6 +79,14 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 	if g.unified != "" && parts&pressurePart != 0 {
 		r.pressures(g.unified, s)
 	}
+}
+
+// farBelow says that a limit was not reached, without a look at the file that counts that: the largest charge, that of a huge
+// page, was never too much.
+func farBelow(peak Figure, limit int64) bool {
+	page := uint64(os.Getpagesize())
+	huge := page * page / 8 // a page of page table entries, of 8 bytes, maps so much
+	return limit > 0 && peak.Known() && peak.Value+4*huge <= uint64(limit)
 }
 
 // scaleCPU makes user and system add up to the usage. v1 counts the two in whole timer ticks: a program
@@ -131,7 +141,7 @@ func (g *v1) watchOOM(above bool) (*OOMWatch, error) {
 	}
 	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
 	if err == nil {
-		err = writeFile(dir+"/cgroup.event_control", fmt.Sprintf("%d %d", event, control))
+		err = writeFile(dir+"/cgroup.event_control", strconv.Itoa(event)+" "+strconv.Itoa(control))
 		unix.Close(control)
 	}
 	if err != nil {

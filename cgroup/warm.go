@@ -90,6 +90,21 @@ func (w *warm) value(path string) (string, error) {
 	return string(page[:n]), nil
 }
 
+// open has value find a file open.
+func (w *warm) open(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, open := w.files[path]; open {
+		return
+	}
+	if fd, err := openFile(path, unix.O_RDONLY); err == nil {
+		if w.files == nil {
+			w.files = make(map[string]int, 32)
+		}
+		w.files[path] = fd
+	}
+}
+
 func (w *warm) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

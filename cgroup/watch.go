@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +22,14 @@ type OOMWatch struct {
 func (g *Group) WatchOOM() (*OOMWatch, error) { return g.h.watchOOM(false) }
 
 // WatchOOMAbove is WatchOOM of the group above. v1 announces an OOM to the group that has run out, and to all below: it is
-// this group's own if the one above hears nothing of it, which is told first. v2 counts them apart by itself, and has no
-// such watch: errors.ErrUnsupported.
-func (g *Group) WatchOOMAbove() (*OOMWatch, error) { return g.h.watchOOM(true) }
+// this group's own if the one above hears nothing of it, which is told first. There is no such watch, errors.ErrUnsupported,
+// on v2, which counts them apart by itself, and below the root of a hierarchy, which has no limit that it could reach.
+func (g *Group) WatchOOMAbove() (*OOMWatch, error) {
+	if g.whole && strings.Count(g.path, "/") == 1 {
+		return nil, &Error{Op: "watch", Path: g.path, Err: errors.ErrUnsupported}
+	}
+	return g.h.watchOOM(true)
+}
 
 // PollFd is for poll(2). A nil watch is an entry that poll ignores.
 func (w *OOMWatch) PollFd() unix.PollFd {

@@ -34,6 +34,9 @@ type Spec struct {
 	// Slow is called once by a Launch that takes longer than 20 ms; a millisecond is usual, unless a file system does not
 	// answer. Nil is nobody.
 	Slow func()
+	// Meanwhile is called once the stage is at work, for what the caller has to do anyway before the program can end. It must
+	// not wait for anything. Nil is nothing.
+	Meanwhile func()
 }
 
 // A Rlimit is a resource limit, see getrlimit(2). ^uint64(0) is unlimited.
@@ -186,6 +189,8 @@ func (s *Stage) order(spec *Spec, join Join, descriptors Descriptors) (program P
 	if sendErr != nil {
 		// The stage would wait for the rest for ever. If it is gone already, it has said why.
 		_ = syscall.Shutdown(s.control, syscall.SHUT_WR)
+	} else if spec.Meanwhile != nil {
+		spec.Meanwhile()
 	}
 	err = s.readRecords(report[0], spec)
 	closeFD(report[0])

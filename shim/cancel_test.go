@@ -101,6 +101,52 @@ func TestCancelBySignals(t *testing.T) {
 	}
 }
 
+// A source is a SignalSource, of a signal that comes when the run looks for the time that begins.
+type source struct {
+	pending []os.Signal
+	channel chan os.Signal
+	asked   bool
+}
+
+func (s *source) Pending() []os.Signal {
+	list := s.pending
+	s.pending = nil
+	return list
+}
+
+func (s *source) Channel() <-chan os.Signal {
+	s.asked = true
+	return s.channel
+}
+
+// What has come before the program is found by looking; what comes to a run that takes longer, by the channel, which a short one
+// does not ask for.
+func TestSignalSource(t *testing.T) {
+	parent := newParent(t)
+	early := &source{pending: []os.Signal{unix.SIGTERM}}
+	cfg := shell(parent, "sleep 60")
+	cfg.SignalSource = early
+	if res := mustRun(t, cfg); res.Verdict != Cancelled || deref(res.Signal) != int(unix.SIGTERM) {
+		t.Errorf("before the program: %s", res.JSON(false))
+	}
+	ready, wait := readiness(t)
+	late := &source{channel: make(chan os.Signal, 1)}
+	cfg = shell(parent, diesAtOnce, ready)
+	cfg.SignalSource, cfg.StopTimeout = late, time.Hour
+	done := started(t, context.Background(), cfg, wait)
+	late.channel <- unix.SIGINT
+	if res := finished(t, done); res.Verdict != Cancelled || deref(res.Signal) != int(unix.SIGINT) || !late.asked {
+		t.Errorf("while it runs: %s", res.JSON(false))
+	}
+	last := &source{channel: make(chan os.Signal, 1)}
+	last.channel <- unix.SIGHUP // on its way, when the program dies of it
+	cfg = shell(parent, "kill -HUP $$")
+	cfg.SignalSource = last
+	if res := mustRun(t, cfg); res.Verdict != Cancelled || !last.asked {
+		t.Errorf("with the program: %s", res.JSON(false))
+	}
+}
+
 // The stop timeout runs from the first signal: a caller that repeats it does not keep the program alive.
 func TestCancelAgainAndAgain(t *testing.T) {
 	ready, wait := readiness(t)

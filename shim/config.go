@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,6 +89,8 @@ type Config struct {
 	// and SIGQUIT also cancel the run; after SIGTSTP this process stops when the program has. Nil forwards
 	// nothing. Install the handler before Run, so that no signal falls between.
 	Signals <-chan os.Signal
+	// SignalSource takes the place of Signals if that is nil, for who spares short runs the goroutine that feeds a channel.
+	SignalSource SignalSource
 
 	// OnEvent is called with each Event, from the goroutine of Run: while it has not returned, nobody
 	// watches the run. Nil is nobody.
@@ -156,11 +159,15 @@ func (c *Config) Validate() error {
 			return configError("environment entry %.40q is not KEY=VALUE", kv)
 		}
 	}
-	if err := CheckName(c.Name); c.Name != "" && err != nil {
-		return configError("name %.40q: %w", c.Name, err)
+	if c.Name != "" {
+		if err := CheckName(c.Name); err != nil {
+			return configError("name %.40q: %w", c.Name, err)
+		}
 	}
-	if err := CheckParent(c.Parent); c.Parent != "" && err != nil {
-		return configError("parent %.40q: %w", c.Parent, err)
+	if c.Parent != "" {
+		if err := CheckParent(c.Parent); err != nil {
+			return configError("parent %.40q: %w", c.Parent, err)
+		}
 	}
 	if err := c.Limits.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
@@ -195,6 +202,14 @@ func (c *Config) checkDescriptors() error {
 
 func configError(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+}
+
+// A SignalSource has the signals for a run.
+type SignalSource interface {
+	// Pending takes those that have come. It does not wait.
+	Pending() []os.Signal
+	// Channel is called once by a run that takes longer, instead of Pending from then on.
+	Channel() <-chan os.Signal
 }
 
 // CheckName says what is wrong with a Config.Name: it has to stay inside one directory, and printable.
@@ -233,7 +248,7 @@ func (c *Config) runName() string {
 		return c.Name
 	}
 	// The pid is for people; containers that share a hierarchy may have the same one.
-	return fmt.Sprintf("%d-%08x", os.Getpid(), rand.Uint32())
+	return strconv.Itoa(os.Getpid()) + "-" + strconv.FormatUint(1<<32|uint64(rand.Uint32()), 16)[1:]
 }
 
 // environment is the program's environment: no duplicates, so that every libc sees the same value.

@@ -85,7 +85,11 @@ func (r *Result) write(w *jsonWriter) {
 	}
 	w.boolOrNull("argv_truncated", &r.ArgvTruncated)
 	w.stringOrNull("started_at", r.StartedAt)
-	w.any("error", r.Error)
+	if r.Error == nil {
+		w.null("error")
+	} else {
+		w.any("error", r.Error)
+	}
 	w.list("warnings", r.Warnings)
 	w.end('}')
 }

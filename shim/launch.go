@@ -32,6 +32,7 @@ const gatePatience = time.Second
 // superviseLaunch does what supervise does, while there is no program yet: a run that is cancelled has what is going on
 // given up after the stop timeout, and one with a wall time limit some time after that. Signals are kept for supervise.
 func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) {
+	r.awaitSignals()
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -48,9 +49,7 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func()) (stop func()) {
 	end := r.takeEarly
 	spec.Slow = func() {
-		if err := canMakeTimers(); err != nil {
-			r.gaveUp = fmt.Errorf("supervise a launch that takes long: %w", err)
-			r.stage.Interrupt()
+		if !r.interruptWithoutTimers() {
 			return
 		}
 		late := time.AfterFunc(gatePatience, leave)
@@ -61,6 +60,16 @@ func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func(
 		}
 	}
 	return func() { end() }
+}
+
+// interruptWithoutTimers gives a launch up if nobody could supervise the run. False is that it has.
+func (r *run) interruptWithoutTimers() bool {
+	if err := canMakeTimers(); err != nil {
+		r.gaveUp = fmt.Errorf("supervise the run: %w", err)
+		r.stage.Interrupt()
+		return false
+	}
+	return true
 }
 
 // hasTimers is that Go's poller is open, for the whole process and for good.

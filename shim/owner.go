@@ -69,10 +69,14 @@ func namespace(kind string) uint64 {
 }
 
 func (o owner) String() string {
-	return fmt.Sprintf("%d %d %d %d", o.pid, o.started, o.pidns, o.timens)
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	return strconv.Itoa(o.pid) + " " + number(o.started) + " " + number(o.pidns) + " " + number(o.timens)
 }
 
 func parseOwner(s string) (o owner, ok bool) {
+	if s == "" {
+		return o, false
+	}
 	n, err := fmt.Sscanf(s, "%d %d %d %d", &o.pid, &o.started, &o.pidns, &o.timens)
 	return o, n == 4 && err == nil
 }

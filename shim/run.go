@@ -72,8 +72,12 @@ func Run(ctx context.Context, cfg Config) *Result {
 	// The parent-death signal follows this thread, and so does the program's idea of its parent.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	return newRun(&cfg).do(ctx)
+	return RunOnThread(ctx, cfg)
 }
+
+// RunOnThread is Run, for a goroutine that stays on its thread: one that has called runtime.LockOSThread, or that of an init
+// function, where that call, and the thread that it makes the first time, can be spared.
+func RunOnThread(ctx context.Context, cfg Config) *Result { return newRun(&cfg).do(ctx) }
 
 // do is Run, on a thread that lives as long as the program.
 func (r *run) do(ctx context.Context) *Result {
@@ -144,7 +148,7 @@ func (r *run) spec() *reexec.Spec {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
 		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
 		spec.Affinity, spec.AffinityOptional = mask(cpus), cfg.BestEffort
-	} else {
+	} else if r.host == nil || r.host.Version() == cgroup.V2 || slices.Contains(r.placement.got, cgroup.CPUSet) {
 		spec.Affinity, spec.AffinityOptional = ownAffinity(), true
 	}
 	if cfg.User != nil {
@@ -156,7 +160,7 @@ func (r *run) spec() *reexec.Spec {
 func (r *run) rlimits() []reexec.Rlimit { return append(r.fallback.rlimits(), r.cfg.Rlimits...) }
 
 // ownAffinity is this thread's, if it is not all CPUs: before Linux 6.2 a task that joins a group with the
-// cpuset controller loses it. Nil is all.
+// cpuset controller loses it: on v2 that may be enabled by others. Nil is all.
 func ownAffinity() []uint64 {
 	var set unix.CPUSet
 	online, err := cgroup.OnlineCPUs()
@@ -209,6 +213,9 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 	}
 	spec := r.spec()
 	stop := r.superviseStage(ctx, spec, leave)
+	if r.slot == nil {
+		spec.Meanwhile = r.prepare
+	}
 	r.phase("spec")
 	r.program, err = r.stage.Launch(spec,
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
@@ -223,6 +230,19 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 	r.programStarted()
 	return "", nil
 }
+
+// prepare is for what is needed when the program has ended, and what a run of a millisecond would then wait for: the stage is at
+// work on the other CPU.
+func (r *run) prepare() {
+	r.interruptWithoutTimers()
+	var files unix.Rlimit
+	if r.group != nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur >= roomyNofile {
+		r.group.Prepare()
+	}
+}
+
+// roomyNofile is an RLIMIT_NOFILE with which some twenty descriptors more are no matter.
+const roomyNofile = 256
 
 func (r *run) abandonOutput() {
 	if r.output != nil {
@@ -350,6 +370,9 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 // owning is the host for the run's group.
 func (r *run) owning(owner string) *cgroup.Host {
 	host := r.host.OwnedBy(owner)
+	if r.cfg.Name == "" {
+		host = host.Fresh() // see runName
+	}
 	if r.placement.frugal {
 		host = host.Frugal()
 	}

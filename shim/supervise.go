@@ -303,6 +303,7 @@ func (r *run) drainSignals() {
 	if r.killedFor != "" {
 		return // --grace's SIGTERM, and the verdict is there
 	}
+	late = append(late, r.pendingSignals()...)
 	r.cancelled = r.cancelled || slices.ContainsFunc(late, cancels)
 	patience := time.Duration(0)
 	switch {
@@ -311,26 +312,23 @@ func (r *run) drainSignals() {
 	case r.diedOf == unix.SIGKILL && !r.killed: // which somebody may have sent after another, to a cgshim that was stopped
 		patience = killLag
 	}
-	lag := newTimer(patience > 0, patience)
-	defer lag.Stop()
+	if patience == 0 {
+		return
+	}
+	if r.awaitSignals(); r.cfg.Signals == nil {
+		return
+	}
+	lag := time.After(patience)
 	for !r.cancelled {
-		var sig os.Signal
 		select {
-		case sig = <-r.cfg.Signals:
-		default:
-			if r.cfg.Signals == nil || patience == 0 {
+		case sig, open := <-r.cfg.Signals:
+			if !open {
 				return
 			}
-			select {
-			case sig = <-r.cfg.Signals:
-			case <-lag.C:
-				return
-			}
-		}
-		if sig == nil { // closed
+			r.cancelled = cancels(sig)
+		case <-lag:
 			return
 		}
-		r.cancelled = cancels(sig)
 	}
 }
 

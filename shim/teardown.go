@@ -74,7 +74,9 @@ func (r *run) teardown() {
 // CLONE_PARENT, for which the first process of a killed pid namespace waits; and descriptors on their way through sockets
 // that are on their way themselves, which the kernel looks for when some socket is closed: one may be our caller's pipe.
 func (r *run) collect() {
-	collectDescriptors()
+	if r.slot != nil || r.stage == nil { // else such a socket was closed with the stage
+		collectDescriptors()
+	}
 	if !r.cfg.Subreaper || r.immortal || r.stage != nil && len(r.stage.Stuck()) > 0 {
 		return
 	}

@@ -221,9 +221,13 @@ func (r *run) attend(ctx context.Context) {
 	if r.slot == nil && r.group != nil && r.stopSweep == nil {
 		r.stopSweep = r.sweep()
 	}
+	if r.slot == nil && r.group != nil {
+		r.group.Unprepare() // that was for a run of a few milliseconds
+	}
 	if r.watch.pidfd > 0 && r.cfg.WallTime > 0 && !r.cfg.WaitAll {
 		r.watch.finish.open(r.watch.pidfd, time.Duration(r.program.StartedNanos)+r.cfg.WallTime)
 	}
+	r.awaitSignals()
 	if r.cfg.Signals != nil || ctx.Done() != nil {
 		r.watch.relay = newRelay(ctx, r.cfg.Signals, r.watch.wake.up)
 	}
@@ -298,6 +302,9 @@ func (r *run) takeSignals(ctx context.Context) (list []os.Signal) {
 
 // pendingSignals takes what Config.Signals holds by now, without a wait. A closed one is looked at no more.
 func (r *run) pendingSignals() (list []os.Signal) {
+	if r.cfg.Signals == nil && r.cfg.SignalSource != nil {
+		return r.cfg.SignalSource.Pending()
+	}
 	for {
 		select {
 		case sig, open := <-r.cfg.Signals:
@@ -309,6 +316,13 @@ func (r *run) pendingSignals() (list []os.Signal) {
 		default:
 			return list
 		}
+	}
+}
+
+// awaitSignals has the signals come by the channel, where that can be waited for.
+func (r *run) awaitSignals() {
+	if source := r.cfg.SignalSource; r.cfg.Signals == nil && source != nil {
+		r.cfg.Signals, r.cfg.SignalSource = source.Channel(), nil
 	}
 }
 
