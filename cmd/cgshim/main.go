@@ -7,8 +7,10 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"slices"
 
+	_ "github.com/cgshim/cgshim/cmd/cgshim/internal/stack"
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim"
 )
@@ -16,8 +18,19 @@ import (
 // version is set by the Makefile with -ldflags.
 var version = "0.1.0-dev"
 
+// The command is over before main would be called. An init function runs on the process's first thread, which a run's program
+// has to have for its parent; runtime.LockOSThread, in main, would have to make another thread first.
+func init() {
+	if !underTest {
+		os.Exit(start(os.Args[1:]))
+	}
+}
+
+// underTest is for the tests' binary, of which this package is a part.
+var underTest bool
+
 func main() {
-	growStack()
+	runtime.LockOSThread()
 	os.Exit(start(os.Args[1:]))
 }
 

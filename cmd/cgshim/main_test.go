@@ -34,6 +34,12 @@ const (
 
 var helpers = map[string]func(){"chld": reportChildSignals, "args": reportArguments}
 
+// Package-level variables have their values before the package's init is called.
+var _ = func() bool {
+	underTest = true
+	return underTest
+}()
+
 func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {
 		_ = os.Unsetenv(mainEnv) // not for the program, which may be a helper

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/signals"
 	"github.com/cgshim/cgshim/shim"
 )
 
@@ -172,9 +173,10 @@ func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shi
 	}
 	var err error
 	if lacking == nil && o.needed() {
-		if o.signals, err = catchSignals(); err != nil {
+		if err = signals.Err(); err != nil {
 			return stderr, shim.SetupError(cfg, "signals", err)
 		}
+		o.signals = signalChannel()
 		cfg.Signals = o.signals
 		err = o.do(open, func() {})
 	} else {
@@ -205,16 +207,15 @@ func (d *delivery) open(cfg *shim.Config, usageErr error) (out sink, failed *shi
 // memory, and the program gets their default action.
 func supervised(cfg shim.Config) *shim.Result {
 	if cfg.Signals == nil {
-		signals, err := catchSignals()
-		if err != nil {
+		if err := signals.Err(); err != nil {
 			return shim.SetupError(&cfg, "signals", err)
 		}
-		cfg.Signals = signals
+		cfg.SignalSource = caughtSignals{}
 	}
 	if cfg.Limits.PIDs == 0 {
 		reserveThreads()
 	}
-	return shim.Run(context.Background(), cfg)
+	return shim.RunOnThread(context.Background(), cfg) // that is the process's first one, see main.go
 }
 
 // complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is

@@ -37,7 +37,7 @@ var onSignal uintptr
 
 // caught is what init has come to.
 var caught struct {
-	pipe int // to read from
+	pipe int // to read from; 0 if nothing is caught
 	call string
 	err  error
 }
@@ -80,12 +80,8 @@ const (
 // catchAll catches the signals, but for those that the caller ignores.
 func catchAll() {
 	var pipe [2]int
-	if caught.err = syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); caught.err != nil {
+	if caught.err = syscall.Pipe2(pipe[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); caught.err != nil {
 		caught.call = "pipe2"
-		return
-	}
-	if caught.err = syscall.SetNonblock(pipe[1], true); caught.err != nil { // a handler must not wait
-		caught.call = "fcntl"
 		return
 	}
 	caught.pipe, signalPipe = pipe[0], int32(pipe[1])
@@ -113,22 +109,35 @@ func rtSigaction(sig syscall.Signal, action, old *sigaction) error {
 	return nil
 }
 
-// Read calls then for each signal that comes, and that has come since the start of the process. It does not return before
-// an error.
-func Read(then func(sig syscall.Signal, fromTerminal bool)) {
-	for {
-		var info siginfo
-		b := (*[unsafe.Sizeof(info)]byte)(unsafe.Pointer(&info))
+// Next takes a signal that has come since the start of the process. False is that there is none.
+func Next() (sig syscall.Signal, fromTerminal, ok bool) {
+	var info siginfo
+	b := (*[unsafe.Sizeof(info)]byte)(unsafe.Pointer(&info))
+	for caught.pipe != 0 {
 		n, err := syscall.Read(caught.pipe, b[:]) // whole records: a pipe does not split such a write
-		switch {
-		case err == syscall.EINTR:
-		case n < len(b):
-			return
-		default:
-			then(syscall.Signal(info.number), info.code == fromKernel)
+		if err != syscall.EINTR {
+			return syscall.Signal(info.number), info.code == fromKernel, n == len(b)
 		}
 	}
+	return 0, false, false
 }
+
+// Wait returns when there is a signal to take. False is that there can't be any.
+func Wait() bool {
+	for caught.pipe != 0 {
+		ready := struct { // struct pollfd
+			fd              int32
+			events, revents int16
+		}{fd: int32(caught.pipe), events: readable}
+		_, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&ready)), 1, 0, 0, 0, 0)
+		if errno != syscall.EINTR {
+			return errno == 0 && ready.revents == readable
+		}
+	}
+	return false
+}
+
+const readable = 0x1 // POLLIN
 
 // Err says why signals are not caught, if that is an error.
 func Err() error {
