@@ -19,6 +19,9 @@ type Options struct {
 	// caller's session and process group, as a terminal's job control needs it; then it can have the kernel stop or hang
 	// up that group.
 	NewSession bool
+	// Every, if it is not nil, has look called by another thread every now and then, from some 20 ms on, until stop is called. Start
+	// needs that while its own thread waits in the kernel for the execve of the stage, which somebody may have stopped.
+	Every func(look func()) (stop func())
 }
 
 // A Stage is a process that is waiting for its orders: a re-execution of this binary. It is not safe for concurrent use, but for
@@ -120,6 +123,10 @@ func (s *Stage) execute(control int) error {
 		Sys: &syscall.SysProcAttr{Setsid: s.options.NewSession, Setpgid: !s.options.NewSession && syscall.Getpgrp() != 0},
 	}
 	giveSlack()
+	if s.options.Every != nil {
+		thread := syscall.Gettid()
+		defer s.options.Every(func() { resumeChildren(thread) })()
+	}
 	pid, err := syscall.ForkExec(exeFile, []string{guardianName}, attr)
 	if entered {
 		s.pid = pid
@@ -127,6 +134,40 @@ func (s *Stage) execute(control int) error {
 		s.boot = pid
 	}
 	return err
+}
+
+// resumeChildren has the children of a thread go on that somebody has stopped, if they are this binary: the one that nobody has the
+// pid of yet is.
+func resumeChildren(thread int) {
+	proc := "/proc/self/task/" + decimal(thread) + "/children" // where the kernel has it (CONFIG_PROC_CHILDREN)
+	list := make([]byte, 4096)
+	fd, err := syscall.Open(proc, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	n, _ := syscall.Read(fd, list)
+	closeFD(fd)
+	own, exe := make([]byte, 1024), make([]byte, 1024)
+	m, _ := syscall.Readlink(exeFile, own)
+	pid := 0
+	for _, c := range list[:max(n, 0)] {
+		if c != ' ' {
+			pid = pid*10 + int(c-'0')
+			continue
+		}
+		if k, err := syscall.Readlink("/proc/"+decimal(pid)+"/exe", exe); err == nil && string(exe[:k]) == string(own[:max(m, 0)]) {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+		pid = 0
+	}
+}
+
+// decimal is strconv.Itoa, of a number that is not negative.
+func decimal(n int) string {
+	if n < 10 {
+		return string(rune('0' + n))
+	}
+	return decimal(n/10) + decimal(n%10)
 }
 
 // greet waits until there is a stage, where another process makes it.

@@ -235,8 +235,8 @@ func hint(step string, err error) string {
 		return "chmod u-s,g-s and setcap -r take them from the file; who may have programs run as somebody else gets cgshim by sudo, or by a service that makes the command line"
 	case step == "descriptors" && errors.Is(err, unix.EMFILE):
 		return "raise the soft limit for cgshim (ulimit -n), and lower it for the program: --ulimit nofile"
-	case step == "threads":
-		return "raise the soft limit for cgshim (ulimit -u), and lower it for the program: --ulimit nproc, or --pids"
+	case step == "threads", errors.Is(err, errThreads):
+		return "raise the limit of tasks for cgshim (ulimit -u, a container's --pids-limit, a unit's TasksMax=), and lower it for the program: --ulimit nproc, or --pids"
 	case step == "memory":
 		return "raise the soft limit for cgshim (ulimit -v, ulimit -d), and lower it for the program: --ulimit as, --ulimit data, or --mem"
 	case step == "open":

@@ -49,9 +49,6 @@ func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) 
 func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func()) (stop func()) {
 	end := r.takeEarly
 	spec.Slow = func() {
-		if !r.interruptWithoutTimers() {
-			return
-		}
 		late := time.AfterFunc(gatePatience, leave)
 		supervised := r.superviseLaunch(ctx, r.stage.Interrupt)
 		end = func() {
@@ -60,16 +57,6 @@ func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func(
 		}
 	}
 	return func() { end() }
-}
-
-// interruptWithoutTimers gives a launch up if nobody could supervise the run. False is that it has.
-func (r *run) interruptWithoutTimers() bool {
-	if err := canMakeTimers(); err != nil {
-		r.gaveUp = fmt.Errorf("supervise the run: %w", err)
-		r.stage.Interrupt()
-		return false
-	}
-	return true
 }
 
 // hasTimers is that Go's poller is open, for the whole process and for good.

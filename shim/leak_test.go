@@ -142,30 +142,35 @@ func descriptorsRunOut(args []string) {
 	}
 }
 
-// slowWithoutDescriptors has a launch take long while there is no descriptor left for the poller that Go's first timer opens,
-// which ended the process.
+// slowWithoutDescriptors needs a timer while there is no descriptor left for the poller that Go's first timer opens, which ended the
+// process: without it there is no stage, and with a stage a launch that takes long is supervised all the same.
 func slowWithoutDescriptors() {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		panic(err)
+	}
+	none := func(do func()) {
+		err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max})
+		do()
+		if err = errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil {
+			panic(err)
+		}
+	}
 	r := newRun(&Config{Args: []string{"/bin/true"}})
-	var err error
-	if r.stage, err = reexec.Start(reexec.Options{}); err != nil {
+	none(func() {
+		if err := r.startStage(false); !errors.Is(err, unix.EMFILE) {
+			fmt.Printf("LEAK: there is a stage that nobody could supervise: %v\n", err)
+		}
+	})
+	if err := r.startStage(false); err != nil {
 		panic(err)
 	}
 	defer r.stage.Close()
 	var spec reexec.Spec
 	stop := r.superviseStage(context.Background(), &spec, func() {})
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		panic(err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}); err != nil {
-		panic(err)
-	}
-	spec.Slow()
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		panic(err)
-	}
-	if stop(); !errors.Is(r.gaveUp, unix.EMFILE) {
-		fmt.Printf("LEAK: the launch goes on without being supervised: %v\n", r.gaveUp)
+	none(spec.Slow)
+	if stop(); r.gaveUp != nil {
+		fmt.Printf("LEAK: the launch was given up: %v\n", r.gaveUp)
 	}
 }
 

@@ -3,6 +3,7 @@ package shim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"runtime"
 	"slices"
@@ -38,9 +39,12 @@ type PoolConfig struct {
 type Pool struct {
 	cfg   PoolConfig
 	host  *cgroup.Host
-	place Place        // of the runs that do not ask for another
-	ahead bool         // groups are made ahead
-	here  *cgroup.Host // for that place
+	place Place // of the runs that do not ask for another
+	ahead bool  // groups are made ahead
+
+	shared  []string     // what CPUs each job has, see shares
+	threads int          // that are reserved; the jobs' own, and keepPlace's, end with it
+	here    *cgroup.Host // for that place
 
 	queue    chan *Job
 	gate     gate
@@ -87,15 +91,21 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.threads = poolThreads + jobThreads*len(shares)
+	if err := threads.reserve(p.threads, false); err != nil {
+		return nil, fmt.Errorf("%d jobs: %w", len(shares), err)
+	}
 	p.gate.open()
 	ready := make(chan error)
 	go p.keepPlace(ready, probe)
 	if err := <-ready; err != nil {
+		threads.giveBack(p.threads, 1)
 		return nil, errors.Join(err, <-p.left) // which may add that something stays
 	}
 	p.sweeping.Go(p.sweep)
 	var limit unix.Rlimit
 	p.ahead = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur >= uint64(len(shares))*aheadDescriptors
+	p.shared = shares
 	for _, cpus := range shares {
 		p.slots.Go((&slot{pool: p, cpus: cpus}).work)
 	}
@@ -218,6 +228,7 @@ func (p *Pool) Close() (err error) {
 		p.gate.end()
 		p.sweeping.Wait()
 		err = errors.Join(<-p.left, p.removeStay())
+		threads.giveBack(p.threads, len(p.shared)+1)
 	})
 	return err
 }
@@ -349,7 +360,7 @@ func (s *slot) ready() (err error) {
 		return nil
 	}
 	s.dismiss()
-	if s.stage, err = reexec.Start(reexec.Options{Guardian: true, Stay: true, NewSession: !onTerminal()}); err != nil {
+	if s.stage, err = startStage(reexec.Options{Guardian: true, Stay: true}); err != nil {
 		return err
 	}
 	s.told = nil
@@ -442,6 +453,9 @@ func (p *Pool) do(ctx context.Context, r *run) *Result {
 func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 	if err := r.cfg.Validate(); err != nil {
 		return "usage", err
+	}
+	if err := r.reserveEarly(); err != nil {
+		return "threads", err
 	}
 	if err := s.ready(); err != nil {
 		return "stage", err

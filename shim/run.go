@@ -9,6 +9,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,7 @@ type run struct {
 	samples        samples
 
 	program   reexec.Program
+	reserved  int         // threads, see threads.go
 	early     []os.Signal // that have come before there was a program
 	gaveUp    error       // why the launch was not waited for any longer
 	started   time.Time   // the program's creation
@@ -90,6 +92,7 @@ func (r *run) do(ctx context.Context) *Result {
 	}
 	r.teardown()
 	r.collect()
+	threads.giveBack(r.reserved, 0)
 	r.phase("collect")
 	return r.result
 }
@@ -113,6 +116,9 @@ func (r *run) setup(ctx context.Context) (step string, err error) {
 	if err := r.cfg.Validate(); err != nil {
 		return "usage", err
 	}
+	if err := r.reserveEarly(); err != nil {
+		return "threads", err
+	}
 	if r.cfg.BestEffort {
 		return r.setupBestEffort(ctx)
 	}
@@ -130,9 +136,37 @@ func (r *run) setup(ctx context.Context) (step string, err error) {
 // startStage starts a stage for one launch. Without a terminal there is no job control, and the program has no business with our
 // process group: it could make the kernel send SIGHUP to all in it.
 func (r *run) startStage(guardian bool) (err error) {
-	r.stage, err = reexec.Start(reexec.Options{Guardian: guardian, NewSession: !onTerminal()})
+	r.stage, err = startStage(reexec.Options{Guardian: guardian})
 	return err
 }
+
+func startStage(options reexec.Options) (*reexec.Stage, error) {
+	if err := canMakeTimers(); err != nil {
+		return nil, err
+	}
+	options.NewSession, options.Every = !onTerminal(), every
+	return reexec.Start(options)
+}
+
+// every calls look every now and then, until stop is called.
+func every(look func()) (stop func()) {
+	var stopped atomic.Bool
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Hour, func() {
+		if !stopped.Load() {
+			look()
+			timer.Reset(everyNow)
+		}
+	})
+	timer.Reset(everyFirst)
+	return func() {
+		stopped.Store(true)
+		timer.Stop()
+	}
+}
+
+// A stage starts in a fraction of everyFirst.
+const everyFirst, everyNow = 20 * time.Millisecond, 500 * time.Millisecond
 
 func (r *run) spec() *reexec.Spec {
 	cfg := r.cfg
@@ -234,7 +268,6 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 // prepare is for what is needed when the program has ended, and what a run of a millisecond would then wait for: the stage is at
 // work on the other CPU.
 func (r *run) prepare() {
-	r.interruptWithoutTimers()
 	var files unix.Rlimit
 	if r.group != nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur >= roomyNofile {
 		r.group.Prepare()

@@ -97,7 +97,7 @@ func (r *run) supervise(ctx context.Context) {
 			return
 		}
 		if t.attend.due(now) {
-			r.attend(ctx)
+			r.attend(ctx, &t.attend)
 		}
 		for _, sig := range r.takeSignals(ctx) {
 			r.forward(sig, &t)

@@ -216,7 +216,11 @@ const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2)
 
 // attend starts what takes a goroutine: to hear of a program that stands still because it has made us its tracer, of
 // which no descriptor tells; and of signals and the end of the context.
-func (r *run) attend(ctx context.Context) {
+func (r *run) attend(ctx context.Context, again *alarm) {
+	if !r.reserveLate() {
+		again.set(attendAfter) // until then the signals are looked at when this is
+		return
+	}
 	r.awaitEnd()
 	if r.slot == nil && r.group != nil && r.stopSweep == nil {
 		r.stopSweep = r.sweep()

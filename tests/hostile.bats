@@ -71,6 +71,42 @@ setup() { requires root; }
 	is verdict signaled signal 9 leftover_killed 0
 }
 
+@test "… nor the other answers of a batch" {
+	local jobs
+	for jobs in 1 2; do
+		{
+			echo "{\"id\":0,\"argv\":[\"$HOSTILE\",\"bomb\",\"30\",\"1000\"],\"wall-time\":\"1s\"}"
+			for i in 1 2 3 4 5 6 7 8; do echo "{\"id\":$i,\"argv\":[\"$NOOP\"],\"pids\":1}"; done
+		} >"$BATS_TEST_TMPDIR/requests"
+		shim --pids $((25 + 15 * jobs)) --wall-time 200 --stdin "$BATS_TEST_TMPDIR/requests" --stdout "$BATS_TEST_TMPDIR/answers" -- \
+			"$CGSHIM" batch --jobs $jobs
+		is verdict ok exit_code 0
+		[ "$(jq -r .id "$BATS_TEST_TMPDIR/answers" | sort -n | tr '\n' ' ')" = '0 1 2 3 4 5 6 7 8 ' ]
+	done
+	# Fewer than its threads: that is said before anything is run.
+	shim --pids 12 --stdin /dev/null --stderr "$BATS_TEST_TMPDIR/stderr" -- "$CGSHIM" batch --jobs 4
+	is verdict nonzero-exit exit_code 125
+	grep -q 'make threads.*temporarily unavailable' "$BATS_TEST_TMPDIR/stderr"
+	grep -q 'hint: raise the limit of tasks' "$BATS_TEST_TMPDIR/stderr"
+}
+
+@test "a neighbour that takes all processes of a limit above costs no result" {
+	cd "$BATS_TEST_TMPDIR"
+	# shellcheck disable=SC2016
+	shim --pids 90 --wall-time 200 -- sh -c '
+		for i in 1 2 3 4; do
+			"$0" --pids 4 --wall-time 4 --output result$i -- sh -c "echo >>started; exec sleep 100" &
+		done
+		until [ "$(wc -l <started)" = 4 ]; do sleep 0.1; done 2>/dev/null
+		sleep 1
+		"$1" bomb 3 &
+		wait' "$CGSHIM" "$HOSTILE"
+	for i in 1 2 3 4; do
+		take_result result$i
+		is verdict wall-time-limit error null
+	done
+}
+
 # full: the run cgshim-bats-outer has all that it may have.
 full() { [ "$("$CGSHIM" stat --json cgshim-bats-outer | jq .pids)" -ge 99 ]; }
 

@@ -322,7 +322,7 @@ stopping() { timeout -s KILL 60 strace -f -qq -o /dev/null -e "trace=$1" -e "inj
 @test "a stage that somebody stops in a launch goes on" {
 	requires strace
 	local call
-	for call in recvmsg clone3; do # for the order, and for the program
+	for call in dup3 recvmsg clone3; do # before its execve, for the order, and for the program
 		VIA="stopping $call" shim --mem 64M -- "$NOOP"
 		is verdict ok error null
 		result=$(printf '{"argv":["true"],"mem":"64M"}\n%.0s' 1 2 3 | stopping $call "$CGSHIM" batch --jobs 2)

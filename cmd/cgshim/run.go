@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,11 +213,14 @@ func supervised(cfg shim.Config) *shim.Result {
 		}
 		cfg.SignalSource = caughtSignals{}
 	}
-	if cfg.Limits.PIDs == 0 {
-		reserveThreads()
+	// With one, nobody could go on while this thread waits in the kernel; each one more than a few only wants more threads.
+	if procs := runtime.GOMAXPROCS(0); procs != min(max(procs, leastProcs), mostProcs) {
+		runtime.GOMAXPROCS(min(max(procs, leastProcs), mostProcs))
 	}
 	return shim.RunOnThread(context.Background(), cfg) // that is the process's first one, see main.go
 }
+
+const leastProcs, mostProcs = 2, 4
 
 // complain tells a person on stderr; through the sink, because a write to os.Stderr when its reader is
 // gone would end cgshim with SIGPIPE, and one when nobody reads would never return.

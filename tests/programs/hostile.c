@@ -106,10 +106,11 @@ int main(int argc, char **argv)
 		raise(SIGUSR2);
 		return 0;
 	}
-	if (!strcmp(what, "bomb")) { /* all processes that there may be, for so many seconds */
+	if (!strcmp(what, "bomb")) { /* all processes that there may be, for so many seconds; each tries every so many microseconds */
 		time_t end = time(NULL) + atoi(argv[2]);
+		int pause = argc > 3 ? atoi(argv[3]) : 20000;
 		setsid();
-		for (int first = fork(); time(NULL) < end; usleep(first ? 1000000 : 20000))
+		for (int first = fork(); time(NULL) < end; usleep(first ? 1000000 : pause))
 			if (!first)
 				(void)!fork();
 		return 0;
