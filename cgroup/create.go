@@ -132,7 +132,7 @@ func firstMark(names []string, get func(name string, value []byte) (int, error))
 		case err == nil:
 			return string(buf[:n])
 		case errors.Is(err, unix.ENODATA) && strings.HasPrefix(name, "user."):
-			return "" // the file system takes these, so that nobody had to set another one: see setMark
+			return "" // cgroup file systems that have these take them, so that nobody had to set another one: see setMark
 		}
 	}
 	return ""

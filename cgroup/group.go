@@ -155,20 +155,24 @@ func (g *Group) Totals() (Stats, error) {
 	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart)
 }
 
-// Prepare opens the files that Totals reads, for who has the time now and will not have it then. Remove, or Unprepare, closes
-// them. What can't be opened is opened when it is read.
-func (g *Group) Prepare() {
-	r := reader{hidden: g.hidden, warm: &g.warm, opens: true}
+// Prepare opens the files that Totals reads, for who has the time now and will not have it then, of a group whose limits nobody else
+// changes meanwhile. Remove, or Unprepare, closes them. What can't be opened, or only under a number that is not below the one given,
+// as numbers are the lowest that are free, is opened when it is read.
+func (g *Group) Prepare(below int) {
+	g.warm.mu.Lock()
+	g.warm.prepared = true
+	g.warm.mu.Unlock()
+	r := reader{hidden: g.hidden, warm: &g.warm, opens: below}
 	g.h.stats(&Stats{}, &r, memoryPart|cpuPart|pidsPart|ioPart|pressurePart)
 }
 
-// Unprepare takes Prepare back, unless KeepOpen wants the files.
+// Unprepare takes Prepare back: it closes what is open, unless KeepOpen wants it.
 func (g *Group) Unprepare() {
 	g.warm.mu.Lock()
-	keep := g.warm.keep
-	g.warm.mu.Unlock()
-	if !keep {
-		g.warm.close()
+	defer g.warm.mu.Unlock()
+	g.warm.prepared = false
+	if !g.warm.keep {
+		g.warm.closeAll()
 	}
 }
 

@@ -17,38 +17,72 @@ func openFiles(t *testing.T) int {
 	return len(list)
 }
 
-// The figures are the same, and the descriptors are given back, by Unprepare or Remove; those of KeepOpen stay.
+// The figures are those of the end, though the files were opened before the beginning; and the descriptors are given back, by
+// Unprepare or Remove; those of KeepOpen stay.
 func TestPrepare(t *testing.T) {
 	h := testHost(t)
-	g := create(t, h, testPath(t))
-	startIn(t, g, "work").finish()
+	path := testPath(t)
+	g := create(t, h, path)
+	startIn(t, g, "work").finish() // which opens what stays open, of package os and others
 	before := openFiles(t)
-	want, err := g.Totals()
-	if err != nil {
-		t.Fatal(err)
+	g.Prepare(1 << 20)
+	if openFiles(t) <= before+5 {
+		t.Errorf("%d files are open, %d were before", openFiles(t), before)
 	}
-	for range 2 { // and again
-		g.Prepare()
-		if openFiles(t) <= before+5 {
-			t.Errorf("%d files are open, %d were before", openFiles(t), before)
+	p := startIn(t, g, "work")
+	p.goOn()
+	p.read()
+	p.finish()
+	same := func(when string) {
+		t.Helper()
+		fresh, err := h.Open(path)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got, err := g.Totals(); got != want || err != nil {
-			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		want, err := fresh.Totals()
+		got, gotErr := g.Totals()
+		for _, s := range []*Stats{&want, &got} { // these may fall after the end; those go on growing beside others
+			s.MemoryKernel, s.MemoryAnon, s.MemoryFile = Figure{}, Figure{}, Figure{}
 		}
-		g.Unprepare()
-		if n := openFiles(t); n != before {
-			t.Errorf("after Unprepare %d files are open, %d were before", n, before)
+		if got != want || errors.Join(err, gotErr) != nil || want.CPUUsage.Value == 0 {
+			t.Errorf("%s: got %+v, %v, want %+v, %v", when, got, gotErr, want, err)
 		}
 	}
-	g.Prepare()
+	same("prepared")
+	g.Unprepare()
+	same("unprepared")
+	if n := openFiles(t); n != before {
+		t.Errorf("after Unprepare %d files are open, %d were before", n, before)
+	}
+	if g.Prepare(3); openFiles(t) != before { // no number below that is free
+		t.Errorf("%d files are open, %d were before", openFiles(t), before)
+	}
+	g.Prepare(1 << 20)
 	g.KeepOpen()
 	g.Unprepare()
-	if got, err := g.Totals(); got != want || err != nil || openFiles(t) <= before+5 {
-		t.Errorf("after KeepOpen: %+v, %v, %d files", got, err, openFiles(t))
+	if same("kept open"); openFiles(t) <= before+5 {
+		t.Errorf("after KeepOpen %d files are open, %d were before", openFiles(t), before)
 	}
 	if err := g.Remove(); err != nil || openFiles(t) != before {
 		t.Errorf("after Remove: %v, %d files are open, %d were before", err, openFiles(t), before)
 	}
+}
+
+// Regression: what is read of a group that was kept open, and could not be removed, was put into a map that was gone.
+func TestKeepOpenAfterFailedRemove(t *testing.T) {
+	g := create(t, testHost(t), testPath(t))
+	p := startIn(t, g, "work")
+	g.KeepOpen()
+	if err := g.Remove(); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("%v, want EBUSY", err)
+	}
+	if alive, err := g.Populated(); !alive || err != nil {
+		t.Errorf("Populated() = %v, %v", alive, err)
+	}
+	if _, err := g.Sample(); err != nil {
+		t.Error(err)
+	}
+	p.finish()
 }
 
 func TestFarBelow(t *testing.T) {
@@ -73,7 +107,7 @@ func TestFarBelow(t *testing.T) {
 	}
 }
 
-// The lowest limit counts: what was reached before it was raised has been.
+// The lowest limit counts, also that of somebody else, and what was reached before it was raised has been.
 func TestMemoryHitsOfLowerLimit(t *testing.T) {
 	h := testHost(t)
 	requireVersion(t, h, V1)
@@ -83,6 +117,7 @@ func TestMemoryHitsOfLowerLimit(t *testing.T) {
 	p.goOn()
 	p.mustBeKilled()
 	set(t, g, Limits{Memory: 4 << 30, Swap: Unlimited})
+	g.Prepare(1 << 20)
 	if s, err := g.Totals(); err != nil || s.MemoryHits.Value == 0 {
 		t.Errorf("%+v, %v: the limit was reached", s, err)
 	}
@@ -100,7 +135,7 @@ func TestWatchOOMAboveRoot(t *testing.T) {
 	}
 }
 
-// A name that is taken where a directory is made is refused all the same.
+// A name is taken wherever a directory of it would be made; of other hierarchies only the names of others are.
 func TestFresh(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
@@ -108,11 +143,14 @@ func TestFresh(t *testing.T) {
 	if _, err := h.Fresh().Create(path); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want EEXIST", err)
 	}
-	fresh := create(t, h.Fresh(), path+"b", PIDs)
-	if _, err := h.Create(path + "b"); !errors.Is(err, unix.EEXIST) {
+	requireVersion(t, h, V1)
+	outsider := h.MountPoint(CPU) + path + "b"
+	if err := unix.Mkdir(outsider, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Rmdir(outsider) }()
+	if _, err := h.Create(path+"b", PIDs); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want EEXIST", err)
 	}
-	if err := fresh.Remove(); err != nil {
-		t.Error(err)
-	}
+	create(t, h.Fresh(), path+"b", PIDs)
 }

@@ -70,15 +70,15 @@ type reader struct {
 	err    error
 	hidden []string // see Host.Without
 	warm   *warm
-	opens  bool // and reads nothing, see Group.Prepare
+	opens  int // see Group.Prepare; 0 reads
 }
 
 func (r *reader) read(path string) (string, bool) {
 	if slices.Contains(r.hidden, filepath.Base(path)) {
 		return "", false
 	}
-	if r.opens {
-		r.warm.open(path)
+	if r.opens > 0 {
+		r.warm.open(path, r.opens)
 		return "", false
 	}
 	content, err := r.warm.value(path)

@@ -22,7 +22,9 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		})
 		s.MemoryKernel = r.number(dir+"/memory.kmem.usage_in_bytes", 1)
 		r.noSwap(s) // memory.memsw.max_usage_in_bytes is RAM and swap together
-		if !r.opens && (!s.SwapPeak.Known() || !farBelow(s.MemoryPeak, g.memory.Load())) {
+		// Later, somebody may have lowered the limit, or turned swap on or off.
+		unreached := r.warm.isPrepared() && s.SwapPeak.Known() && farBelow(s.MemoryPeak, g.memory.Load())
+		if r.opens == 0 && !unreached {
 			if hits := r.number(dir+"/memory.failcnt", 1); hits.Value > 0 {
 				s.MemoryHits = hits // 0 says nothing: without swap the kernel fails on memsw first, uncounted
 			}
@@ -35,7 +37,9 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OwnOOMKills})
 		s.OOMKills = s.OwnOOMKills
-		s.OOMKills.Value += oomKillsBelow(dir)
+		if r.opens == 0 {
+			s.OOMKills.Value += oomKillsBelow(dir)
+		}
 	}
 	dir, ok := g.of[CPUAcct]
 	if ok && dir == g.unified && parts&(cpuPart|cpuUsagePart) != 0 {
@@ -48,7 +52,7 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 	if ok && parts&cpuPart != 0 {
 		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
 		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
-		if !s.CPUUser.Known() {
+		if !s.CPUUser.Known() && r.opens == 0 {
 			const userHZ = 100 // fixed for user space on amd64 and arm64
 			r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
 		}
@@ -67,7 +71,7 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 	if dir, ok := g.of[IO]; ok && parts&ioPart != 0 {
 		bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
 		r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
-		if !s.IORead.Known() {
+		if !s.IORead.Known() && r.opens == 0 {
 			r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
 		}
 		for _, f := range bytes {

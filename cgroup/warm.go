@@ -14,6 +14,8 @@ type warm struct {
 	read  []string       // the paths of those that were asked for, since Warm
 	files map[string]int // descriptors by path
 	keep  bool           // what is opened
+
+	prepared bool // by Prepare, and not Unprepare
 }
 
 // A Pattern says which files of a group were read: see Group.Warm. The zero Pattern is none.
@@ -34,9 +36,6 @@ func (g *Group) Pattern() Pattern {
 func (g *Group) Warm(pattern Pattern) {
 	g.warm.mu.Lock()
 	defer g.warm.mu.Unlock()
-	if g.warm.files == nil {
-		g.warm.files = make(map[string]int, len(pattern.files))
-	}
 	for _, file := range pattern.files {
 		mount, name, ok := strings.Cut(file, pattern.path+"/")
 		path := mount + g.path + "/" + name
@@ -44,8 +43,11 @@ func (g *Group) Warm(pattern Pattern) {
 			continue
 		}
 		if fd, err := openFile(path, unix.O_RDONLY); err == nil {
-			g.warm.files[path] = fd
+			g.warm.put(path, fd)
 		}
+	}
+	if g.warm.files == nil {
+		g.warm.files = map[string]int{}
 	}
 }
 
@@ -54,9 +56,6 @@ func (g *Group) KeepOpen() {
 	g.warm.mu.Lock()
 	defer g.warm.mu.Unlock()
 	g.warm.keep = true
-	if g.warm.files == nil {
-		g.warm.files = map[string]int{}
-	}
 }
 
 // value is readValue, of a file that may be open.
@@ -73,7 +72,8 @@ func (w *warm) value(path string) (string, error) {
 	if !open && w.keep {
 		var err error
 		if fd, err = openFile(path, unix.O_RDONLY); err == nil {
-			w.files[path], open = fd, true
+			w.put(path, fd)
+			open = true
 		}
 	}
 	if !open {
@@ -90,26 +90,49 @@ func (w *warm) value(path string) (string, error) {
 	return string(page[:n]), nil
 }
 
-// open has value find a file open.
-func (w *warm) open(path string) {
+func (w *warm) put(path string, fd int) {
+	if w.files == nil {
+		w.files = make(map[string]int, 32)
+	}
+	w.files[path] = fd
+}
+
+// open has value find a file open, if its descriptor is below a number.
+func (w *warm) open(path string, below int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, open := w.files[path]; open {
 		return
 	}
-	if fd, err := openFile(path, unix.O_RDONLY); err == nil {
-		if w.files == nil {
-			w.files = make(map[string]int, 32)
-		}
-		w.files[path] = fd
+	fd, err := openFile(path, unix.O_RDONLY)
+	switch {
+	case err != nil:
+	case fd >= below:
+		_ = unix.Close(fd)
+	default:
+		w.put(path, fd)
 	}
 }
 
 func (w *warm) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.closeAll()
+	w.keep = false
+}
+
+func (w *warm) closeAll() {
 	for _, fd := range w.files {
 		_ = unix.Close(fd)
 	}
-	w.files = nil
+	w.files, w.prepared = nil, false
+}
+
+func (w *warm) isPrepared() bool {
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.prepared
 }

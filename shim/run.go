@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -78,7 +79,8 @@ func Run(ctx context.Context, cfg Config) *Result {
 }
 
 // RunOnThread is Run, for a goroutine that stays on its thread: one that has called runtime.LockOSThread, or that of an init
-// function, where that call, and the thread that it makes the first time, can be spared.
+// function, where that call, and the thread that it makes the first time, can be spared. On any other goroutine the program may be
+// killed when some thread ends.
 func RunOnThread(ctx context.Context, cfg Config) *Result { return newRun(&cfg).do(ctx) }
 
 // do is Run, on a thread that lives as long as the program.
@@ -98,6 +100,9 @@ func (r *run) do(ctx context.Context) *Result {
 }
 
 func newRun(cfg *Config) *run {
+	if cfg.Signals != nil {
+		cfg.SignalSource = nil
+	}
 	return &run{cfg: cfg, result: newResult(cfg), began: time.Now()}
 }
 
@@ -182,13 +187,24 @@ func (r *run) spec() *reexec.Spec {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
 		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
 		spec.Affinity, spec.AffinityOptional = mask(cpus), cfg.BestEffort
-	} else if r.host == nil || r.host.Version() == cgroup.V2 || slices.Contains(r.placement.got, cgroup.CPUSet) {
+	} else if r.joinsCPUSet() {
 		spec.Affinity, spec.AffinityOptional = ownAffinity(), true
 	}
 	if cfg.User != nil {
 		spec.Credential = &reexec.Credential{UID: cfg.User.UID, GID: cfg.User.GID, Groups: cfg.User.Groups}
 	}
 	return spec
+}
+
+// joinsCPUSet says whether the program may enter a group with the cpuset controller.
+func (r *run) joinsCPUSet() bool {
+	if r.host == nil || r.host.Version() == cgroup.V2 {
+		return true
+	}
+	mount := r.host.MountPoint(cgroup.CPUSet)
+	return mount == "" || // cgroup2's, on a hybrid host
+		slices.Contains(r.placement.got, cgroup.CPUSet) ||
+		slices.ContainsFunc(r.host.Controllers(), func(c cgroup.Controller) bool { return c != cgroup.CPUSet && r.host.MountPoint(c) == mount })
 }
 
 func (r *run) rlimits() []reexec.Rlimit { return append(r.fallback.rlimits(), r.cfg.Rlimits...) }
@@ -269,13 +285,11 @@ func (r *run) launch(ctx context.Context) (step string, err error) {
 // work on the other CPU.
 func (r *run) prepare() {
 	var files unix.Rlimit
-	if r.group != nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur >= roomyNofile {
-		r.group.Prepare()
+	if r.group != nil && r.gate == nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
+		const part = 4 // of what there may be: where more is in use, descriptors are for what has to be open
+		r.group.Prepare(int(min(files.Cur, math.MaxInt32) / part))
 	}
 }
-
-// roomyNofile is an RLIMIT_NOFILE with which some twenty descriptors more are no matter.
-const roomyNofile = 256
 
 func (r *run) abandonOutput() {
 	if r.output != nil {

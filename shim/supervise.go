@@ -312,23 +312,11 @@ func (r *run) drainSignals() {
 	case r.diedOf == unix.SIGKILL && !r.killed: // which somebody may have sent after another, to a cgshim that was stopped
 		patience = killLag
 	}
-	if patience == 0 {
-		return
-	}
-	if r.awaitSignals(); r.cfg.Signals == nil {
-		return
-	}
-	lag := time.After(patience)
-	for !r.cancelled {
-		select {
-		case sig, open := <-r.cfg.Signals:
-			if !open {
-				return
-			}
-			r.cancelled = cancels(sig)
-		case <-lag:
-			return
-		}
+	// No channel and no timer: it would take a thread to feed them, see threads.go.
+	for end := time.Now().Add(patience); !r.cancelled && time.Now().Before(end) && (r.cfg.Signals != nil || r.cfg.SignalSource != nil); {
+		pause := unix.NsecToTimespec(int64(time.Millisecond))
+		_, _ = unix.Ppoll(nil, &pause, nil) // which a signal ends
+		r.cancelled = slices.ContainsFunc(r.pendingSignals(), cancels)
 	}
 }
 

@@ -42,7 +42,11 @@ func (r *run) teardown() {
 		r.slot.pattern = r.group.Pattern()
 	}
 	r.phase("read")
-	if r.group != nil && !r.immortal {
+	switch {
+	case r.group == nil:
+	case r.immortal:
+		r.group.Unprepare()
+	default:
 		r.remove()
 	}
 	r.phase("rmdir")

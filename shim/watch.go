@@ -217,6 +217,9 @@ const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2)
 // attend starts what takes a goroutine: to hear of a program that stands still because it has made us its tracer, of
 // which no descriptor tells; and of signals and the end of the context.
 func (r *run) attend(ctx context.Context, again *alarm) {
+	if r.slot == nil && r.group != nil {
+		r.group.Unprepare() // that was for a run of a few milliseconds
+	}
 	if !r.reserveLate() {
 		again.set(attendAfter) // until then the signals are looked at when this is
 		return
@@ -224,9 +227,6 @@ func (r *run) attend(ctx context.Context, again *alarm) {
 	r.awaitEnd()
 	if r.slot == nil && r.group != nil && r.stopSweep == nil {
 		r.stopSweep = r.sweep()
-	}
-	if r.slot == nil && r.group != nil {
-		r.group.Unprepare() // that was for a run of a few milliseconds
 	}
 	if r.watch.pidfd > 0 && r.cfg.WallTime > 0 && !r.cfg.WaitAll {
 		r.watch.finish.open(r.watch.pidfd, time.Duration(r.program.StartedNanos)+r.cfg.WallTime)
