@@ -3,18 +3,25 @@ package cgroup
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-func openFiles(t *testing.T) int {
+// openFiles is how many files of a group are open.
+func openFiles(t *testing.T, group string) (n int) {
 	t.Helper()
 	list, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(list)
+	for _, fd := range list {
+		if file, _ := os.Readlink("/proc/self/fd/" + fd.Name()); strings.Contains(file, group+"/") {
+			n++
+		}
+	}
+	return n
 }
 
 // The figures are those of the end, though the files were opened before the beginning; and the descriptors are given back, by
@@ -23,12 +30,14 @@ func TestPrepare(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
 	g := create(t, h, path)
-	startIn(t, g, "work").finish() // which opens what stays open, of package os and others
-	before := openFiles(t)
-	g.Prepare(1 << 20)
-	if openFiles(t) <= before+5 {
-		t.Errorf("%d files are open, %d were before", openFiles(t), before)
+	open := func(when string, want bool) {
+		t.Helper()
+		if n := openFiles(t, path); n > 5 != want || n > 0 != want {
+			t.Errorf("%s: %d files are open", when, n)
+		}
 	}
+	g.Prepare(1 << 20)
+	open("prepared", true)
 	p := startIn(t, g, "work")
 	p.goOn()
 	p.read()
@@ -41,7 +50,7 @@ func TestPrepare(t *testing.T) {
 		}
 		want, err := fresh.Totals()
 		got, gotErr := g.Totals()
-		for _, s := range []*Stats{&want, &got} { // these may fall after the end; those go on growing beside others
+		for _, s := range []*Stats{&want, &got} { // which may fall after the end
 			s.MemoryKernel, s.MemoryAnon, s.MemoryFile = Figure{}, Figure{}, Figure{}
 		}
 		if got != want || errors.Join(err, gotErr) != nil || want.CPUUsage.Value == 0 {
@@ -51,21 +60,18 @@ func TestPrepare(t *testing.T) {
 	same("prepared")
 	g.Unprepare()
 	same("unprepared")
-	if n := openFiles(t); n != before {
-		t.Errorf("after Unprepare %d files are open, %d were before", n, before)
-	}
-	if g.Prepare(3); openFiles(t) != before { // no number below that is free
-		t.Errorf("%d files are open, %d were before", openFiles(t), before)
-	}
+	open("unprepared", false)
+	g.Prepare(3) // no number below that is free
+	open("of numbers that are taken", false)
 	g.Prepare(1 << 20)
 	g.KeepOpen()
 	g.Unprepare()
-	if same("kept open"); openFiles(t) <= before+5 {
-		t.Errorf("after KeepOpen %d files are open, %d were before", openFiles(t), before)
+	same("kept open")
+	open("kept open", true)
+	if err := g.Remove(); err != nil {
+		t.Error(err)
 	}
-	if err := g.Remove(); err != nil || openFiles(t) != before {
-		t.Errorf("after Remove: %v, %d files are open, %d were before", err, openFiles(t), before)
-	}
+	open("removed", false)
 }
 
 // Regression: what is read of a group that was kept open, and could not be removed, was put into a map that was gone.
