@@ -769,9 +769,10 @@ forged" ]
 
 # eventually_soon is eventually, looking more often.
 eventually_soon() {
-	for _ in $(seq 3000); do
+	local i
+	for ((i = 0; i < 3000; i++)); do
 		! "$@" || return 0
-		sleep 0.01
+		pause 0.01
 	done
 	return 1
 }

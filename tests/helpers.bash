@@ -20,12 +20,19 @@ fi
 
 # --- capabilities -----------------------------------------------------------------------------------
 
+# mounted PATTERN: whether a file system of that type and options is. No process: they are slow under emulation.
+mounted() {
+	local mounts
+	mapfile -d '' mounts </proc/self/mounts
+	[[ ${mounts[0]-} =~ [[:space:]]$1 ]]
+}
+
 # has NAME: whether this machine has a capability.
 has() {
 	case $1 in
-	root) [ "$(id -u)" = 0 ] ;;
-	cgroups_v1) grep -qE ' cgroup .*[ ,](memory|pids)(,|$)' /proc/self/mounts || [ -d /sys/fs/cgroup/memory ] ;;
-	cgroups_v2) ! has cgroups_v1 && grep -q ' cgroup2 ' /proc/self/mounts ;;
+	root) [ "$EUID" = 0 ] ;;
+	cgroups_v1) mounted 'cgroup [^[:space:]]*[ ,](memory|pids)[, ]' || [ -d /sys/fs/cgroup/memory ] ;;
+	cgroups_v2) ! has cgroups_v1 && mounted 'cgroup2 ' ;;
 	swap_accounting) has cgroups_v2 || [ -e /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes ] ;;
 	sys_resource) (echo -1 >/proc/self/oom_score_adj) 2>/dev/null ;; # the capability, which some containers' root lacks
 	two_cpus) [ "$(nproc --all)" -ge 2 ] ;;
@@ -115,12 +122,21 @@ holds() { jq -e "$1" <<<"$result" >/dev/null || { echo "false: $1 in $result" >&
 # exits STATUS: what cgshim exited with.
 exits() { [ "$status" = "$1" ] || { echo "exit status: want $1, have $status: $result" >&2; cat "$BATS_TEST_TMPDIR/stderr" >&2; return 1; }; }
 
+# pause SECONDS: sleeps, without a process for each time, which is slow under emulation.
+pause() {
+	if [ -z "${never:-}" ]; then # a FIFO that nobody writes to
+		[ -p "$BATS_TEST_TMPDIR/.never" ] || mkfifo "$BATS_TEST_TMPDIR/.never"
+		exec {never}<>"$BATS_TEST_TMPDIR/.never"
+	fi
+	read -r -t "$1" -u "$never" || true
+}
+
 # eventually COMMAND...: true within a generous bound.
 eventually() {
-	local _
-	for _ in $(seq 300); do
+	local i
+	for ((i = 0; i < 300; i++)); do
 		! "$@" || return 0
-		sleep 0.1
+		pause 0.1
 	done
 	echo "never: $*" >&2
 	return 1
@@ -171,7 +187,13 @@ ours() { find /sys/fs/cgroup -type d \( -name cgshim -o -name 'cgshim-[0-9]*' -o
 teardown() { nothing_left; }
 
 nothing_left() {
-	local left
+	# The root of a v2 hierarchy counts all groups. Where there are none, none is ours, and no process is needed to see that.
+	local key left
+	if has cgroups_v2; then
+		while read -r key left; do
+			[ "$key $left" != "nr_descendants 0" ] || return 0
+		done </sys/fs/cgroup/cgroup.stat
+	fi
 	left=$(ours)
 	[ -z "$left" ] || { echo "left behind: $left" >&2; return 1; }
 }
