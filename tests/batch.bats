@@ -139,6 +139,7 @@ runs() { eventually [ -s "ready.$1" ]; }
 	[[ ${lines[0]} = 'a "b" ä' && ${lines[1]} = '<&' ]]
 }
 
+# bats test_tags=native
 @test "names are bytes, raw or as Python's surrogateescape has them, and none runs another file" {
 	for name in $'p\xff' $'p\xef\xbf\xbd'; do
 		printf '#!/bin/sh\nprintf "%%s" "$0 $1 $A"\n' >"$name"
@@ -323,6 +324,7 @@ refused() {
 
 # --- descriptors ------------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "a program has no descriptor of the batch's: it can't read requests, nor forge answers" {
 	open_batch --jobs 2
 	ask "$(sleeper other '"mem":"64M"')"
@@ -347,6 +349,7 @@ forged" ]
 	[ "$(cat stderr)" = $'forged\nforged\nforged' ]
 }
 
+# bats test_tags=native
 @test "a batch whose answers or requests a job could write is refused, and so is a request for them" {
 	local bad
 	mkfifo fifo
@@ -379,6 +382,7 @@ forged" ]
 	[ ! -e ran ]
 }
 
+# bats test_tags=native
 @test "/dev/null is each job's own: flags and locks are gone with it" {
 	open_batch --jobs 2
 	ask '{"id":1,"argv":["sh","-c","dd iflag=nonblock count=0 status=none; dd oflag=nonblock count=0 status=none; flock 0; flock 1; echo >ready.1; exec sleep 1000"]}'
@@ -679,6 +683,7 @@ forged" ]
 }
 
 # Regression: it waited for the reader for ever.
+# bats test_tags=native
 @test "… also when nobody reads the answers, and when nobody asks" {
 	local name
 	# shellcheck disable=SC2043

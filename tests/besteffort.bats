@@ -27,6 +27,7 @@ as_user() {
 	exits 125
 }
 
+# bats test_tags=native
 @test "memory: the address space that is in use" {
 	as_user --best-effort --mem 64M -- "$PROG" touch $((16 * MIB))
 	is verdict ok enforced.mem rlimit cgroup null sources.peak_memory_bytes wait4
@@ -37,6 +38,7 @@ as_user() {
 	grep -q 'Cannot allocate memory' "$BATS_TEST_TMPDIR/stderr"
 }
 
+# bats test_tags=native
 @test "processes: those of the user" {
 	# cgshim's own threads are the user's, too, and on a busy machine their number changes meanwhile, now and then by more.
 	for _ in 1 2 3; do
@@ -66,6 +68,7 @@ mask_cgroups() {
 	take_result "$file"
 }
 
+# bats test_tags=native
 @test "CPU time: the program's by the clock, what it starts by an rlimit" {
 	local _
 	for _ in 1 2 3 4 5; do # a busy machine is late sometimes
@@ -82,6 +85,7 @@ mask_cgroups() {
 	holds ".cpu_seconds <= $(has real_cpu && echo 2.6 || echo 5)"
 }
 
+# bats test_tags=native
 @test "timers, output, rlimits and descriptors work as ever" {
 	as_user --best-effort --wall-time 0.3 -- sleep 100
 	exits 137

@@ -56,6 +56,7 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 
 # --- bubblewrap -------------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "bubblewrap" {
 	requires bwrap user_namespaces
 	page "bubblewrap"
@@ -98,6 +99,7 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 	is verdict nonzero-exit exit_code 3 leftover_killed 0
 }
 
+# bats test_tags=native
 @test "… limits of time and output, stop, grace" {
 	requires bwrap
 	shim --cpu-time 0.3 -- "${BWRAP[@]}" "$PROG" spin 1 100
@@ -132,6 +134,7 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 	[ "$(jq -r .verdict <<<"$output")" = ok ]
 }
 
+# bats test_tags=native
 @test "… the sandbox of a user who has no cgroup" {
 	requires bwrap user_namespaces setpriv
 	run setpriv --reuid 65534 --regid 65534 --clear-groups "$CGSHIM" --best-effort --wall-time 1 -- \
@@ -141,11 +144,13 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 
 # --- unshare ----------------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "unshare" {
 	requires user_namespaces
 	page "unshare"
 }
 
+# bats test_tags=native
 @test "… --fork: signals" {
 	requires system_python3
 	shim -- unshare --pid --fork /usr/bin/python3 -c 'import ctypes; ctypes.string_at(0)'
@@ -219,12 +224,14 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 
 # --- many at once -----------------------------------------------------------------------------------
 
+# bats test_tags=native
 @test "GNU parallel" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires parallel
 	page "GNU parallel"
 }
 
+# bats test_tags=native
 @test "… many, all at once: each has its own" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires parallel
@@ -337,6 +344,7 @@ as_nobody() {
 	[ "$(most)" = 1 ]
 }
 
+# bats test_tags=native
 @test "… a run that is killed keeps the jobs that it has taken" {
 	requires real_cpu # slow under emulation, and the same everywhere
 	requires make

@@ -126,6 +126,7 @@ figures() {
 	is verdict wall-time-limit
 }
 
+# bats test_tags=native
 @test "what is not there, or not unique, is an error that helps, and does not stop the rest" {
 	start one -- sh -c "$SLEEPS"
 	run -125 "$CGSHIM" kill --parent $PARENT none one

@@ -5,6 +5,7 @@ load helpers
 
 setup() { requires root; }
 
+# bats test_tags=native
 @test "whatever is wrong, the result goes where the flags say, and never where those of the program say" {
 	local out=$BATS_TEST_TMPDIR/out wrong
 	for wrong in --bogus '--bogus 1' '--bogus=1' '--mem 64X' '--mem' '-m 1M --mem 1M'; do
@@ -21,6 +22,7 @@ setup() { requires root; }
 	[ ! -e "$out.stolen" ]
 }
 
+# bats test_tags=native
 @test "exit 137 and SIGKILL are told apart" {
 	shim -- sh -c 'exit 137'
 	exits 137
@@ -261,6 +263,7 @@ teardown() {
 	[ ! -e "$BATS_TEST_TMPDIR/ran" ]
 }
 
+# bats test_tags=native
 @test "a result descriptor that the program shares is refused, whatever its number, and nothing is run" {
 	cd "$BATS_TEST_TMPDIR" || return 1
 	mkfifo fifo
@@ -375,6 +378,7 @@ teardown() {
 }
 
 # Regression: the Go runtime ended cgshim with a trace, and there was no result.
+# bats test_tags=native
 @test "a resource limit of the caller's that leaves cgshim too little is an error, before anything is created" {
 	requires setpriv real_cpu # how much is too little depends on the number of CPUs
 	local limit data size told=0 more

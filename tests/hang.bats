@@ -76,6 +76,7 @@ outcome() {
 	holds '.error.message | test("do not die")'
 }
 
+# bats test_tags=native
 @test "the program's files that can't be opened hold up neither a result nor a batch" {
 	# Each of them ends when the file system does, as the kernel has it; the results do not wait for that.
 	background late --wall-time 1 --stdin "$dead/x" -- true

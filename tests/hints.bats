@@ -34,6 +34,7 @@ teardown() {
 
 mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 
+# bats test_tags=native
 @test "a program that is still open for writing is waited for, but not in its wall time" {
 	local i
 	cp "$NOOP" busy
@@ -63,6 +64,7 @@ mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 	is verdict ok
 }
 
+# bats test_tags=native
 @test "an interpreter or a loader that is not there is named" {
 	printf '#!/nonexistent/interpreter -x\n' >missing
 	printf '#! \t/bin/sh\r\necho\r\n' >dos
@@ -89,6 +91,7 @@ mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 	hinted '"/nonexistent/interpreter"'
 }
 
+# bats test_tags=native
 @test "a binary without its loader names it" {
 	requires python3
 	# The binary's loader is called something else from now on.
@@ -110,6 +113,7 @@ mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 	hinted 'dynamic loader "/no/loader"'
 }
 
+# bats test_tags=native
 @test "what can't be executed is named: text, an empty file, another machine's, Windows'" {
 	printf 'echo hello\n' >text
 	printf '\xef\xbb\xbf#!/bin/sh\n' >mark
@@ -135,6 +139,7 @@ mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 	hinted 'without a #! line'
 }
 
+# bats test_tags=native
 @test "what may not be executed: a directory, no x, noexec, or not by that user" {
 	mkdir dir noexec closed
 	cp "$NOOP" plain
@@ -216,6 +221,7 @@ not_replaceable() {
 	[ ! -e made ]
 }
 
+# bats test_tags=native
 @test "--output to what can't be replaced is refused before the run" {
 	requires mount
 	mkdir dir
@@ -240,6 +246,7 @@ not_replaceable() {
 	is verdict ok
 }
 
+# bats test_tags=native
 @test "--output to another user's file in a sticky directory, or an immutable one" {
 	requires setpriv
 	mkdir sticky
@@ -263,6 +270,7 @@ not_replaceable() {
 	fi
 }
 
+# bats test_tags=native
 @test "a descriptor that is not open: how to open it" {
 	run --separate-stderr "$CGSHIM" --fd 9 -- true
 	[ "$status" = 125 ]
@@ -278,6 +286,7 @@ not_replaceable() {
 	hinted --help
 }
 
+# bats test_tags=native
 @test "real-time callers and the cpu controller" {
 	requires cgroups_v1
 	command -v chrt >/dev/null || skip "requires chrt"
@@ -358,6 +367,7 @@ not_replaceable() {
 	[ -z "$failed" ]
 }
 
+# bats test_tags=native
 @test "system calls that a filter refuses: named, and it is said who refuses" {
 	local filter=$TOP/build/programs/filter errno call
 	for errno in 1 38; do
@@ -385,6 +395,7 @@ not_replaceable() {
 	[[ $output == *"seccomp=unconfined"* ]]
 }
 
+# bats test_tags=native
 @test "--best-effort says that a limit of memory by rlimit can keep a program from starting" {
 	requires setpriv
 	local limits=()
@@ -396,6 +407,7 @@ not_replaceable() {
 	done
 }
 
+# bats test_tags=native
 @test "a result that is read only after the end fits into a pipe, whatever the arguments" {
 	requires python3
 	cat >late.py <<-'PYTHON'

@@ -24,6 +24,7 @@ setup() { requires root; }
 	run -1 pgrep -x hostile-lives
 }
 
+# bats test_tags=native
 @test "a program that has cgshim trace it runs on, and gets its signals" {
 	shim --wall-time 100 -- "$HOSTILE" traceme
 	is verdict signaled signal 12 error null
@@ -44,6 +45,7 @@ setup() { requires root; }
 	eventually gone "$victim"
 }
 
+# bats test_tags=native
 @test "a pipe that the program fills behind our back, and nobody reads, holds nothing up" {
 	mkfifo "$BATS_TEST_TMPDIR/pipe"
 	sh -c 'exec sleep 1000' <"$BATS_TEST_TMPDIR/pipe" 3>&- &
@@ -110,6 +112,7 @@ setup() { requires root; }
 # full: the run cgshim-bats-outer has all that it may have.
 full() { [ "$("$CGSHIM" stat --json cgshim-bats-outer | jq .pids)" -ge 99 ]; }
 
+# bats test_tags=native
 @test "a program of another user has nobody hung up" {
 	requires setpriv
 	install -m 755 "$HOSTILE" "$BATS_TEST_TMPDIR/hostile"
@@ -122,6 +125,7 @@ full() { [ "$("$CGSHIM" stat --json cgshim-bats-outer | jq .pids)" -ge 99 ]; }
 	is verdict ok exit_code 0
 }
 
+# bats test_tags=native
 @test "descriptors that are left in sockets keep nobody's pipe open" {
 	requires system_python3
 	"$CGSHIM" --output "$BATS_TEST_TMPDIR/result" -- /usr/bin/python3 -c '
@@ -133,6 +137,7 @@ os._exit(0)' 3>&- | timeout 30 cat
 	[ "${PIPESTATUS[1]}" = 0 ]
 }
 
+# bats test_tags=native
 @test "lines that the program forges in a file that both write to do not stand behind the result" {
 	requires system_python3
 	status=0
@@ -231,6 +236,7 @@ time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
 }
 
 # Regression: each zombie cost a millisecond.
+# bats test_tags=native
 @test "ten thousand zombies that are cgshim's take no time of their own" {
 	requires real_cpu # to make them takes a minute under emulation
 	local flags

@@ -105,6 +105,7 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	holds '.leftover_killed >= 1 or .leftover_killed == null'
 }
 
+# bats test_tags=native
 @test "what root's program has put into a frozen freezer group dies there, and the group stays frozen" {
 	requires cgroups_v1
 	local group=/sys/fs/cgroup/freezer/cgshim-bats-frozen freeze
@@ -126,6 +127,7 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	rmdir $group
 }
 
+# bats test_tags=native
 @test "what does not die is an error after ten seconds, and is left to gc" {
 	requires cgroups_v1
 	# There our own group would be frozen, too.
@@ -335,6 +337,7 @@ print(len(tries) > 20, [name for name, what in tries.items() if allowed(what)])'
 	[ "$output" = "True []" ]
 }
 
+# bats test_tags=native
 @test "a caller that is killed does not end the run" {
 	sh -c '"$CGSHIM" --output "$0" -- sh -c "sleep 0.5; exit 5" & echo $! >"$0.pid"; wait' "$BATS_TEST_TMPDIR/result" 3>&- &
 	local caller=$! pid

@@ -275,6 +275,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	is verdict signaled limits_hit '["ulimit_cpu"]'
 }
 
+# bats test_tags=native
 @test "… and nowhere else" {
 	# Somebody's SIGKILL, and the CPU time of children.
 	shim --ulimit cpu=100 -- sh -c 'kill -9 $$'
@@ -380,6 +381,7 @@ scores() {
 	got=${got% }
 }
 
+# bats test_tags=native
 @test "the kernel kills the program before cgshim and its guardian: oom_score_adj" {
 	scores
 	[ "$got" = "500 0 0" ]
@@ -399,6 +401,7 @@ scores() {
 	is verdict error error.step usage
 }
 
+# bats test_tags=native
 @test "what lowers it without the right is an error if it was asked for, and else not tried" {
 	requires setpriv
 	VIA="setpriv --reuid 65534 --regid 65534 --clear-groups" shim --best-effort --oom-score-adj -5 -- "$NOOP"

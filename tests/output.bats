@@ -5,6 +5,7 @@ load helpers
 
 setup() { requires root; }
 
+# bats test_tags=native
 @test "output without end: exactly the limit, whatever takes it" {
 	local size
 	shim --output-limit 1M -- yes
@@ -102,6 +103,7 @@ setup() { requires root; }
 	is verdict signaled signal_name SIGPIPE error null
 }
 
+# bats test_tags=native
 @test "… at once, as without cgshim" {
 	requires python3
 	# By a pipe, both ends of a FIFO, and a socket: gone before the program runs, and while it waits. It writes once.
@@ -158,6 +160,7 @@ fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 	is verdict error error.step output error.errno ENOSPC signal_name SIGPIPE output_bytes 65536
 }
 
+# bats test_tags=native
 @test "… also when the program has ended by then, and did not notice" {
 	local out
 	for out in "/dev/full $BATS_TEST_TMPDIR/err" "$BATS_TEST_TMPDIR/out /dev/full" "/dev/full /dev/full"; do
@@ -228,6 +231,7 @@ fifo meanwhile 0 ok None None b'hello'" ] || { echo "$output"; false; }
 	is verdict wall-time-limit error.step output
 }
 
+# bats test_tags=native
 @test "… and what it lets go to waste is no success" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	exec 8<>"$BATS_TEST_TMPDIR/fifo"

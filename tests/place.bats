@@ -87,6 +87,7 @@ no part of the hierarchy is ours in particular" ]
 	[[ $output == *$'\n0::/cgshim-'*/nested ]]
 }
 
+# bats test_tags=native
 @test "… in a shell: on v1 by itself" {
 	requires cgroups_v1
 	shim --name cgshim-bats-outer -- sh -c '"$CGSHIM" --mem 16M --events --fd 1 --stdout /dev/null -- true; exit 0'

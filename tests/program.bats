@@ -34,6 +34,7 @@ NOBODY=65534
 }
 
 # Regression: nothing ended the wait, and there was no result.
+# bats test_tags=native
 @test "a FIFO that nobody opens at the other end: the wall time is for that, too, and cgshim can be told to stop" {
 	local fifo=$BATS_TEST_TMPDIR/fifo stream name
 	mkfifo "$fifo"
@@ -63,6 +64,7 @@ NOBODY=65534
 	eventually run -1 pgrep -f -- "--stdin $fifo" # the stage goes, too
 }
 
+# bats test_tags=native
 @test "a signal that comes while a FIFO is waited for is the program's" {
 	mkfifo "$BATS_TEST_TMPDIR/fifo"
 	"$CGSHIM" --wall-time 30 --stdin "$BATS_TEST_TMPDIR/fifo" --output "$BATS_TEST_TMPDIR/result" -- sleep 1000 3>&- &
@@ -84,6 +86,7 @@ NOBODY=65534
 	[ "$output" = late ]
 }
 
+# bats test_tags=native
 @test "--user: the ids and the groups, and no others" {
 	shim --user "$NOBODY:12345" -- cat /proc/self/status
 	is verdict ok
@@ -103,6 +106,7 @@ Groups:" ]
 	fi
 }
 
+# bats test_tags=native
 @test "--user: no capability of the caller's is left" {
 	requires setpriv
 	local caps="--inh-caps +setuid,+setgid --ambient-caps +setuid,+setgid"
@@ -117,6 +121,7 @@ Groups:" ]
 	[[ $output == *c0 ]]
 }
 
+# bats test_tags=native
 @test "no signal is blocked, and none ignored but SIGHUP and SIGINT" {
 	local call="--block-signal=ALRM,TERM,PIPE,USR1 --ignore-signal=QUIT,PIPE,TSTP,TTOU,CONT,CHLD,34"
 	VIA="env --default-signal=INT --ignore-signal=HUP $call" shim -- cat /proc/self/status
@@ -180,6 +185,7 @@ three" ]
 	done
 }
 
+# bats test_tags=native
 @test "a limit that would break the launcher does not break the launch" {
 	shim --ulimit as=1M -- "$NOOP"
 	is verdict ok
@@ -199,6 +205,7 @@ three" ]
 	[ "$(stat -c %s "$BATS_TEST_TMPDIR/file")" = 4096 ]
 }
 
+# bats test_tags=native
 @test "--net none: loopback, which works, and nothing else" {
 	shim --net none -- cat /proc/net/dev
 	is verdict ok enforced.net namespace limits.net none

@@ -32,6 +32,7 @@ example() {
 	[ $n = 3 ]
 }
 
+# bats test_tags=native
 @test "the Python example" {
 	requires python3
 	example python 1 >"$BATS_TEST_TMPDIR/example.py"
@@ -42,6 +43,7 @@ example() {
 	[ "$stderr" = hello ]
 }
 
+# bats test_tags=native
 @test "the Python example that keeps cgshim batch open" {
 	requires python3
 	example python 2 >"$BATS_TEST_TMPDIR/example.py"
@@ -68,6 +70,7 @@ example() {
 	[ "$(jq -r .verdict <<<"$stderr")" = ok ]
 }
 
+# bats test_tags=native
 @test "make run without root says why not, and what to do" {
 	requires setpriv
 	run --separate-stderr setpriv --reuid 65534 --regid 65534 --clear-groups "$TOP/tests/demo" "$CGSHIM" 3>&-

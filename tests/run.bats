@@ -64,6 +64,7 @@ many() {
 	[ "$stderr" = err ]
 }
 
+# bats test_tags=native
 @test "no other descriptor reaches the program, the result's least of all" {
 	exec 7</dev/null 8>"$BATS_TEST_TMPDIR/leak"
 	# ls itself opens one, on the directory that it lists.
@@ -101,6 +102,7 @@ many() {
 	[ "$output" = "$BATS_TEST_TMPDIR" ]
 }
 
+# bats test_tags=native
 @test "bytes that are no UTF-8 are the program's, and the result tells them" {
 	cd "$BATS_TEST_TMPDIR" || return 1
 	printf '#!/bin/sh\necho right "$1"\n' >$'p\xff'
@@ -132,6 +134,7 @@ many() {
 	[ "$(grep -c 'CGSHIM_FD\|CGSHIM_STAGE\|GOGC\|GODEBUG' <<<"$output")" = 0 ]
 }
 
+# bats test_tags=native
 @test "limits, signals and privileges of the process itself are as without cgshim" {
 	shim -- cat /proc/self/status # not grep, which has a signal handler of its own
 	local lines have own
@@ -248,6 +251,7 @@ terminate() {
 	grep -q got "$BATS_TEST_TMPDIR/stderr"
 }
 
+# bats test_tags=native
 @test "… and is no success, even if the program's exit status is 0" {
 	"$CGSHIM" --output "$BATS_TEST_TMPDIR/out" -- sh -c 'trap "exit 0" TERM; echo ready; while :; do sleep 0.05; done' >"$BATS_TEST_TMPDIR/ready" 3>&- &
 	local pid=$!
@@ -285,6 +289,7 @@ started() {
 	eventually grep -q ready "$BATS_TEST_TMPDIR/ready"
 }
 
+# bats test_tags=native
 @test "the binary is executed once more, as stage and guardian, and that is no second cgshim in the list" {
 	requires strace
 	local trace=$BATS_TEST_TMPDIR/trace pid stage
