@@ -174,7 +174,8 @@ for top in glob.glob("/sys/fs/cgroup/cgshim-bats-deep/*/") + glob.glob("/sys/fs/
 greedy() {
 	/usr/bin/python3 -c '
 import ctypes, time
-while ctypes.CDLL(None).inotify_init1(0) >= 0: pass
+libc = ctypes.CDLL(None)
+while libc.inotify_init1(0) >= 0: pass
 print("ready", flush=True)
 time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
 	eventually grep -q ready "$BATS_TEST_TMPDIR/greedy"
@@ -211,6 +212,10 @@ time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
 		is verdict wall-time-limit signal 9 error null
 		shim -- "$HOSTILE" orphan
 		is verdict ok leftover_killed 1 error null
+		if [ $errno = 1 ] && ! has real_cpu; then # the rest is slow under emulation
+			nothing_left
+			continue
+		fi
 		shim --mem 32M --wall-time 1 -- sh -c 'trap "" TERM; sleep 1000 & sleep 1000'
 		is verdict wall-time-limit error null
 		shim --wait-all -- sh -c '(sleep 0.5; echo behind) & exit 3'

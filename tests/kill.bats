@@ -77,7 +77,8 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 @test "… and hundreds of processes at once" {
 	local n
 	n=$(has real_cpu && echo 1000 || echo 150)
-	shim -- sh -c 'i=0; while [ $i -lt "$0" ]; do sleep 1000 & i=$((i + 1)); done; exit 0' "$n"
+	shim -- "$PROG" forks "$n"
+	[ "$output" = "$n -" ]
 	is verdict ok leftover_killed "$n"
 }
 
@@ -85,7 +86,7 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	local n
 	n=$(has real_cpu && echo 1000 || echo 150)
 	# shellcheck disable=SC2016
-	VIA="prlimit --nofile=36" shim --wall-time 3 -- sh -c 'i=0; while [ $i -lt "$0" ]; do sleep 1000 & i=$((i + 1)); done; wait' "$n"
+	VIA="prlimit --nofile=36" shim --wall-time 3 -- sh -c '"$0" forks "$1"; exec sleep 1000' "$PROG" "$n"
 	is verdict wall-time-limit error null
 }
 
