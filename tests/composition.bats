@@ -88,7 +88,7 @@ BWRAP=(bwrap --unshare-all --die-with-parent --ro-bind / / --dev /dev --proc /pr
 	requires bwrap
 	local i
 	shim --mem 64M -- "${BWRAP[@]}" "$NOOP" # and its binary is in the page cache now
-	for i in 1 2 3 4 5; do
+	for i in $(times 5 1); do
 		shim --mem 64M -- "${BWRAP[@]}" --as-pid-1 "$PROG" touch $((16 * MIB))
 		is verdict ok leftover_killed 0 pids_peak 2
 		holds '.peak_memory_bytes >= 16 * 1048576 and .peak_memory_bytes < 19 * 1048576'

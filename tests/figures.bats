@@ -70,7 +70,7 @@ close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 	read_disk() { shim "$@" -- dd if="$disk" of=/dev/null bs=64K count=32 iflag=direct; is verdict ok; }
 	write_disk() { shim "$@" -- dd if=/dev/zero of="$disk" bs=64K count=32 oflag=direct; is verdict ok; }
 	# How long it takes without: the least, for a busy machine may be slow once.
-	free() { for _ in 1 2 3; do "$1"; field wall_seconds; done | sort -g | head -n 1; }
+	free() { for _ in $(times 3 2); do "$1"; field wall_seconds; done | sort -g | head -n 1; }
 	free=$(free read_disk)
 	# 2 MiB at 1 MiB/s, 32 requests at 16/s; the kernel lets the first tenth or so through at once.
 	read_disk --device-read-bps "$disk:1M"

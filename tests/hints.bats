@@ -165,14 +165,19 @@ mounts() { awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | sort -u; }
 # without_override COMMAND...: as a root that file permissions bind.
 without_override() { setpriv --bounding-set=-dac_override,-dac_read_search "$@"; }
 
-@test "--chdir to where only the program's user may go" {
-	requires setpriv
+# home_of_user: a directory of user 65534's that is closed to others, with a program in it, and a parent for its runs.
+home_of_user() {
 	mkdir home home/sub
 	printf '#!/bin/sh\npwd\n' >home/sub/where
 	chmod 755 home/sub home/sub/where
 	chown -R 65534 home
 	chmod 700 home
 	every_group /cgshim-bats-home
+}
+
+@test "--chdir to where only the program's user may go" {
+	requires setpriv
+	home_of_user
 	local before=$PWD i
 	for i in one batch; do
 		if [ "$i" = one ]; then
@@ -186,7 +191,13 @@ without_override() { setpriv --bounding-set=-dac_override,-dac_read_search "$@";
 		is verdict ok error null
 		[ "$output" = "$before/home/sub" ]
 	done
-	# Where only the caller may go, and where neither may.
+	no_group /cgshim-bats-home
+}
+
+# bats test_tags=native
+@test "… where only the caller may go, where neither may, and the program itself" {
+	requires setpriv
+	home_of_user
 	chown 0 home
 	shim --user 65534:65534 --chdir home -- true
 	is verdict ok

@@ -44,7 +44,7 @@ setup() { requires root; }
 @test "128 MiB in 64 MiB: memory-limit, every time" {
 	local all=$BATS_TEST_TMPDIR/all code
 	local want
-	want=$(times 50 20 | tail -n 1)
+	want=$(times 50 8 | tail -n 1)
 	for _ in $(seq "$want"); do
 		code=0
 		"$CGSHIM" --mem 64M --fd 3 -- "$PROG" touch $((128 * MIB)) 3>>"$all" || code=$?
@@ -155,7 +155,7 @@ blamed() {
 }
 
 @test "a grandchild's OOM is the run's, whatever the main program exits with" {
-	for _ in $(times 10 5); do
+	for _ in $(times 10 3); do
 		shim --mem 32M -- "$PROG" grandchild $((64 * MIB))
 		is verdict memory-limit
 		holds '.oom_kills >= 1'
@@ -333,7 +333,7 @@ median() { awk '{print $1}' "$1" | sort -n | awk '{a[NR] = $1} END {print a[int(
 
 @test "the program's CPU clock and peak memory start with nothing of the launcher's" {
 	local with=$BATS_TEST_TMPDIR/with without=$BATS_TEST_TMPDIR/without memory=$BATS_TEST_TMPDIR/memory
-	for _ in $(seq 21); do
+	for _ in $(times 21 9); do
 		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$TOP/build/programs/first" 3>/dev/null >>"$with"
 		"$TOP/build/programs/first" >>"$without"
 		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$PROG" clock 3>/dev/null >>"$memory"
@@ -352,7 +352,7 @@ median() { awk '{print $1}' "$1" | sort -n | awk '{a[NR] = $1} END {print a[int(
 @test "an idle kernel does not stall a run: no RCU grace period" {
 	requires python3
 	# Run after run, and one every 60 ms, in turns: the medians of the whole process's time.
-	python3 - "$CGSHIM" "$NOOP" "$(times 5 2 | tail -n 1)" <<-'EOF'
+	python3 - "$CGSHIM" "$NOOP" "$(times 5 1 | tail -n 1)" <<-'EOF'
 		import os, statistics, subprocess, sys, time
 		argv = [sys.argv[1], "--mem", "64M", "--pids", "1", "--fd", "2", "--", sys.argv[2]]
 		def once():

@@ -8,11 +8,11 @@ setup() { requires root; }
 @test "a static no-op, again and again: ok, one task, no launcher memory" {
 	"$CGSHIM" --fd 3 -- "$NOOP" 3>/dev/null # its pages are in the page cache from here on
 	local all=$BATS_TEST_TMPDIR/all
-	for _ in $(times 1000 200); do
+	for _ in $(times 1000 60); do
 		"$CGSHIM" --mem 64M --pids 1 --fd 3 -- "$NOOP" 3>>"$all"
 	done
 	local want
-	want=$(times 1000 200 | tail -n 1)
+	want=$(times 1000 60 | tail -n 1)
 	[ "$(wc -l <"$all")" = "$want" ]
 	jq -es "map(select(.verdict == \"ok\" and .pids_peak == 1 and .peak_memory_bytes <= 786432 and .error == null)) | length == $want" "$all"
 }
@@ -41,7 +41,7 @@ many() {
 
 @test "… also under a load of parallel runs" {
 	local i n pids=()
-	n=$(times 25 5 | tail -n 1)
+	n=$(times 25 3 | tail -n 1)
 	for i in $(seq 8); do
 		many "$i" "$n" &
 		pids+=($!)
@@ -114,11 +114,14 @@ many() {
 	holds '.argv == ["./p\ufffd", " \ufffd "] and (.argv_base64 == ["Li9w/w==", "IMMg"])'
 	shim -- true $'\xc3\xa4'
 	holds '.argv == ["true", "ä"] and (has("argv_base64") | not)'
+	shim $'./nosuch\xff'
+	holds '.error.message == "exec \"./nosuch\\xff\": no such file or directory"'
+}
+
+@test "… and so are those of a parent" {
 	shim --parent $'/cgshim-bats\xff' -- true
 	is verdict ok
 	holds '(.cgroup | startswith("/cgshim-bats\ufffd/")) and (.cgroup_base64 | startswith("L2Nnc2hpbS1iYXRz/y"))'
-	shim $'./nosuch\xff'
-	holds '.error.message == "exec \"./nosuch\\xff\": no such file or directory"'
 }
 
 # bats test_tags=native
@@ -328,10 +331,15 @@ stopping() { timeout -s KILL 60 strace -f -qq -o /dev/null -e "trace=$1" -e "inj
 	requires strace
 	local call
 	for call in dup3 recvmsg clone3; do # before its execve, for the order, and for the program
-		VIA="stopping $call" shim --mem 64M -- "$NOOP"
-		is verdict ok error null
-		result=$(printf '{"argv":["true"],"mem":"64M"}\n%.0s' 1 2 3 | stopping $call "$CGSHIM" batch --jobs 2)
-		[ "$(jq -r .verdict <<<"$result" | tr '\n' ' ')" = 'ok ok ok ' ]
+		# Under emulation one of them each: strace is slow there.
+		if has real_cpu || [ $call != recvmsg ]; then
+			VIA="stopping $call" shim --mem 64M -- "$NOOP"
+			is verdict ok error null
+		fi
+		if has real_cpu || [ $call = recvmsg ]; then
+			result=$(printf '{"argv":["true"],"mem":"64M"}\n%.0s' 1 2 3 | stopping $call "$CGSHIM" batch --jobs 2)
+			[ "$(jq -r .verdict <<<"$result" | tr '\n' ' ')" = 'ok ok ok ' ]
+		fi
 	done
 }
 
