@@ -90,16 +90,17 @@ take_result() {
 	[ -z "${CGSHIM_RESULTS:-}" ] || echo "$line" >>"$CGSHIM_RESULTS" # tests/suite holds them against the schema: every key, in order
 }
 
-# flatten: sets ${value[PATH]} from $result, by one jq for all questions.
+# flatten: sets ${value[PATH]} from $result, by one jq for all questions, and one command: bats looks at each, which is slow
+# under emulation.
 declare -gA value=() # bats loads this file in a function
 flatten() {
 	[ -n "$result" ] || { echo "no result" >&2; return 1; }
 	[ "$result" != "${flattened:-}" ] || return 0
-	local path text all
+	local all
+	all=$(jq -r '. as $result | [paths | select(all(type == "string")) |
+		"[\(join(".") | @sh)]=\(. as $path | $result | getpath($path) | tostring | @sh)"] | join(" ")' <<<"$result")
 	value=()
-	all=$(jq -j '. as $result | paths | select(all(type == "string")) |
-		join("."), "\u001f", (. as $path | $result | getpath($path) | tostring), "\u001e"' <<<"$result")
-	while IFS=$'\x1f' read -r -d $'\x1e' path text; do value[$path]=$text; done <<<"$all"
+	eval "value=($all)"
 	[ ${#value[@]} -gt 0 ] || { echo "no JSON object: $result" >&2; return 1; }
 	flattened=$result
 }
