@@ -54,6 +54,9 @@ has() {
 
 # requires NAME...: skips the test where one is missing; fails it where $CGSHIM_MUST_HAVE lists it.
 requires() {
+	# bats has a function of its own called before each command, to tell which one has failed. Under emulation that is most of
+	# a test's time, and the second try tells it. (Not above: what a file that is sourced does to that trap is undone.)
+	[ -z "${CGSHIM_EMULATED:-}" ] || [ "${BATS_TEST_TRY_NUMBER:-1}" != 1 ] || trap - DEBUG
 	local name
 	for name in "$@"; do
 		has "$name" && continue
