@@ -73,8 +73,55 @@ func TestOOMGroup(t *testing.T) {
 	p.goOn()
 	p.mustBeKilled()
 	innocent.mustBeKilled()
-	if kills, err := g.OOMKills(); err != nil || kills.Value < 2 {
-		t.Errorf("OOMKills() = %+v, %v, want 2", kills, err)
+	events, err := readFile(g.dirs[0] + "/memory.events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kills, err := g.OOMKills()
+	if _, told := keyed(events, "oom_group_kill"); err != nil || kills.Known() != told || told && kills.Value != 2 {
+		t.Errorf("OOMKills() = %+v, %v, want 2, or unknown before Linux 5.17: %s", kills, err, events)
+	}
+}
+
+// One process that is killed is one, on either version, however often the kernel has counted it.
+func TestOOMKillsOfOne(t *testing.T) {
+	h := testHost(t)
+	g := create(t, h, testPath(t))
+	set(t, g, Limits{Memory: 16 << 20, OOMGroup: true})
+	p := startIn(t, g, "eat")
+	p.goOn()
+	p.mustBeKilled()
+	eventually(t, "an OOM kill", func() bool {
+		s, err := g.OOM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.OOMKills.Known() && s.OOMKills.Value > 1 {
+			t.Fatalf("%+v, of one process", s.OOMKills)
+		}
+		return s.OOMKills.Value == 1 || s.OwnOOMKills.Value > 1
+	})
+}
+
+func TestOnceEach(t *testing.T) {
+	known := func(n uint64) Figure { return Figure{n, "memory.events"} }
+	for name, test := range map[string]struct{ kills, groupKills, want Figure }{
+		"nobody":                           {known(0), known(0), known(0)},
+		"nobody, before Linux 5.17":        {known(0), Figure{}, known(0)},
+		"one":                              {known(1), known(0), known(1)},
+		"one, before 5.17":                 {known(1), Figure{}, known(1)},
+		"one, counted twice":               {known(2), known(1), known(1)},
+		"one, gone before the second time": {known(1), known(1), known(1)},
+		"three at once":                    {known(4), known(1), known(3)},
+		"three, each a group of its own":   {known(6), known(3), known(3)},
+		"two, and no group":                {known(2), known(0), known(2)},
+		"more groups than processes":       {known(2), known(3), known(1)},
+		"two, before 5.17":                 {known(2), Figure{}, Figure{}},
+		"the kernel tells nothing":         {Figure{}, Figure{}, Figure{}},
+	} {
+		if got := onceEach(test.kills, test.groupKills); got != test.want {
+			t.Errorf("%s: %+v, want %+v", name, got, test.want)
+		}
 	}
 }
 
@@ -149,7 +196,7 @@ func TestWatchOOMErrors(t *testing.T) {
 
 // What happened at limits of groups below, or above, is not this group's.
 func TestOwnOOM(t *testing.T) {
-	const events = "max 30\noom 20\noom_kill 10\n"
+	const events = "max 30\noom 20\noom_kill 10\noom_group_kill 0\n"
 	for name, test := range map[string]struct {
 		local string
 		own   uint64

@@ -31,7 +31,7 @@ type Stats struct {
 	SwapCurrent   Figure // bytes
 	SwapPeak      Figure // bytes; on v1 known only where the host has no swap
 	SwapHits      Figure // how often the swap limit was reached; never 0 on v1, where it is RAM and swap together
-	OOMKills      Figure // processes that the kernel killed for lack of memory, here and below; on v1 only where the group below is still there
+	OOMKills      Figure // processes that the kernel killed for lack of memory, here and below; on v1 only where the group below is still there; on v2 before Linux 5.17 only 0 or 1
 	OwnOOMKills   Figure // more than 0 if the limit of this group was why; on v1, which does not tell limits apart, victims that were in this very group
 	AboveOOMKills Figure // more than 0 if a limit above was why, or the whole system had run out; v2
 	CPUUsage      Figure // nanoseconds, user and system, all processes, those that are gone included

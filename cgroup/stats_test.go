@@ -123,7 +123,7 @@ func TestStatsV2(t *testing.T) {
 		{"memory", map[string]string{
 			"memory.current": "1048576\n", "memory.peak": "67108864\n", "memory.swap.peak": "0\n",
 			// "oom" is not "oom_kill", nor is "oom_group_kill"; "max" is.
-			"memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n",
+			"memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 2\n",
 			"memory.stat":   "anon 11\nfile 12\nkernel 13\nkernel_stack 1\n", "memory.swap.current": "4096\n",
 		}, Stats{
 			MemoryCurrent: Figure{1048576, "memory.current"},
@@ -134,7 +134,7 @@ func TestStatsV2(t *testing.T) {
 			SwapCurrent:   Figure{4096, "memory.swap.current"},
 			SwapPeak:      Figure{0, "memory.swap.peak"},
 			MemoryHits:    Figure{3, "memory.events"},
-			OOMKills:      Figure{5, "memory.events"},
+			OOMKills:      Figure{3, "memory.events"},
 			OwnOOMKills:   Figure{5, "memory.events"}, // before Linux 5.2
 			AboveOOMKills: Figure{0, "memory.events"},
 		}},

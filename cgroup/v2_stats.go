@@ -26,9 +26,12 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		r.keys(g.dir+"/memory.swap.events", 1, map[string]*Figure{"max": &s.SwapHits}) // since Linux 4.18
 	}
 	if parts&(memoryPart|oomPart) != 0 {
-		var ooms Figure
-		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{"max": &s.MemoryHits, "oom": &ooms, "oom_kill": &s.OOMKills})
+		var ooms, groupKills Figure
+		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{
+			"max": &s.MemoryHits, "oom": &ooms, "oom_kill": &s.OOMKills, "oom_group_kill": &groupKills,
+		})
 		g.whoseOOM(s, r, ooms.Value)
+		s.OOMKills = onceEach(s.OOMKills, groupKills)
 	}
 	if parts&(cpuPart|cpuUsagePart) != 0 {
 		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
@@ -49,6 +52,20 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 	if parts&pressurePart != 0 {
 		r.pressures(g.dir, s)
 	}
+}
+
+// onceEach is how many processes were killed, of the kernel's count of OOM kills. Whenever a group is killed as a whole
+// (memory.oom.group), the kernel counts the first victim twice, unless that has ended before the second time: hence at least 1.
+// Before Linux 5.17 it does not tell how often that was, and a count of two can be one process: then the number is unknown.
+func onceEach(kills, groupKills Figure) Figure {
+	switch {
+	case kills.Value < 2:
+		return kills
+	case !groupKills.Known():
+		return Figure{}
+	}
+	kills.Value -= min(groupKills.Value, kills.Value-1)
+	return kills
 }
 
 // whoseOOM finds out whose limit was why processes were killed. "oom" counts at the group whose limit it was, "oom_kill" where

@@ -147,12 +147,12 @@ func (r *run) memoryReached() bool {
 // foreignOOM says whether processes were killed for a limit above the run's, or because the whole system had run out.
 func (r *run) foreignOOM(s *cgroup.Stats) bool {
 	switch {
-	case r.group == nil || s.OOMKills.Value == 0 || r.ownOOM(s):
+	case r.group == nil || r.ownOOM(s):
 		return false
 	case r.host.Version() == cgroup.V2:
 		return s.AboveOOMKills.Value > 0
 	}
-	return s.OwnOOMKills.Value > 0 || r.oom.aboveCount > 0
+	return s.OOMKills.Value > 0 && (s.OwnOOMKills.Value > 0 || r.oom.aboveCount > 0)
 }
 
 // warnForeignOOM says whose limit it was that processes were killed for, if it was not the run's.
@@ -168,5 +168,9 @@ func (r *run) warnForeignOOM(s *cgroup.Stats) {
 	if len(groups) > 0 {
 		whose = "the cgroup " + strings.Join(groups, " or ")
 	}
-	r.warn("the kernel killed %d processes of the run, and not for its own memory limit: it was that of %s", s.OOMKills.Value, whose)
+	killed := "processes"
+	if s.OOMKills.Known() {
+		killed = fmt.Sprintf("%d processes", s.OOMKills.Value)
+	}
+	r.warn("the kernel killed %s of the run, and not for its own memory limit: it was that of %s", killed, whose)
 }

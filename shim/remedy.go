@@ -156,6 +156,7 @@ sudo mkdir -p /sys/fs/cgroup/CONTROLLER && sudo mount -t cgroup -o CONTROLLER CO
 
 	{"memory-peak", nil, `# Linux 5.19 or newer: until then the peak is sampled, and may be too low`},
 	{"pids-peak", nil, `# Linux 6.1 or newer, on cgroup v1 later: until then pids_peak is null`},
+	{"oom-kills", nil, `# Linux 5.17 or newer: until then oom_kills is null where the kernel has killed at a limit`},
 	{"cgroup-kill", (*situation).v1, `# Linux 5.14 or newer, and cgroup2 beside v1: until then processes are frozen and killed one by one
 ` + besideV1},
 	{"cgroup-kill", nil, `# Linux 5.14 or newer: until then processes are frozen and killed one by one`},

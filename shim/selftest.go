@@ -92,7 +92,7 @@ func (e *examiner) selfTests() {
 			func(r *Result) bool {
 				peak, source := r.PeakMemoryBytes, r.Sources["peak_memory_bytes"]
 				// A process that is being killed may go a little above the limit. What is sampled may be from long before.
-				return r.Verdict == MemoryLimit && positive(r.OOMKills) &&
+				return r.Verdict == MemoryLimit && (r.OOMKills == nil || positive(r.OOMKills)) &&
 					(peak == nil || (*peak > selfTestMemory/2 || source == sampled) && *peak < 2*selfTestMemory)
 			},
 		},
@@ -124,6 +124,10 @@ func (e *examiner) selfTests() {
 			found += "; " + *res.Cgroup + " is still there"
 		}
 		e.judge(test.name, test.holds(res) && !e.host.Exists(*res.Cgroup), found, "a program went over its limit: "+found)
+		if res.Verdict == MemoryLimit {
+			from := res.Sources["oom_kills"]
+			e.judge("oom-kills", from != "", from+" tells how many processes were killed", "the kernel does not tell how many processes it has killed for a memory limit")
+		}
 	}
 }
 

@@ -194,7 +194,7 @@ func (r *run) readStats(reaped bool, usage *unix.Rusage) {
 	res.MemoryFileBytes = r.number("memory_file_bytes", s.MemoryFile)
 	res.MemoryKernelBytes = r.number("memory_kernel_bytes", s.MemoryKernel)
 	res.OOMKills = r.number("oom_kills", s.OOMKills)
-	if s.OOMKills.Value == 0 && r.ownOOM(&s) {
+	if s.OOMKills.Known() && s.OOMKills.Value == 0 && r.ownOOM(&s) {
 		res.OOMKills = nil // v1 has counted it in a group that is gone
 		delete(res.Sources, "oom_kills")
 	}
