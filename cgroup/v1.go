@@ -50,6 +50,12 @@ func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, er
 		}
 		g.of[c] = dir
 	}
+	if dir, ok := g.of[Memory]; ok {
+		// Before Linux 5.11 a group neither limits nor counts those below it, unless it or the root says so. Since then all do.
+		if err := writeFile(dir+"/memory.use_hierarchy", "1"); err != nil && !missing(err) {
+			return nil, err
+		}
+	}
 	if dir, ok := g.of[CPUSet]; ok {
 		// A new v1 cpuset is empty, and nothing can join it: inherit from the parent, level by level.
 		if err := (&fs.CpusetGroup{}).ApplyDir(dir, &cgroups.Resources{}, -1); err != nil {
