@@ -149,7 +149,8 @@ podman run --cap-add SETUID --cap-add SETGID IMAGE`},
 	{"controller-", (*situation).managed, delegateControllers},
 	{"controller-", (*situation).boxed, "# on the container's host, if it is a user's container:\n" + delegateControllers},
 	{"controller-", (*situation).v1, `grep CONTROLLER /proc/cgroups  # enabled: it only needs a mount
-sudo mkdir -p /sys/fs/cgroup/CONTROLLER && sudo mount -t cgroup -o CONTROLLER CONTROLLER /sys/fs/cgroup/CONTROLLER`},
+sudo mkdir -p /sys/fs/cgroup/CONTROLLER && sudo mount -t cgroup -o CONTROLLER CONTROLLER /sys/fs/cgroup/CONTROLLER
+# not listed, or no mount: newer kernels may have it on cgroup v2 only; boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 alone`},
 	{"controller-memory", nil, "# Raspberry Pi and others turn it off (there: /boot/firmware/cmdline.txt):\n" + boot("cgroup_enable=memory")},
 	{"controller-", nil, "grep CONTROLLER /proc/cgroups /sys/fs/cgroup/cgroup.controllers  # in the first only: cgroup v1 has it\n" + boot("systemd.unified_cgroup_hierarchy=1")},
 	{"swap-accounting", nil, "sudo swapoff -a  # no swap needs no limit; or\n" + boot("swapaccount=1")},
