@@ -18,18 +18,19 @@ export CGO_ENABLED = 0
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup internal reexec shim tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s' -o -name '*.json') go.mod go.sum
-SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/hosts tests/bench/run
+SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/hosts tests/machines tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build build-amd64 build-arm64 test-arm64 run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs clean help
+.PHONY: all build build-amd64 build-arm64 test-machines test-kernels run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs clean help
 
 all: build
 
 help:
 	@echo 'make build   build/cgshim, one static binary'
 	@echo 'make run     build it, and run a small program under limits'
-	@echo 'make test    everything: linters, Go tests, bats on this machine, on cgroup v2, with systemd and on arm64 in VMs'
-	@echo 'make lint | test-go | test-bats | test-vm | test-systemd | test-arm64   one part of it'
+	@echo 'make test    everything: linters, Go tests, bats on this machine; on cgroup v2, with systemd, on Linux 5.10 and on arm64 in VMs'
+	@echo 'make lint | test-go | test-bats | test-vm | test-systemd | test-machines   one part of it'
+	@echo 'make test-kernels  kernels from 5.10 to the newest, and arm64, in VMs: docs/kernels.md'
 	@echo 'make soak    20000 runs of all kinds, some of them killed: nothing may leak'
 	@echo 'make bench   how fast it is beside others, as Markdown; $$ROUNDS (300). bench-vm: on cgroup v2, emulated'
 	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
@@ -50,11 +51,11 @@ run: build
 
 # Two at a time, for two CPUs: what runs here, and half of the machine with cgroup v2 only; the machine with systemd,
 # and the other half.
-test: install-deps build build/validate guest-tests $(PROGRAMS) build-arm64
+test: install-deps build build/validate guest-tests $(PROGRAMS) build-amd64 build-arm64
 	@{ tests/suite systemd; systemd=$$?; tests/suite vm-second && exit $$systemd; } >build/other.log 2>&1 & other=$$!; \
 		$(MAKE) lint test-go test-bats && tests/suite vm-first; here=$$?; \
 		wait $$other; there=$$?; cat build/other.log; exit $$((here || there))
-	tests/suite arm64
+	tests/machines short
 	$(MAKE) test-tables
 	@echo 'All tests passed.'
 
@@ -74,7 +75,7 @@ lint:
 		GOARCH=$$arch $(GO) build -tags $(TAGS) -gcflags='all=-N -l' -o /dev/null ./cmd/cgshim || exit 1; done
 	shellcheck -x $(SCRIPTS)
 	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/doctor.bash tests/demo
-	shellcheck --shell=dash tests/vm/init tests/vm/stage2 tests/kernels
+	shellcheck --shell=dash tests/vm/init tests/vm/stage2 tests/kernels tests/kernels.d/*.sh
 	shellcheck $(SUITES)
 
 # Go programs that the tests use.
@@ -112,9 +113,13 @@ guest-tests:
 	for package in reexec shim; do \
 		$(GO) test -c -tags $(TAGS) -ldflags '$(ENTRY)' -o build/tests/ ./$$package || exit 1; done
 
-# The same again on arm64, emulated: what differs by processor, in less time. build-amd64 is for older and newer kernels.
-test-arm64: install-deps build-arm64 build/validate
-	tests/suite arm64
+# What differs by kernel and processor, in less time, on the oldest kernel and on arm64.
+test-machines: install-deps build-amd64 build-arm64 build/validate
+	tests/machines short
+
+# The same on all kernels, in all ways to boot them, and the main suites of bats on arm64. It sees to docs/kernels.md.
+test-kernels: install-deps build-amd64 build-arm64 build/validate
+	tests/machines all
 
 build-amd64 build-arm64: build-%: build/%/cgshim $(foreach program,$(notdir $(PROGRAMS)),build/%/programs/$(program))
 	@mkdir -p build/$*/tests
