@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/cgroups"
@@ -50,8 +51,8 @@ func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, er
 		}
 		g.of[c] = dir
 	}
-	if dir, ok := g.of[Memory]; ok {
-		// Before Linux 5.11 a group neither limits nor counts those below it, unless it or the root says so. Since then all do.
+	if dir, ok := g.of[Memory]; ok && before511() {
+		// A group neither limits nor counts those below it, unless it or the root says so. Since Linux 5.11 all do.
 		if err := writeFile(dir+"/memory.use_hierarchy", "1"); err != nil && !missing(err) {
 			return nil, err
 		}
@@ -64,6 +65,21 @@ func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, er
 	}
 	return g, nil
 }
+
+// before511 says whether the kernel is older than Linux 5.11, or of a kind that can't be told.
+var before511 = sync.OnceValue(func() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return true
+	}
+	release := strings.SplitN(unix.ByteSliceToString(name.Release[:]), ".", 3)
+	if len(release) < 3 {
+		return true
+	}
+	major, majorErr := strconv.Atoi(release[0])
+	minor, minorErr := strconv.Atoi(release[1])
+	return majorErr != nil || minorErr != nil || major < 5 || major == 5 && minor < 11
+})
 
 // addUnified adds the cgroup2 directory of a hybrid host. It limits nothing; it is there for
 // cgroup.kill. Where that can't be had, the freezer does it; but a group that exists is refused here too.
