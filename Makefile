@@ -4,9 +4,10 @@ GO      ?= go
 CC      ?= cc
 TAGS    := urfave_cli_no_docs
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
-# A stage starts in the binary's entry, and never becomes a Go program: see package reexec.
+# A stage starts in the binary's entry, and never becomes a Go program: see package reexec. The command's entry catches
+# signals before that, see package signals.
 ENTRY   := -E github.com/cgshim/cgshim/reexec.entry
-LDFLAGS := -s -w -X main.version=$(VERSION) $(ENTRY)
+LDFLAGS := -s -w -X main.version=$(VERSION) -E github.com/cgshim/cgshim/cmd/cgshim/internal/signals.entry
 
 # Linters, by version; go run fetches and caches them, and keeps them out of go.mod.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

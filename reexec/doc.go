@@ -41,7 +41,8 @@
 //	go build -ldflags '-E github.com/cgshim/cgshim/reexec.entry'
 //
 // starts in assembly (stage_*.s), which looks at its environment and either becomes the stage, on the stack that the kernel has
-// made, or goes on to the Go runtime: a re-execution costs less than a static C program. So is cgshim built. Any other binary that imports this package, and
+// made, or goes on to the Go runtime: a re-execution costs less than a static C program. So is cgshim built,
+// by way of an entry of its own that goes on to this one. Any other binary that imports this package, and
 // one with the race detector, which does not work with -E, starts a Go runtime for the stage; then the package's init clones
 // the stage from that process, with CLONE_PARENT, so that it is the shim's child as well, and that process exits. It is the same code and the same
 // protocol from there on, a millisecond later, and the program begins with a larger ru_maxrss.

@@ -264,6 +264,27 @@ terminate() {
 	is verdict cancelled exit_code 0
 }
 
+# early WANT TIMES ARG...: signals in the first milliseconds of cgshim ARG... end it as they should.
+early() {
+	local wrong want=$1 times=$2
+	shift 2
+	wrong=$(timeout -s KILL 150 python3 "$BATS_TEST_DIRNAME/early.py" "$want" "$times" "$CGSHIM" "$@" 2>"$BATS_TEST_TMPDIR/stderr")
+	[ -z "$wrong" ] || { echo "$wrong" >&2; return 1; }
+}
+
+# bats test_tags=native
+@test "SIGTERM in the first milliseconds cancels the run, too" {
+	requires real_cpu python3
+	early cancelled 100 --fd 3 -- sleep 1000
+	early ignored 20 --fd 3 -- sleep 0.02
+}
+
+# bats test_tags=native
+@test "… and ends a batch" {
+	requires real_cpu python3
+	early death 20 batch
+}
+
 # bats test_tags=native
 @test "a program that ignores it is killed after the stop timeout" {
 	"$CGSHIM" --stop-timeout 300ms --output "$BATS_TEST_TMPDIR/out" -- "$PROG" deaf >"$BATS_TEST_TMPDIR/ready" 3>&- &

@@ -1,5 +1,6 @@
 // Package signals catches the signals that a run forwards, before the rest of the command is initialised: until then their
-// default action would end the command without a result. It imports next to nothing, so that its init is early.
+// default action would end the command without a result. It imports next to nothing, so that its init is early; and what comes
+// before, while the Go runtime starts, is caught too, where the binary begins with this package's entry: see there.
 //
 // Ctrl-C sends SIGINT to every process of the foreground process group: to cgshim and to the program. To
 // forward it would make it two. Only the siginfo tells such a signal from one that somebody has sent to
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"unsafe"
+
+	_ "github.com/cgshim/cgshim/reexec" // entry goes on in it
 )
 
 // Forwarded are the signals that are caught.
@@ -43,11 +46,68 @@ var caught struct {
 }
 
 func init() {
+	catches := false
 	switch {
 	case len(os.Args) < 2: // which is an error
 	case slices.Contains(Others, os.Args[1]), strings.HasPrefix(os.Args[1], "-test."): // the latter are go test's
 	default:
 		catchAll()
+		catches = caught.err == nil
+	}
+	if caughtFirst != 0 {
+		takeOver(catches)
+	}
+}
+
+// entry is where the kernel starts the command (go build -ldflags '-E …signals.entry'). It catches the signals of ending, unless
+// the caller ignores them, and goes on to reexec's entry.
+//
+// To block them instead would not do: the Go runtime unblocks SIGTERM, SIGINT, SIGHUP and SIGQUIT, and installs handlers that end
+// the process. So it has to ask entry's keepFirst, which keeps the first handler until init has been called. _cgo_sigaction is
+// for this: sanitizers use it in programs that have C in them.
+//
+//lint:ignore U1000 the linker uses it
+func entry()
+
+// leaveToGo ends that.
+func leaveToGo()
+
+// ending are the signals whose default actions end a process, and 0.
+var ending = [...]byte{
+	byte(syscall.SIGTERM), byte(syscall.SIGINT), byte(syscall.SIGHUP), byte(syscall.SIGQUIT), byte(syscall.SIGUSR1),
+	byte(syscall.SIGUSR2), 0,
+}
+
+// These are by the numbers of the signals.
+var (
+	caughtFirst uint64        // a bit for each signal that entry has caught
+	came        [16]siginfo   // those that have come before init was called
+	wanted      [16]sigaction // what the Go runtime has wanted to install
+)
+
+// found is what entry has found of one signal.
+//
+//lint:ignore U1000 entry uses it
+var found sigaction
+
+// takeOver takes over from the first handler. A signal that has come is as if it came now.
+func takeOver(catches bool) {
+	leaveToGo()
+	for _, number := range ending {
+		if caughtFirst>>number&1 == 0 {
+			continue
+		}
+		sig, info := syscall.Signal(number), &came[number]
+		if !catches {
+			_ = rtSigaction(sig, &wanted[number], nil)
+		}
+		switch {
+		case info.number == 0:
+		case catches:
+			_, _ = syscall.Write(int(signalPipe), (*[unsafe.Sizeof(*info)]byte)(unsafe.Pointer(info))[:])
+		default:
+			_ = syscall.Kill(os.Getpid(), sig)
+		}
 	}
 }
 
