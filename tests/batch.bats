@@ -400,6 +400,21 @@ forged" ]
 	close_batch 0
 }
 
+@test "… also if it is the batch's standard error" {
+	local i
+	for i in $(seq 10); do
+		echo '{"id":'"$i"',"argv":["sh","-c","cat /proc/self/fdinfo/2 >flags.'"$i"'; dd oflag=nonblock count=0 status=none >&2"]}'
+	done >jobs
+	# Of the last one, standard error is a file of its own.
+	echo '{"id":11,"argv":["sh","-c","echo err >&2"],"stderr":"err"}' >>jobs
+	"$CGSHIM" batch --parent $PARENT --jobs 1 <jobs >answers 2>/dev/null 3>&-
+	jq -es 'length == 11 and all(.exit_code == 0)' answers
+	for i in $(seq 10); do
+		[ $((0$(sed -n 's/^flags:[[:space:]]*//p' "flags.$i") & 04000)) = 0 ] || { echo "$i:" >&2; cat "flags.$i" >&2; return 1; }
+	done
+	[ "$(cat err)" = err ]
+}
+
 # bats test_tags=native
 @test "stdin, stdout and stderr are files, also the same one for both" {
 	requires real_cpu # slow under emulation, and the same everywhere

@@ -41,6 +41,7 @@ type batch struct {
 	out    *answers
 	events bool
 	taken  channels // the requests and the answers
+	quiet  bool     // standard error is the null device
 
 	stop    context.Context // the end of everything
 	queue   chan *request
@@ -104,7 +105,7 @@ func runBatch(args []string) int {
 	if err := taken.checkFD(2); err != nil {
 		return complainOf(errors.Join(fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err), pool.Close()))
 	}
-	b := &batch{pool: pool, events: c.events, taken: taken, stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
+	b := &batch{pool: pool, events: c.events, taken: taken, quiet: isNull(2), stop: stop, queue: make(chan *request, batchAhead), active: map[string]*request{}}
 	end := func() {
 		pool.Stop() // from here on nothing is started
 		cancel()
@@ -342,7 +343,7 @@ func (b *batch) refuse(id string, cfg shim.Config, err error) {
 }
 
 // open opens the request's files. Without, standard input and output are /dev/null, for the coprocess's own are its
-// caller's. Nobody waits for the other end of a FIFO: a slot would be lost.
+// caller's; and so is standard error, if the coprocess's is. Nobody waits for the other end of a FIFO: a slot would be lost.
 func (b *batch) open(r *request, cfg *shim.Config) error {
 	// What runs may have been told to stop, and have ended, before what waits has been.
 	if err := b.stop.Err(); err != nil {
@@ -353,6 +354,9 @@ func (b *batch) open(r *request, cfg *shim.Config) error {
 		return err
 	}
 	r.cfg.Stdin, r.cfg.Stdout = null, null
+	if b.quiet {
+		r.cfg.Stderr = null
+	}
 	o := &opener{
 		flag: func(name string) (string, bool) { return r.files.String(name), r.files.IsSet(name) },
 		wall: cfg.WallTime, ctx: r.ctx, taken: b.taken,
@@ -364,7 +368,7 @@ func (b *batch) open(r *request, cfg *shim.Config) error {
 			return err // files is still being written to, and closed in the end
 		}
 		r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr = files.Stdin, files.Stdout, files.Stderr
-		if null != files.Stdin && null != files.Stdout {
+		if null != files.Stdin && null != files.Stdout && null != files.Stderr {
 			_ = null.Close()
 		}
 		if err != nil {
@@ -385,6 +389,12 @@ func openNull() (*os.File, error) {
 		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
 	}
 	return os.NewFile(uintptr(fd), os.DevNull), nil
+}
+
+// isNull says whether a descriptor is the null device: each job has one of its own instead.
+func isNull(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
 // close closes a request's files.
