@@ -404,10 +404,10 @@ forged" ]
 	local i
 	for i in $(seq 10); do
 		echo '{"id":'"$i"',"argv":["sh","-c","cat /proc/self/fdinfo/2 >flags.'"$i"'; dd oflag=nonblock count=0 status=none >&2"]}'
-	done >jobs
+	done >lines
 	# Of the last one, standard error is a file of its own.
-	echo '{"id":11,"argv":["sh","-c","echo err >&2"],"stderr":"err"}' >>jobs
-	"$CGSHIM" batch --parent $PARENT --jobs 1 <jobs >answers 2>/dev/null 3>&-
+	echo '{"id":11,"argv":["sh","-c","echo err >&2"],"stderr":"err"}' >>lines
+	"$CGSHIM" batch --parent $PARENT --jobs 1 <lines >answers 2>/dev/null 3>&-
 	jq -es 'length == 11 and all(.exit_code == 0)' answers
 	for i in $(seq 10); do
 		[ $((0$(sed -n 's/^flags:[[:space:]]*//p' "flags.$i") & 04000)) = 0 ] || { echo "$i:" >&2; cat "flags.$i" >&2; return 1; }
