@@ -92,10 +92,11 @@ setup() { requires root; }
 	grep -q 'hint: raise the limit of tasks' "$BATS_TEST_TMPDIR/stderr"
 }
 
+# bats test_tags=native
 @test "a neighbour that takes all processes of a limit above costs no result" {
 	cd "$BATS_TEST_TMPDIR"
 	# shellcheck disable=SC2016
-	shim --pids 90 --wall-time 200 -- sh -c '
+	shim --pids 90 --wall-time 60 -- sh -c '
 		for i in 1 2 3 4; do
 			"$0" --pids 4 --wall-time 4 --output result$i -- sh -c "echo >>started; exec sleep 100" &
 		done
