@@ -564,7 +564,7 @@ forged" ]
 @test "limits of time hold for each job" {
 	open_batch --jobs 2
 	ask '{"id":1,"argv":["sleep","100"],"wall-time":"300ms"}' '{"id":2,"argv":["'"$PROG"'","spin","1","10"],"cpu-time":0.2}' \
-		'{"id":3,"argv":["sh","-c","trap : TERM; sleep 100 & wait; exit 4"],"wall-time":0.3,"grace":20}' '{"id":4,"argv":["sh","-c","sleep 100 & sleep 0.2"],"wait-all":true,"wall-time":1}'
+		'{"id":3,"argv":["sh","-c","trap : TERM; sleep 100 & wait; exit 4"],"wall-time":3,"grace":20}' '{"id":4,"argv":["sh","-c","sleep 100 & sleep 0.2"],"wait-all":true,"wall-time":1}'
 	answer 1
 	is verdict wall-time-limit
 	answer 2
