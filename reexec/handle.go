@@ -149,16 +149,16 @@ func resumeChildren(thread int) {
 	closeFD(fd)
 	own, exe := make([]byte, 1024), make([]byte, 1024)
 	m, _ := syscall.Readlink(exeFile, own)
-	pid := 0
-	for _, c := range list[:max(n, 0)] {
-		if c != ' ' {
-			pid = pid*10 + int(c-'0')
+	begin := 0
+	for end, c := range list[:max(n, 0)] {
+		if c != ' ' { // which is behind each
 			continue
 		}
-		if k, err := syscall.Readlink("/proc/"+decimal(pid)+"/exe", exe); err == nil && string(exe[:k]) == string(own[:max(m, 0)]) {
-			_ = syscall.Kill(pid, syscall.SIGCONT)
+		pid := string(list[begin:end])
+		begin = end + 1
+		if k, err := syscall.Readlink("/proc/"+pid+"/exe", exe); err == nil && string(exe[:k]) == string(own[:max(m, 0)]) {
+			_ = syscall.Kill(int(number(pid)), syscall.SIGCONT)
 		}
-		pid = 0
 	}
 }
 

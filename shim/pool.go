@@ -39,12 +39,10 @@ type PoolConfig struct {
 type Pool struct {
 	cfg   PoolConfig
 	host  *cgroup.Host
-	place Place // of the runs that do not ask for another
-	ahead bool  // groups are made ahead
-
-	shared  []string     // what CPUs each job has, see shares
-	threads int          // that are reserved; the jobs' own, and keepPlace's, end with it
-	here    *cgroup.Host // for that place
+	place Place        // of the runs that do not ask for another
+	ahead bool         // groups are made ahead
+	here  *cgroup.Host // for that place
+	jobs  int          // see shares
 
 	queue    chan *Job
 	gate     gate
@@ -91,26 +89,28 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.threads = poolThreads + jobThreads*len(shares)
-	if err := threads.reserve(p.threads, false); err != nil {
-		return nil, fmt.Errorf("%d jobs: %w", len(shares), err)
+	p.jobs = len(shares)
+	if err := threads.reserve(p.threads(), false); err != nil {
+		return nil, fmt.Errorf("%d jobs: %w", p.jobs, err)
 	}
 	p.gate.open()
 	ready := make(chan error)
 	go p.keepPlace(ready, probe)
 	if err := <-ready; err != nil {
-		threads.giveBack(p.threads, 1)
+		threads.giveBack(p.threads(), 1)       // keepPlace's own has ended
 		return nil, errors.Join(err, <-p.left) // which may add that something stays
 	}
 	p.sweeping.Go(p.sweep)
 	var limit unix.Rlimit
 	p.ahead = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur >= uint64(len(shares))*aheadDescriptors
-	p.shared = shares
 	for _, cpus := range shares {
 		p.slots.Go((&slot{pool: p, cpus: cpus}).work)
 	}
 	return p, nil
 }
+
+// threads is how many are reserved.
+func (p *Pool) threads() int { return poolThreads + jobThreads*p.jobs }
 
 // shares is what CPUs each job has: a list, or "" for all.
 func (p *Pool) shares() ([]string, error) {
@@ -228,7 +228,7 @@ func (p *Pool) Close() (err error) {
 		p.gate.end()
 		p.sweeping.Wait()
 		err = errors.Join(<-p.left, p.removeStay())
-		threads.giveBack(p.threads, len(p.shared)+1)
+		threads.giveBack(p.threads(), p.jobs+1) // the jobs' own, and keepPlace's, have ended
 	})
 	return err
 }

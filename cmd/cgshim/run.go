@@ -214,8 +214,8 @@ func supervised(cfg shim.Config) *shim.Result {
 		cfg.SignalSource = caughtSignals{}
 	}
 	// With one, nobody could go on while this thread waits in the kernel; each one more than a few only wants more threads.
-	if procs := runtime.GOMAXPROCS(0); procs != min(max(procs, leastProcs), mostProcs) {
-		runtime.GOMAXPROCS(min(max(procs, leastProcs), mostProcs))
+	if now := runtime.GOMAXPROCS(0); now < leastProcs || now > mostProcs { // to set it stops the world
+		runtime.GOMAXPROCS(min(max(now, leastProcs), mostProcs))
 	}
 	return shim.RunOnThread(context.Background(), cfg) // that is the process's first one, see main.go
 }
