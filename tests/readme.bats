@@ -1,14 +1,26 @@
 #!/usr/bin/env bats
-# What the README promises, run as it stands there.
+# What the README and docs/languages.md promise, run as it stands there.
 
 load helpers
 
 setup() { requires root; }
 
-# example LANGUAGE [N]: the README's code blocks in it, or the Nth of them.
+# example PAGE LANGUAGE [N]: the page's code blocks in it, or the Nth of them.
 example() {
-	awk -v fence='```'"$1" -v n="${2:-0}" \
-		'$0 == fence { on = 1; i++; next } /^```/ { on = 0 } on && (!n || i == n)' "$TOP/README.md"
+	awk -v fence='```'"$2" -v n="${3:-0}" \
+		'$0 == fence { on = 1; i++; next } /^```/ { on = 0 } on && (!n || i == n)' "$TOP/$1"
+}
+
+# plays PAGE N: the page shows N commands with what they print, on a line each, and that is what they print.
+plays() {
+	local command expected n=0
+	while IFS= read -r command && IFS= read -r expected; do
+		run bash -c "${command#'$ '}" </dev/null 3>&-
+		echo "$command: $output"
+		[ "$output" = "$expected" ]
+		n=$((n + 1))
+	done < <(example "$1" console)
+	[ $n = "$2" ]
 }
 
 @test "its first command, and those that show what they print" {
@@ -17,25 +29,19 @@ example() {
 	ln -s "$CGSHIM" cgshim
 	cp "$NOOP" prog
 	echo >input
-	PATH=$PWD:$PATH bash -c "$(example sh | head -n 1)" 3>&-
+	PATH=$PWD:$PATH bash -c "$(example README.md sh | head -n 1)" 3>&-
 	take_result result.json
 	is verdict ok pids_peak 1
 	mkdir build
 	mv cgshim build
-	local command expected n=0
-	while IFS= read -r command && IFS= read -r expected; do
-		run bash -c "${command#'$ '}" </dev/null 3>&-
-		echo "$command: $output"
-		[ "$output" = "$expected" ]
-		n=$((n + 1))
-	done < <(example console)
-	[ $n = 3 ]
+	plays README.md 2
+	plays docs/languages.md 1
 }
 
 # bats test_tags=native
 @test "the Python example" {
 	requires python3
-	example python 1 >"$BATS_TEST_TMPDIR/example.py"
+	example README.md python >"$BATS_TEST_TMPDIR/example.py"
 	[ -s "$BATS_TEST_TMPDIR/example.py" ]
 	run --separate-stderr python3 "$BATS_TEST_TMPDIR/example.py" 3>&-
 	[ "$status" = 0 ]
@@ -46,7 +52,7 @@ example() {
 # bats test_tags=native
 @test "the Python example that keeps cgshim batch open" {
 	requires python3
-	example python 2 >"$BATS_TEST_TMPDIR/example.py"
+	example docs/languages.md python >"$BATS_TEST_TMPDIR/example.py"
 	[ -s "$BATS_TEST_TMPDIR/example.py" ]
 	run --separate-stderr python3 "$BATS_TEST_TMPDIR/example.py" 3>&-
 	[ "$status" = 0 ]
@@ -57,7 +63,7 @@ example() {
 # bats test_tags=native
 @test "the Node example" {
 	requires node
-	example js >"$BATS_TEST_TMPDIR/example.js"
+	example docs/languages.md js >"$BATS_TEST_TMPDIR/example.js"
 	[ -s "$BATS_TEST_TMPDIR/example.js" ]
 	run --separate-stderr node "$BATS_TEST_TMPDIR/example.js" 3>&-
 	[ "$status" = 0 ]
@@ -97,6 +103,9 @@ example() {
 	while read -r flag; do
 		grep -qx -e "--$flag" <<<"$flags"$'\n'"$batch" || { echo "cgshim.1: --$flag is no flag" >&2; return 1; }
 	done < <(grep -oE '^\.It Fl -[a-z-]+' "$page" | sed 's/.* -//')
+	while read -r flag; do
+		grep -qx -e "$flag" <<<"$flags"$'\n'"$batch" || { echo "README, languages.md: $flag is no flag" >&2; return 1; }
+	done < <(grep -ohE '`--[a-z-]+' "$TOP/README.md" "$TOP/docs/languages.md" | tr -d '`')
 }
 
 # Every key of design 2.2, in its order.
