@@ -16,6 +16,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A fallback is what Config.BestEffort does instead of what can't be had.
@@ -254,15 +255,15 @@ func (r *run) becomeSubreaper() {
 }
 
 // processes reads all of /proc. What is gone while it does so is left out.
-func processes() []process {
-	var list []process
+func processes() []sys.Process {
+	var list []sys.Process
 	names, _ := filepath.Glob("/proc/[0-9]*")
 	for _, name := range names {
 		pid, err := strconv.Atoi(filepath.Base(name))
 		if err != nil {
 			continue
 		}
-		if p, err := readProcess(pid); err == nil {
+		if p, err := sys.ReadProcess(pid); err == nil {
 			list = append(list, p)
 		}
 	}
@@ -271,31 +272,31 @@ func processes() []process {
 
 // strays lists the processes of a run without a group: what is below the program, or, for a subreaper,
 // below this process.
-func (r *run) strays() []process {
+func (r *run) strays() []sys.Process {
 	all := processes()
 	root := r.program.PID
 	if r.fallback.subreaper {
 		root = os.Getpid()
 	}
 	ours := map[int]bool{root: true}
-	var list []process
+	var list []sys.Process
 	for grown := true; grown; {
 		grown = false
 		for _, p := range all {
-			if ours[p.parent] && !ours[p.pid] {
-				ours[p.pid], grown = true, true
+			if ours[p.Parent] && !ours[p.PID] {
+				ours[p.PID], grown = true, true
 				list = append(list, p)
 			}
 		}
 	}
-	return slices.DeleteFunc(list, func(p process) bool {
-		if p.zombie && p.parent == os.Getpid() && p.pid != r.program.PID {
+	return slices.DeleteFunc(list, func(p sys.Process) bool {
+		if p.Zombie && p.Parent == os.Getpid() && p.PID != r.program.PID {
 			var usage unix.Rusage
-			if pid, err := unix.Wait4(p.pid, nil, unix.WNOHANG, &usage); err == nil && pid == p.pid { // an orphan that we reap, as init would
+			if pid, err := unix.Wait4(p.PID, nil, unix.WNOHANG, &usage); err == nil && pid == p.PID { // an orphan that we reap, as init would
 				r.fallback.orphans.note(usage)
 			}
 		}
-		return p.zombie || p.pid == r.program.PID
+		return p.Zombie || p.PID == r.program.PID
 	})
 }
 
@@ -308,7 +309,7 @@ func (r *run) killStrays(ctx context.Context) error {
 			return nil
 		}
 		for _, p := range strays {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
+			_ = unix.Kill(p.PID, unix.SIGKILL)
 		}
 		select {
 		case <-ctx.Done():
@@ -323,8 +324,8 @@ func userTasks(uid uint32) uint64 {
 	var n uint64
 	for _, p := range processes() {
 		var st unix.Stat_t
-		if unix.Stat("/proc/"+strconv.Itoa(p.pid), &st) == nil && st.Uid == uid {
-			n += p.threads
+		if unix.Stat("/proc/"+strconv.Itoa(p.PID), &st) == nil && st.Uid == uid {
+			n += p.Threads
 		}
 	}
 	return n

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // withoutCgroups is a host that has none, until the test ends.
@@ -122,11 +123,11 @@ func TestFallbackRlimits(t *testing.T) {
 func TestProcesses(t *testing.T) {
 	self := os.Getpid()
 	list := processes()
-	i := slices.IndexFunc(list, func(p process) bool { return p.pid == self })
+	i := slices.IndexFunc(list, func(p sys.Process) bool { return p.PID == self })
 	if i < 0 {
 		t.Fatal("this process is not there")
 	}
-	if p := list[i]; p.parent != os.Getppid() || p.zombie || p.threads < 2 {
+	if p := list[i]; p.Parent != os.Getppid() || p.Zombie || p.Threads < 2 {
 		t.Errorf("%+v", p)
 	}
 	if n := userTasks(uint32(os.Geteuid())); n < 2 {

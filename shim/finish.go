@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A finish tells whether the program ended before its wall time was over, however late this process looks: it may have been
@@ -51,7 +53,7 @@ func (f *finish) first() first {
 		return unknownFirst
 	}
 	var ready [2]unix.EpollEvent
-	n, err := ignoringEINTR(func() (int, error) { return unix.EpollWait(f.epoll, ready[:], 0) })
+	n, err := sys.IgnoringEINTR(func() (int, error) { return unix.EpollWait(f.epoll, ready[:], 0) })
 	switch {
 	case err != nil || n < 1:
 		return unknownFirst

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // outputStall is how long nobody may take any output, after the run has ended, before the rest of it is
@@ -338,7 +340,7 @@ func (s *stream) move(n int) (int, error) {
 // copy is move for receivers that can't splice. What it has read it writes, whole.
 func (s *stream) copy(n int) (written int, err error) {
 	buf := make([]byte, min(n, copyChunk))
-	read, err := ignoringEINTR(func() (int, error) { return unix.Read(s.from, buf) })
+	read, err := sys.IgnoringEINTR(func() (int, error) { return unix.Read(s.from, buf) })
 	if err == nil && read == 0 {
 		err = unix.EIO
 	}
@@ -346,7 +348,7 @@ func (s *stream) copy(n int) (written int, err error) {
 		return 0, os.NewSyscallError("read", err)
 	}
 	for written < read {
-		n, err := ignoringEINTR(func() (int, error) { return s.write(buf[written:read]) })
+		n, err := sys.IgnoringEINTR(func() (int, error) { return s.write(buf[written:read]) })
 		if errors.Is(err, unix.EAGAIN) {
 			if err := s.waitWritable(); err != nil {
 				return written, err
@@ -388,15 +390,6 @@ func (s *stream) waitWritable() error {
 			return nil
 		default:
 			s.ending = true
-		}
-	}
-}
-
-func ignoringEINTR(call func() (int, error)) (int, error) {
-	for {
-		n, err := call()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
 		}
 	}
 }

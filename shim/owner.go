@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // An owner is the process that a group belongs to. A pid alone would be anybody's some day; together with
@@ -32,7 +33,7 @@ type owner struct {
 var thisOwner = sync.OnceValue(func() string {
 	pid := os.Getpid()
 	self, err := thisProcess()
-	o := owner{pid: pid, started: self.started, pidns: namespace("pid"), timens: namespace("time")}
+	o := owner{pid: pid, started: self.Started, pidns: namespace("pid"), timens: namespace("time")}
 	if err != nil || o.pidns == 0 {
 		return ""
 	}
@@ -43,12 +44,12 @@ var thisOwner = sync.OnceValue(func() string {
 const poolMark = " pool"
 
 // thisProcess is what /proc tells of this process, of what does not change.
-var thisProcess = sync.OnceValues(func() (process, error) { return readProcess(os.Getpid()) })
+var thisProcess = sync.OnceValues(func() (sys.Process, error) { return sys.ReadProcess(os.Getpid()) })
 
 // onTerminal says whether this process has a controlling terminal.
 func onTerminal() bool {
 	self, err := thisProcess()
-	return err == nil && self.terminal
+	return err == nil && self.Terminal
 }
 
 // poolOwner is thisOwner for the groups of a Pool.
@@ -91,11 +92,11 @@ func (o owner) dead() bool {
 	if !o.visible() {
 		return false
 	}
-	p, err := readProcess(o.pid)
+	p, err := sys.ReadProcess(o.pid)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 		return true
 	}
-	return err == nil && (p.started != o.started || p.zombie)
+	return err == nil && (p.Started != o.started || p.Zombie)
 }
 
 // vouched says whether a group of some user's can be that process's. Who may write to a group's directory can have it
@@ -289,43 +290,4 @@ func clean(ctx context.Context, host *cgroup.Host, path, owner string, missing [
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	return host.Clean(ctx, path, owner, missing)
-}
-
-// A process is what is needed of /proc/PID/stat, see proc(5).
-type process struct {
-	pid, parent int
-	zombie      bool
-	stopped     bool
-	terminal    bool // it has a controlling terminal
-	threads     uint64
-	started     uint64 // clock ticks since boot
-}
-
-func readProcess(pid int) (process, error) {
-	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return process{}, err
-	}
-	defer unix.Close(fd)
-	var content [1024]byte // there are 52 numbers, and a name
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, content[:]) })
-	if err != nil {
-		return process{}, err
-	}
-	return parseProcess(pid, string(content[:n]))
-}
-
-func parseProcess(pid int, content string) (process, error) {
-	// The name, in parentheses, may hold anything.
-	end := strings.LastIndexByte(content, ')')
-	fields := strings.Fields(content[end+1:])
-	if end < 0 || len(fields) < 20 {
-		return process{}, unix.ESRCH // it has gone meanwhile
-	}
-	p := process{pid: pid, zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T"}
-	p.parent, _ = strconv.Atoi(fields[1])
-	p.terminal = fields[4] != "0"
-	p.threads, _ = strconv.ParseUint(fields[17], 10, 64)
-	p.started, _ = strconv.ParseUint(fields[19], 10, 64)
-	return p, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 func TestOwnerDead(t *testing.T) {
@@ -79,8 +80,8 @@ func TestOwnerVouched(t *testing.T) {
 func eventuallyZombie(t *testing.T, pid int) (started uint64) {
 	t.Helper()
 	for range 10000 {
-		if p, err := readProcess(pid); err == nil && p.zombie {
-			return p.started
+		if p, err := sys.ReadProcess(pid); err == nil && p.Zombie {
+			return p.Started
 		}
 	}
 	t.Fatal("it does not end")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A PoolConfig says how a Pool is made.
@@ -570,17 +571,14 @@ func (n *spare) drop() {
 // With __WNOTHREAD the kernel shows no children of other slots, so that no slot has to wait for what another one does.
 func (s *slot) reap() {
 	for s.pool.cfg.Childless {
-		var info childInfo
-		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)),
-			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|unix.WNOTHREAD, nil)
+		info, err := sys.Waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|unix.WNOTHREAD)
 		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil, info.pid == 0:
+		case err != nil, info.PID() == 0:
 			return
-		case s.stage != nil && int(info.pid) == s.stagePID: // it is dead, and the kernel shows what comes after it only when it is gone
+		case s.stage != nil && info.PID() == s.stagePID: // it is dead, and the kernel shows what comes after it only when it is gone
 			s.dismiss()
 		default:
-			if _, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			if _, err := unix.Wait4(info.PID(), nil, unix.WNOHANG|unix.WALL, nil); err != nil && !errors.Is(err, unix.EINTR) {
 				return
 			}
 		}

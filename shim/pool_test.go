@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // newPool is a pool for one test, closed in the end: then it must have left no child and no descriptor.
@@ -413,7 +414,7 @@ func TestPoolStageIsKilled(t *testing.T) {
 				t.Fatalf("%d: %s", i, res.JSON(false))
 			}
 		}
-		pids := children(func(*process) bool { return true })
+		pids := children(func(*sys.Process) bool { return true })
 		if len(pids) != 2 {
 			t.Fatalf("children %v: want the place's stage and the job's", pids)
 		}
@@ -429,7 +430,7 @@ func TestPoolStageIsReaped(t *testing.T) {
 	if res := poolRun(t, p, shell("", "exit 6")); deref(res.ExitCode) != 6 {
 		t.Fatalf("%s", res.JSON(false))
 	}
-	for _, pid := range children(func(*process) bool { return true }) {
+	for _, pid := range children(func(*sys.Process) bool { return true }) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 	cfg := shell("", "exit 7") // which needs a stage of its own
@@ -641,10 +642,10 @@ func TestDivide(t *testing.T) {
 }
 
 // children lists the children of this process that are wanted.
-func children(wanted func(*process) bool) (pids []int) {
+func children(wanted func(*sys.Process) bool) (pids []int) {
 	for _, p := range processes() {
-		if p.parent == os.Getpid() && wanted(&p) {
-			pids = append(pids, p.pid)
+		if p.Parent == os.Getpid() && wanted(&p) {
+			pids = append(pids, p.PID)
 		}
 	}
 	return pids
@@ -672,7 +673,7 @@ func zombies(args []string) {
 func TestPoolReaps(t *testing.T) {
 	parent := newParent(t)
 	mustRun(t, self(t, parent, "leave", filepath.Join(t.TempDir(), "pids"))) // package cgroups opens the mount point now
-	before := children(func(*process) bool { return true })                  // another test's, which its run has given up
+	before := children(func(*sys.Process) bool { return true })              // another test's, which its run has given up
 	p := newPool(t, PoolConfig{Jobs: 2, Parent: parent, Childless: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	long := make(chan *Result, 1)
@@ -691,11 +692,11 @@ func TestPoolReaps(t *testing.T) {
 		if res := poolRun(t, p, cfg); res.Verdict != OK {
 			t.Fatalf("%d: %s", i, res.JSON(false))
 		}
-		if left := children(func(p *process) bool { return p.zombie && !killed[p.pid] }); len(left) > 0 {
+		if left := children(func(p *sys.Process) bool { return p.Zombie && !killed[p.PID] }); len(left) > 0 {
 			t.Errorf("%d: zombies are left: %v", i, left)
 		}
 		if i == 3 {
-			for _, pid := range children(func(p *process) bool { return !p.zombie }) { // the stages, and the program that runs
+			for _, pid := range children(func(p *sys.Process) bool { return !p.Zombie }) { // the stages, and the program that runs
 				killed[pid] = true
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}

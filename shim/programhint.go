@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // programHint says what to do about an error that the program's file, its directory or its user is the reason for: the
@@ -93,7 +94,7 @@ func readHead(file string) []byte {
 		return nil
 	}
 	head := make([]byte, headSize)
-	n, _ := ignoringEINTR(func() (int, error) { return unix.Pread(fd, head, 0) })
+	n, _ := sys.IgnoringEINTR(func() (int, error) { return unix.Pread(fd, head, 0) })
 	return head[:max(n, 0)]
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // The states of a Running.
@@ -135,28 +136,28 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	}
 	r.CgshimPID = &o.pid
 	pids, err := group.Procs()
-	var program process // the first child; with CLONE_PARENT it can make more of them
+	var program sys.Process // the first child; with CLONE_PARENT it can make more of them
 	for _, pid := range pids {
-		if p, err := readProcess(pid); err == nil && p.parent == o.pid && (program.pid == 0 || p.started < program.started) {
+		if p, err := sys.ReadProcess(pid); err == nil && p.Parent == o.pid && (program.PID == 0 || p.Started < program.Started) {
 			program = p
 		}
 	}
-	if program.pid != 0 {
+	if program.PID != 0 {
 		r.describe(program)
 	}
 	return r, err == nil
 }
 
 // describe notes what there is to say of the program.
-func (r *Running) describe(p process) {
-	r.PID = &p.pid
-	if line, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/cmdline"); err == nil && len(line) > 0 {
+func (r *Running) describe(p sys.Process) {
+	r.PID = &p.PID
+	if line, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/cmdline"); err == nil && len(line) > 0 {
 		r.Argv = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 	}
 	const userHZ = 100 // in which proc(5) counts on amd64 and arm64
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
-		r.WallSeconds = seconds(max(time.Duration(now.Nano())-time.Duration(p.started)*(time.Second/userHZ), 0))
+		r.WallSeconds = seconds(max(time.Duration(now.Nano())-time.Duration(p.Started)*(time.Second/userHZ), 0))
 	}
 }
 
@@ -187,7 +188,7 @@ func (r *Running) Signal(sig unix.Signal) error {
 	if r.owner.dead() || !r.owner.vouched(r.uid) {
 		return fail(ErrOutOfReach)
 	}
-	if p, err := readProcess(target); r.pool && (err != nil || p.parent != r.owner.pid) {
+	if p, err := sys.ReadProcess(target); r.pool && (err != nil || p.Parent != r.owner.pid) {
 		return fail(ErrNoRun)
 	}
 	if fd >= 0 {

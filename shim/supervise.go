@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // signalPolicy is what a signal to cgshim does, besides being forwarded to the program.
@@ -261,9 +262,9 @@ const suspendPatience = 5 * time.Second
 // suspend stops this process, as the program's Ctrl-Z does without it, so that the shell notices. It goes on with
 // SIGCONT, which the program gets as well. The limits of time go on, too: they are seen to afterwards.
 func (r *run) suspend(again *alarm) {
-	p, err := readProcess(r.program.PID)
+	p, err := sys.ReadProcess(r.program.PID)
 	switch {
-	case err == nil && p.stopped:
+	case err == nil && p.Stopped:
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 	case err == nil && time.Now().Before(r.suspendUntil):
 		again.set(2 * time.Millisecond)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // teardown kills what is left, takes the figures, removes the cgroups, and reaches the verdict. It does
@@ -32,7 +33,9 @@ func (r *run) teardown() {
 	var usage unix.Rusage
 	ran := !r.ended.IsZero() && r.reap(&status, &usage)
 	if !ran && r.program.PID != 0 {
-		go func() { _, _ = ignoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, nil, 0, nil) }) }()
+		go func() {
+			_, _ = sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, nil, 0, nil) })
+		}()
 	}
 	r.phase("reap")
 	if r.program.PID != 0 {
@@ -91,7 +94,7 @@ func (r *run) collect() {
 // patience is how long to wait for children that are not, which the end of the others may have to come before.
 func reapAll(patience time.Duration) {
 	for end := time.Now().Add(patience); ; {
-		pid, err := ignoringEINTR(func() (int, error) { return unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil) })
+		pid, err := sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil) })
 		switch {
 		case err != nil, pid == 0 && !time.Now().Before(end):
 			return // there is none; or another's doing keeps it
@@ -145,13 +148,13 @@ func (r *run) pids() (pids []int, err error) {
 		return r.group.Procs()
 	}
 	for _, p := range r.strays() {
-		pids = append(pids, p.pid)
+		pids = append(pids, p.PID)
 	}
 	return pids, nil
 }
 
 func (r *run) reap(status *unix.WaitStatus, usage *unix.Rusage) bool {
-	_, err := ignoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, status, 0, usage) })
+	_, err := sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(r.program.PID, status, 0, usage) })
 	if err != nil {
 		r.noteError("wait", err)
 	}

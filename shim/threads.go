@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A program, or a neighbour, can take all tasks that a limit above leaves (docker's --pids-limit, systemd's TasksMax, another
@@ -94,7 +96,7 @@ func canHaveTasks(n int) bool {
 		children = append(children, int(pid))
 	}
 	for _, pid := range children {
-		_, _ = ignoringEINTR(func() (int, error) { return unix.Wait4(pid, nil, unix.WALL, nil) })
+		_, _ = sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(pid, nil, unix.WALL, nil) })
 	}
 	return len(children) == n
 }

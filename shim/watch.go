@@ -2,13 +2,13 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A watch is for what a run waits for. That is one ppoll(2), over the program's pidfd and a few other descriptors: a
@@ -143,14 +143,13 @@ func (r *run) wait(t *alarms) (oom bool) {
 func (r *run) over() bool {
 	w := &r.watch
 	if !w.gone && w.pidfd > 0 && readable(w.pidfd) {
-		var info childInfo
-		err := waitNow(r.program.PID, &info)
+		info, err := waitChild(r.program.PID, unix.WNOHANG)
 		switch {
-		case err == nil && info.pid == 0: // another process traces it, and has to see its end first
+		case err == nil && info.PID() == 0: // another process traces it, and has to see its end first
 			_ = unix.Close(w.pidfd)
 			w.pidfd = 0
 			r.awaitEnd()
-		case err == nil && info.code > cldDumped: // a stop, which is seen to before
+		case err == nil && !info.Ended(): // a stop, which is seen to before
 		default:
 			r.programGone(&info)
 		}
@@ -166,9 +165,9 @@ func (r *run) over() bool {
 	return w.gone
 }
 
-func (r *run) programGone(info *childInfo) {
-	if info.code == cldKilled || info.code == cldDumped {
-		r.diedOf = unix.Signal(info.status)
+func (r *run) programGone(info *sys.ChildInfo) {
+	if info.Signaled() {
+		r.diedOf = info.Signal()
 	}
 	if !r.cfg.WaitAll {
 		r.watch.gone = true
@@ -192,27 +191,11 @@ func readable(fd int) bool {
 	return err == nil && n > 0
 }
 
-// waitNow looks at a child. WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no signal
+// waitChild looks at a child. WNOWAIT leaves the zombie, and with it the pid, until teardown has read everything: no signal
 // of ours can hit a stranger, on kernels without pidfd too.
-func waitNow(pid int, info *childInfo) error { return waitid(pid, info, unix.WNOHANG) }
-
-func waitid(pid int, info *childInfo, flags int) error {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, (*unix.Siginfo)(unsafe.Pointer(info)), unix.WEXITED|unix.WNOWAIT|flags, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+func waitChild(pid, flags int) (sys.ChildInfo, error) {
+	return sys.Waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT|flags)
 }
-
-// childInfo is a siginfo_t as waitid(2) fills it in, on 64-bit Linux.
-type childInfo struct {
-	signo, errno, code, _ int32
-	pid, uid, status      int32
-	_                     [100]byte
-}
-
-const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2); what is greater is no end
 
 // attend starts what takes a goroutine: to hear of a program that stands still because it has made us its tracer, of
 // which no descriptor tells; and of signals and the end of the context.
@@ -258,11 +241,10 @@ func (r *run) awaitEnd() {
 // followEnd returns when the program has ended; with end also when the run has.
 func (r *run) followEnd(ctx context.Context, end chan<- struct{}) {
 	for {
-		var info childInfo
-		err := waitid(r.program.PID, &info, 0)
-		if err == nil && info.code > cldDumped { // a stop: these are reported of whom we trace
+		info, err := waitChild(r.program.PID, 0)
+		if err == nil && !info.Ended() { // a stop: these are reported of whom we trace
 			select {
-			case r.watch.traps <- unix.Signal(info.status):
+			case r.watch.traps <- info.Signal():
 				r.watch.wake.up()
 			default: // that it stands is known
 			}
@@ -272,8 +254,8 @@ func (r *run) followEnd(ctx context.Context, end chan<- struct{}) {
 		if end == nil {
 			return
 		}
-		if info.code == cldKilled || info.code == cldDumped {
-			r.diedOf = unix.Signal(info.status)
+		if info.Signaled() {
+			r.diedOf = info.Signal()
 		}
 		if r.cfg.WaitAll {
 			r.waitEmpty(ctx)
