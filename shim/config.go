@@ -14,6 +14,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // A Config describes one run.
@@ -115,7 +116,7 @@ const (
 	// DefaultParent is where runs that have a name are if nothing speaks for another place, see Locate. It exists while there are
 	// such runs. Those without a name are beside it, named DefaultParent-PID-RANDOM: a parent that each run makes and removes
 	// again would be a tenth of its time.
-	DefaultParent = "/cgshim"
+	DefaultParent = ledger.DefaultParent // "/cgshim"
 	// MinSample is the least Config.Sample.
 	MinSample = time.Millisecond
 )

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 func TestValidate(t *testing.T) {
@@ -124,7 +125,7 @@ func TestNameMade(t *testing.T) {
 		"/other-" + a:           false,
 		"/other/x":              false,
 	} {
-		if got := automatic(path); got != want {
+		if got := ledger.Automatic(path); got != want {
 			t.Errorf("%q was made for a run without a name: %v, want %v", path, got, want)
 		}
 	}

@@ -2,21 +2,19 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/internal/plain"
+	"github.com/cgshim/cgshim/internal/testgroup"
 )
 
 // helperEnv makes the test binary one of the programs below instead of running tests.
@@ -103,68 +101,10 @@ func mustRun(t *testing.T, cfg Config) *Result {
 	return r
 }
 
-var parents atomic.Int64
-
-// newParent is a parent cgroup for the runs of one test. The test fails if anything is left of it in any
-// hierarchy, and is skipped where no cgroup can be made.
-func newParent(t *testing.T) string {
-	t.Helper()
-	path := fmt.Sprintf("/cgshim-test-%d-%d", os.Getpid(), parents.Add(1))
-	host, err := cgroup.Detect()
-	if err == nil {
-		var probe *cgroup.Group
-		if probe, err = host.Create(path, cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUAcct); err == nil {
-			err = probe.Remove()
-		}
-	}
-	if err != nil {
-		t.Skip("requires writable cgroups: ", err)
-	}
-	t.Cleanup(func() {
-		for _, mount := range cgroupMounts(t) {
-			assertNoGroup(t, mount+path)
-		}
-	})
-	return path
-}
-
-// assertNoGroup fails the test if the directory exists, and cleans up for the tests that follow.
-func assertNoGroup(t *testing.T, dir string) {
-	t.Helper()
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return
-	}
-	var left []string
-	_ = filepath.WalkDir(dir, func(path string, entry os.DirEntry, _ error) error {
-		if entry != nil && entry.IsDir() {
-			left = append(left, path)
-		}
-		return nil
-	})
-	t.Errorf("left behind: %q", left)
-	for i := len(left) - 1; i >= 0; i-- {
-		_ = unix.Rmdir(left[i])
-	}
-}
-
-// cgroupMounts lists every cgroup mount, also those that package cgroup does not use.
-func cgroupMounts(t *testing.T) []string {
-	t.Helper()
-	content, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mounts []string
-	for line := range strings.Lines(string(content)) {
-		if _, rest, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(rest, "cgroup") {
-			mounts = append(mounts, strings.Fields(line)[4])
-		}
-	}
-	if len(mounts) == 0 {
-		t.Fatal("no cgroup mount found: the check for leftovers would check nothing")
-	}
-	return mounts
-}
+// These are of package testgroup; many tests use them.
+func newParent(t *testing.T) string          { t.Helper(); return testgroup.NewParent(t) }
+func assertNoGroup(t *testing.T, dir string) { t.Helper(); testgroup.AssertGone(t, dir) }
+func cgroupMounts(t *testing.T) []string     { t.Helper(); return testgroup.Mounts(t) }
 
 // readiness is a FIFO that a program writes to when it is ready, and a function that waits for that.
 func readiness(t *testing.T) (path string, wait func()) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // Who makes the group that a run's own is in: see Config.Manager.
@@ -187,7 +188,7 @@ func managed(host *cgroup.Host, group string) bool {
 
 // isRun says whether a group is a run's.
 func isRun(host *cgroup.Host, path string) bool {
-	_, ok := parseOwner(host.Owner(path))
+	_, ok := ledger.ParseOwner(host.Owner(path))
 	return ok
 }
 
@@ -201,7 +202,7 @@ const (
 	// nestedGroup is where processes are moved that a group has to be rid of (--nest), and supervisorGroup where
 	// those of cgshim itself are.
 	nestedGroup     = "nested"
-	supervisorGroup = "cgshim-supervisor"
+	supervisorGroup = ledger.SupervisorGroup
 )
 
 // enterPlace makes the place fit for the run's group: with systemd by a scope that has the stage in it, else by moving

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -145,7 +146,7 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 			p.place.Parent = parent
 			p.place.undo = nil // that is for here
 			if len(r.place.nest) > 0 {
-				err = r.stage.Bequeath((&will{nested: r.place.base, owner: poolOwner(), sweep: p.place.Parent}).encode())
+				err = r.stage.Bequeath((&ledger.Will{Nested: r.place.base, Owner: ledger.PoolOwner(), Sweep: p.place.Parent}).Encode())
 			}
 		}
 	}
@@ -174,8 +175,7 @@ func (p *Pool) sweep() {
 		beside, _ := p.host.Groups(path.Dir(DefaultParent), path.Base(DefaultParent)+"-")
 		groups = append(groups, beside...)
 	}
-	stale, _ := sift(groups)
-	cleanAll(p.gate.shut, p.host, stale)
+	ledger.CleanAll(p.gate.shut, p.host, ledger.Stale(groups))
 }
 
 // Go queues a job, and waits until there is a thread for it, or for the end of ctx, which also cancels the run later on.
@@ -380,11 +380,11 @@ func (s *slot) tell(parent string) error {
 	if slices.Contains(s.told, parent) {
 		return nil
 	}
-	w := will{owner: poolOwner(), sweep: parent}
+	w := ledger.Will{Owner: ledger.PoolOwner(), Sweep: parent}
 	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
-		w.missing = s.pool.host.MissingParents(path.Join(parent, "none"))
+		w.Missing = s.pool.host.MissingParents(path.Join(parent, "none"))
 	}
-	if err := s.stage.Bequeath(w.encode()); err != nil {
+	if err := s.stage.Bequeath(w.Encode()); err != nil {
 		return err
 	}
 	s.told = append(s.told, parent)
@@ -461,7 +461,7 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 	if err := s.ready(); err != nil {
 		return "stage", err
 	}
-	r.owner, r.name = poolOwner(), r.cfg.runName()
+	r.owner, r.name = ledger.PoolOwner(), r.cfg.runName()
 	r.host, r.place = s.pool.here, s.pool.place
 	if r.cfg.Parent != "" {
 		r.host, r.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}

@@ -17,11 +17,11 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
-// killTimeout is how long processes may take to die after SIGKILL. One that has to give back tens of
-// gigabytes needs seconds; one in an uninterruptible sleep may need for ever, and is then reported.
-const killTimeout = 10 * time.Second
+const killTimeout = ledger.KillTimeout
 
 // detect is replaced by tests, with kernels that have less.
 var detect = cgroup.Detect
@@ -149,7 +149,7 @@ func startStage(options reexec.Options) (*reexec.Stage, error) {
 	if err := canMakeTimers(); err != nil {
 		return nil, err
 	}
-	options.NewSession, options.Every = !onTerminal(), every
+	options.NewSession, options.Every = !sys.OnTerminal(), every
 	return reexec.Start(options)
 }
 
@@ -431,7 +431,7 @@ func (r *run) settle(ctx context.Context) (parent string, err error) {
 	if r.slot != nil {
 		return r.place.Parent, nil
 	}
-	r.owner, r.name = thisOwner(), r.cfg.runName()
+	r.owner, r.name = ledger.ThisOwner(), r.cfg.runName()
 	if r.place, err = Locate(r.host, r.cfg, os.Getpid(), r.stage.PID()); err != nil {
 		return "", err
 	}

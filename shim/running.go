@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -39,7 +40,7 @@ type Running struct {
 	WallSeconds   *Seconds `json:"wall_seconds"` // since the program's creation
 	Usage
 
-	owner owner
+	owner ledger.Owner
 	pool  bool // of a Pool's runs
 	uid   int  // who says that it is the owner
 	host  *cgroup.Host
@@ -104,7 +105,7 @@ func Find(name string, parents ...string) (*Running, error) {
 
 // lookAt makes a Running of a group, if it is one.
 func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
-	o, ok := parseOwner(entry.Owner)
+	o, ok := ledger.ParseOwner(entry.Owner)
 	if !ok {
 		return nil, false
 	}
@@ -112,7 +113,7 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	if err != nil {
 		return nil, false
 	}
-	if populated, err := group.Populated(); err == nil && !populated && automatic(entry.Path) && !o.dead() {
+	if populated, err := group.Populated(); err == nil && !populated && ledger.Automatic(entry.Path) && !o.Dead() {
 		return nil, false // a run that is about to begin, or over: or a pool's, made ahead
 	}
 	stats, err := group.Sample()
@@ -121,24 +122,24 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	}
 	r := &Running{
 		Type: "run", SchemaVersion: SchemaVersion, Name: path.Base(entry.Path), Cgroup: entry.Path,
-		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, pool: strings.HasSuffix(entry.Owner, poolMark), uid: entry.UID, host: host,
+		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, pool: ledger.OfPool(entry.Owner), uid: entry.UID, host: host,
 	}
 	frozen, err := group.Frozen()
 	switch {
-	case o.dead():
+	case o.Dead():
 		r.State = StateStale
 		return r, err == nil
-	case !o.visible(), !o.vouched(entry.UID):
+	case !o.Visible(), !o.Vouched(entry.UID):
 		r.State = StateUnknown
 		return r, err == nil
 	case frozen:
 		r.State = StateFrozen
 	}
-	r.CgshimPID = &o.pid
+	r.CgshimPID = &o.PID
 	pids, err := group.Procs()
 	var program sys.Process // the first child; with CLONE_PARENT it can make more of them
 	for _, pid := range pids {
-		if p, err := sys.ReadProcess(pid); err == nil && p.Parent == o.pid && (program.PID == 0 || p.Started < program.Started) {
+		if p, err := sys.ReadProcess(pid); err == nil && p.Parent == o.PID && (program.PID == 0 || p.Started < program.Started) {
 			program = p
 		}
 	}
@@ -168,7 +169,7 @@ func (r *Running) Signal(sig unix.Signal) error {
 	if r.CgshimPID == nil {
 		return fail(ErrOutOfReach)
 	}
-	target := r.owner.pid
+	target := r.owner.PID
 	if r.pool {
 		if r.PID == nil {
 			return fail(ErrNoRun) // it has just ended
@@ -185,10 +186,10 @@ func (r *Running) Signal(sig unix.Signal) error {
 		fd = -1
 	}
 	// By now the pid is held; was it still the same one?
-	if r.owner.dead() || !r.owner.vouched(r.uid) {
+	if r.owner.Dead() || !r.owner.Vouched(r.uid) {
 		return fail(ErrOutOfReach)
 	}
-	if p, err := sys.ReadProcess(target); r.pool && (err != nil || p.Parent != r.owner.pid) {
+	if p, err := sys.ReadProcess(target); r.pool && (err != nil || p.Parent != r.owner.PID) {
 		return fail(ErrNoRun)
 	}
 	if fd >= 0 {

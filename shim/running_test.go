@@ -10,36 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/internal/testgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
-
-// group makes a group that says it is somebody's.
-func group(t *testing.T, path, owner string) {
-	t.Helper()
-	host, err := cgroup.Detect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := host.OwnedBy(owner).Create(path, cgroup.Memory, cgroup.PIDs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = g.Remove() })
-}
 
 func TestList(t *testing.T) {
 	parent := newParent(t)
-	me, ok := parseOwner(thisOwner())
+	me, ok := ledger.ParseOwner(ledger.ThisOwner())
 	if !ok {
-		t.Fatalf("owner %q", thisOwner())
+		t.Fatalf("owner %q", ledger.ThisOwner())
 	}
 	reused, elsewhere := me, me
-	reused.started--
-	elsewhere.pidns++
-	group(t, parent+"/mine", me.String())
-	group(t, parent+"/reused", reused.String())
-	group(t, parent+"/elsewhere", elsewhere.String())
-	group(t, parent+"/no-run", "")
-	group(t, parent+"/garbage", "x")
+	reused.Started--
+	elsewhere.PIDNS++
+	testgroup.New(t, parent+"/mine", me.String())
+	testgroup.New(t, parent+"/reused", reused.String())
+	testgroup.New(t, parent+"/elsewhere", elsewhere.String())
+	testgroup.New(t, parent+"/no-run", "")
+	testgroup.New(t, parent+"/garbage", "x")
 
 	list, err := List(parent)
 	if err != nil {
@@ -74,7 +62,7 @@ func TestList(t *testing.T) {
 func TestFind(t *testing.T) {
 	one, two := newParent(t), newParent(t)
 	for _, parent := range []string{one, two} {
-		group(t, parent+"/x", thisOwner())
+		testgroup.New(t, parent+"/x", ledger.ThisOwner())
 	}
 	if _, err := Find("x", one, two); !errors.Is(err, ErrAmbiguous) {
 		t.Errorf("the same name twice: %v", err)
@@ -99,7 +87,7 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := host.Clean(context.Background(), r.Cgroup, thisOwner(), nil); err != nil {
+	if err := host.Clean(context.Background(), r.Cgroup, ledger.ThisOwner(), nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, do := range map[string]func() error{"kill": r.Kill, "freeze": r.Freeze, "thaw": r.Thaw} {

@@ -82,7 +82,7 @@ func (r *run) teardown() {
 // that are on their way themselves, which the kernel looks for when some socket is closed: one may be our caller's pipe.
 func (r *run) collect() {
 	if r.slot != nil || r.stage == nil { // else such a socket was closed with the stage
-		collectDescriptors()
+		sys.CollectDescriptors()
 	}
 	if !r.cfg.Subreaper || r.immortal || r.stage != nil && len(r.stage.Stuck()) > 0 {
 		return
@@ -105,12 +105,6 @@ func reapAll(patience time.Duration) {
 }
 
 const collectPatience = 200 * time.Millisecond
-
-func collectDescriptors() {
-	if socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
-		_ = unix.Close(socket)
-	}
-}
 
 // killLeftover kills the processes that outlived the program, and counts them, unless a limit ended the
 // run: then they did not outlive it by their own doing, and may be dying of memory.oom.group already.
