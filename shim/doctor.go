@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/advice"
+	"github.com/cgshim/cgshim/shim/internal/fault"
 )
 
 // The states of a Check.
@@ -62,23 +64,6 @@ func Examine(ctx context.Context, cfg Config) *Report {
 	return e.report
 }
 
-// checks are the names of all that Examine can report, in its order.
-var checks = []string{
-	"cgroup-mount", "placement", "permission",
-	"controller-memory", "controller-pids", "controller-cpu", "controller-cpuset", "swap-accounting", "controller-io",
-	"memory-peak", "pids-peak", "cgroup-kill", "clone-into-cgroup", "pidfd", "pressure",
-	"self-test-oom", "oom-kills", "self-test-pids", "self-test-wall-time", "self-test-cpu-time",
-	"change-user", "net-namespace", "user-namespaces",
-}
-
-// optionalChecks are checks that fail nobody: few use what they are about, or there is something else.
-var optionalChecks = []string{
-	"controller-cpuset", "controller-io", "swap-accounting", "memory-peak", "pids-peak", "cgroup-kill", "clone-into-cgroup", "pidfd",
-	"pressure", "oom-kills", "change-user", "net-namespace", "user-namespaces",
-}
-
-func optionalCheck(name string) bool { return slices.Contains(optionalChecks, name) }
-
 type examiner struct {
 	ctx    context.Context
 	report *Report
@@ -105,12 +90,12 @@ func (e *examiner) pass(name, found string) { e.note(Check{Name: name, Status: C
 
 // reject notes one that is not, with what to do about it.
 func (e *examiner) reject(name, found string) {
-	e.rejectFor(name, found, remedy(name, e.situation(nil)))
+	e.rejectFor(name, found, e.situation("", nil).Remedy(name))
 }
 
 func (e *examiner) rejectFor(name, found, remedy string) {
 	status := CheckFail
-	if optionalCheck(name) {
+	if advice.Optional(name) {
 		status = CheckWarn
 	}
 	e.note(Check{Name: name, Status: status, Found: found, Remedy: optional(remedy)})
@@ -119,20 +104,19 @@ func (e *examiner) rejectFor(name, found, remedy string) {
 // blame rejects a check for a run's error. What there is to do depends on what that is about, which may be another
 // check that went well without a limit; and a place is fit only if it can have limits.
 func (e *examiner) blame(name string, failed *ErrorInfo) {
-	about := failed.check()
+	failure := e.situation(failed.Step, failed.cause)
+	about := failure.Check()
 	if about == "" {
 		about = name
 	}
 	if about == "placement" {
 		name = about
 	}
-	e.rejectFor(name, failed.Message, remedy(about, e.situation(failed.cause)))
+	e.rejectFor(name, failed.Message, failure.Remedy(about))
 }
 
-func (e *examiner) situation(cause error) *situation {
-	s := thisSituation(e.host)
-	s.cause = cause
-	return &s
+func (e *examiner) situation(step string, err error) *advice.Situation {
+	return advice.About(step, err, nil).On(e.host)
 }
 
 // judge is pass or reject.
@@ -176,8 +160,8 @@ func (e *examiner) place() bool {
 func (e *examiner) start() bool {
 	e.plain = e.run("exit", nil)
 	if failed := e.plain.Error; failed != nil {
-		name := failed.check()
-		if name == "" || optionalCheck(name) {
+		name := e.situation(failed.Step, failed.cause).Check()
+		if name == "" || advice.Optional(name) {
 			name = "permission"
 		}
 		e.blame(name, failed)
@@ -217,7 +201,7 @@ func (e *examiner) io() {
 	case e.host.Version() == cgroup.V1 && e.host.Has(cgroup.IO), e.plain.Sources["io_read_bytes"] == "io.stat":
 		e.pass(name, "--device-read-bps and the like can work; not every disk allows it")
 	case e.host.Has(cgroup.IO) && place.Manager == ManagerSystemd && os.Geteuid() != 0:
-		e.reject(name, errNotDelegated.Error())
+		e.reject(name, fault.ErrNotDelegated.Error())
 	default:
 		e.reject(name, "the io controller is not to be had there")
 	}

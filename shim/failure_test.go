@@ -3,6 +3,8 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +12,8 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/advice"
+	"github.com/cgshim/cgshim/shim/internal/fault"
 )
 
 func TestExitStatusOfError(t *testing.T) {
@@ -32,95 +36,6 @@ func TestExitStatusOfError(t *testing.T) {
 	} {
 		if got := exitStatus(test.err); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
-		}
-	}
-}
-
-func TestHints(t *testing.T) {
-	seen := map[string]string{}
-	for name, test := range map[string]struct {
-		step string
-		err  error
-	}{
-		"not mounted":     {"cgroup", &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted}},
-		"no answer":       {"cgroup", &cgroup.Error{Op: "create", Err: fmt.Errorf("%w: %w", errUnanswered, errToldToStop)}},
-		"populated":       {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrPopulated, unix.EBUSY)}},
-		"no controller":   {"cgroup", &cgroup.Error{Op: "create", Value: "memory", Err: cgroup.ErrNoController}},
-		"swap accounting": {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrSwapAccounting}},
-		"not enforced":    {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrNotEnforced}},
-		"no queue":        {"limit", &cgroup.Error{Op: "write", Path: "/x/io.max", Err: unix.ENODEV}},
-		"not empty":       {"kill", &cgroup.Error{Op: "kill", Err: cgroup.ErrNotEmpty}},
-		"EEXIST":          {"cgroup", &cgroup.Error{Op: "create", Err: unix.EEXIST}},
-		"EROFS":           {"cgroup", &cgroup.Error{Op: "create", Err: unix.EROFS}},
-		"EACCES":          {"cgroup", &cgroup.Error{Op: "create", Err: unix.EACCES}},
-		"lookup ENOENT":   {"exec", &reexec.Error{Step: reexec.StepLookup, Errno: unix.ENOENT}},
-		"lookup EACCES":   {"exec", &reexec.Error{Step: reexec.StepLookup, Errno: unix.EACCES}},
-		"exec ENOENT":     {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT}},
-		"exec ENOEXEC":    {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOEXEC}},
-		"exec EAGAIN":     {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EAGAIN}},
-		"user":            {"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EPERM}},
-		"net":             {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EPERM}},
-		"net ENOSPC":      {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.ENOSPC}},
-		"rlimit":          {"rlimit", &reexec.Error{Step: reexec.StepRlimit, Errno: unix.EPERM}},
-		"keep-fd":         {"keep-fd", &reexec.Error{Step: reexec.StepFD, Errno: unix.EMFILE}},
-		"exec ETXTBSY":    {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ETXTBSY}},
-		"threaded":        {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrThreaded, unix.EOPNOTSUPP)}},
-		"quota":           {"limit", &cgroup.Error{Op: "write", Err: &cgroup.QuotaError{Group: "/x", CPUs: 0.2, Err: unix.EINVAL}}},
-		"exclusive":       {"limit", &cgroup.Error{Op: "write", Path: "/x/cpuset.cpus", Err: unix.EINVAL}},
-		"real time":       {"cgroup", &cgroup.Error{Op: "write", Path: "/x/cgroup.subtree_control", Value: "+memory +cpu", Err: unix.EINVAL}},
-		"too many":        {"cgroup", &cgroup.Error{Op: "create", Err: unix.ENOSPC}},
-		"tasks":           {"clone", &reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}},
-		"no such user":    {"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EINVAL}},
-		"no namespaces":   {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EINVAL}},
-		"refused":         {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOSYS}},
-		"exec E2BIG":      {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.E2BIG}},
-		"stage":           {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}},
-	} {
-		got := hint(test.step, test.err)
-		if got == "" {
-			t.Errorf("%s: no hint", name)
-		}
-		if other, ok := seen[got]; ok && got != "" {
-			t.Errorf("%s and %s have the same hint %q", name, other, got)
-		}
-		seen[got] = name
-	}
-	for _, step := range []string{"cgroup", "limit", "join"} {
-		for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM} {
-			if got := hint(step, &cgroup.Error{Op: "write", Err: errno}); !strings.Contains(got, "root") {
-				t.Errorf("%s: %v: hint %q does not say who may", step, errno, got)
-			}
-		}
-	}
-	if got, want := hint("limit", &cgroup.Error{Op: "write", Path: "/sys/cpuset.cpus", Err: unix.EACCES}), hint("limit", cgroup.ErrNotEnforced); got != want {
-		t.Errorf("CPUs that the parent does not have: %q", got)
-	}
-	if got := hint("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}); got == "" {
-		t.Error("exec EACCES: no hint")
-	}
-}
-
-// A hint that is beside the point is worse than none.
-func TestNoWrongHints(t *testing.T) {
-	for name, test := range map[string]struct {
-		step string
-		err  error
-	}{
-		"chdir ENOENT":                {"chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}},
-		"net, out of descriptors":     {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EMFILE}},
-		"stage, out of memory":        {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOMEM}},
-		"EINVAL of another file":      {"limit", &cgroup.Error{Op: "write", Path: "/cpu/x/cpu.shares", Err: unix.EINVAL}},
-		"EINVAL, not real time":       {"join", &cgroup.Error{Op: "join", Path: "/sys/fs/cgroup/cpu/x/tasks", Err: unix.EINVAL}},
-		"EINVAL of another hierarchy": {"join", &cgroup.Error{Op: "join", Path: "/sys/fs/cgroup/pids/x/tasks", Err: unix.EINVAL}},
-		"EINVAL, without cpu":         {"cgroup", &cgroup.Error{Op: "write", Path: "/x/cgroup.subtree_control", Value: "+cpuset", Err: unix.EINVAL}},
-		"a group that is gone":        {"limit", &cgroup.Error{Op: "write", Path: "/x/memory.max", Err: unix.ENODEV}},
-		"a cpuset that is gone":       {"limit", &cgroup.Error{Op: "write", Path: "/x/cpuset.cpus", Err: unix.ENOENT}},
-		"EEXIST, no name":             {"stage", unix.EEXIST},
-		"a read-only file system":     {"output", unix.EROFS},
-		"permission, not a cgroup's":  {"wait", unix.EPERM},
-	} {
-		if got := hint(test.step, test.err); got != "" {
-			t.Errorf("%s: %q", name, got)
 		}
 	}
 }
@@ -166,7 +81,7 @@ func TestLaunchError(t *testing.T) {
 func TestJoinKeepsItsHint(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs"}}
 	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, join)
-	if got := hint(step, err); !strings.Contains(got, "threaded") {
+	if got := advice.About(step, err, nil).Hint(); !strings.Contains(got, "threaded") {
 		t.Errorf("joining a threaded parent: hint %q", got)
 	}
 }
@@ -215,5 +130,61 @@ func TestErrnoName(t *testing.T) {
 	r.noteError("stage", errors.New("x"))
 	if r.result.Error.Errno != nil {
 		t.Errorf("an errno from nowhere: %v", *r.result.Error.Errno)
+	}
+}
+
+// Every hint for a setup error names a check that there is.
+func TestHintsNameChecks(t *testing.T) {
+	file := func(err error) error { return &cgroup.Error{Op: "write", Path: "/x", Err: err} }
+	lacking := func(c cgroup.Controller) error {
+		return &cgroup.Error{Op: "enable", Value: string(c), Err: cgroup.ErrNoController}
+	}
+	for _, test := range []struct {
+		step  string
+		err   error
+		check string
+	}{
+		{"cgroup", file(fs.ErrPermission), "permission"},
+		{"cgroup", file(unix.EROFS), "permission"},
+		{"cgroup", file(unix.ENOSPC), "permission"},
+		{"cgroup", file(unix.EEXIST), "permission"},
+		{"cgroup", file(cgroup.ErrNotMounted), "cgroup-mount"},
+		{"cgroup", file(cgroup.ErrPopulated), "placement"},
+		{"cgroup", file(ErrOthers), "placement"},
+		{"cgroup", file(ErrForeign), "placement"},
+		{"cgroup", file(ErrNoSystemd), "placement"},
+		{"cgroup", file(fault.ErrUnanswered), "placement"},
+		{"cgroup", fmt.Errorf("%w: x", errors.ErrUnsupported), "placement"},
+		{"cgroup", lacking(cgroup.Memory), "controller-memory"},
+		{"cgroup", fmt.Errorf("%w: %w", fault.ErrNotDelegated, lacking(cgroup.IO)), "controller-io"},
+		{"limit", lacking(cgroup.PIDs), "controller-pids"},
+		{"limit", file(cgroup.ErrNotEnforced), "controller-cpuset"},
+		{"limit", file(cgroup.ErrSwapAccounting), "swap-accounting"},
+		{"limit", file(unix.EIO), "permission"},
+		{"join", file(unix.EOPNOTSUPP), "placement"},
+		{"cgroup", file(fmt.Errorf("%w: %w", cgroup.ErrThreaded, unix.EOPNOTSUPP)), "placement"},
+		{"limit", &cgroup.Error{Op: "write", Path: "/x/cpu.cfs_quota_us", Err: unix.EINVAL}, ""}, // the controller works
+		{"join", &cgroup.Error{Op: "join", Path: "/cpu/x/tasks", Err: unix.EINVAL}, ""},
+		{"signals", unix.ENOSYS, ""},
+		{"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}, "permission"},
+		{"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.EAGAIN}, "permission"},
+		{"clone", &reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}, "clone-into-cgroup"},
+		{"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EPERM}, "net-namespace"},
+		{"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EPERM}, "change-user"},
+		{"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.ENOENT}, ""},
+		{"chdir", &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT}, ""},
+		{"usage", configError("x"), ""},
+		{"kill", file(cgroup.ErrNotEmpty), ""},
+	} {
+		text := deref(explain(&Config{}, test.step, test.err).Hint)
+		if test.check == "" {
+			if text != nil && strings.Contains(text.(string), "doctor") {
+				t.Errorf("%s: %v: %v", test.step, test.err, text)
+			}
+			continue
+		}
+		if !slices.Contains(advice.Checks, test.check) || text == nil || !strings.Contains(text.(string), "cgshim doctor") || !strings.Contains(text.(string), test.check) {
+			t.Errorf("%s: %v: %v, want check %s", test.step, test.err, text, test.check)
+		}
 	}
 }

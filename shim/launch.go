@@ -2,7 +2,6 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -13,13 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/reexec"
-)
-
-// Why a launch was given up. It takes a millisecond, unless the program's file, interpreter or directory is on
-// a file system that does not answer.
-var (
-	errToldToStop = errors.New("told to stop before the program had started")
-	errNotStarted = errors.New("the program had not started when its wall time was over")
+	"github.com/cgshim/cgshim/shim/internal/fault"
 )
 
 // launchPatience is how long a launch may go on after the run was cancelled, also if there is no stop timeout: the
@@ -140,10 +133,10 @@ func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func
 			}
 			frozen.Reset(frozenInterval)
 		case <-patience.C:
-			r.gaveUp = fmt.Errorf("%w: %w", errToldToStop, unix.EINTR)
+			r.gaveUp = fmt.Errorf("%w: %w", fault.ErrToldToStop, unix.EINTR)
 			giveUp()
 		case <-late.C:
-			r.gaveUp = fmt.Errorf("%w: %w", errNotStarted, unix.ETIMEDOUT)
+			r.gaveUp = fmt.Errorf("%w: %w", fault.ErrNotStarted, unix.ETIMEDOUT)
 			giveUp()
 		}
 	}

@@ -11,7 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // Who makes the group that a run's own is in: see Config.Manager.
@@ -40,14 +42,11 @@ type Place struct {
 }
 
 // ErrOthers is for a group that would do, but for processes of others in it.
-var ErrOthers = errors.New("the cgroup that we are in has processes of others, too")
+var ErrOthers = fault.ErrOthers
 
 // ErrForeign is for a run, a batch job or a service that we are in, whose limits are to hold, and that we may not
 // make groups in.
-var ErrForeign = errors.New("the cgroup that we are in, and whose limits are to hold, is somebody else's")
-
-// errNotDelegated is for a controller that a user's manager does not have.
-var errNotDelegated = errors.New("systemd has not delegated it to this user")
+var ErrForeign = fault.ErrForeign
 
 // Locate finds the place for a run's group. Of a Config it reads Manager, Parent and Nest. ours are the processes
 // that may be moved for it.
@@ -73,7 +72,7 @@ func Locate(host *cgroup.Host, cfg *Config, ours ...int) (Place, error) {
 	if err != nil || place.Manager != "" {
 		return place, err
 	}
-	if host.Version() == cgroup.V2 && booted() && managed(host, "/") && cfg.Manager != ManagerCgroupfs {
+	if host.Version() == cgroup.V2 && sys.SystemdBooted() && managed(host, "/") && cfg.Manager != ManagerCgroupfs {
 		return systemdPlace(host, "", "systemd manages the hierarchy, and has not delegated us a part of it")
 	}
 	return Place{Manager: ManagerCgroupfs, Parent: DefaultParent, Reason: "no part of the hierarchy is ours in particular"}, nil
@@ -190,12 +189,6 @@ func managed(host *cgroup.Host, group string) bool {
 func isRun(host *cgroup.Host, path string) bool {
 	_, ok := ledger.ParseOwner(host.Owner(path))
 	return ok
-}
-
-// booted says whether systemd is this system's manager, see sd_booted(3).
-func booted() bool {
-	var st unix.Stat_t
-	return unix.Lstat("/run/systemd/system", &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 const (

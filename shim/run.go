@@ -17,6 +17,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
@@ -397,7 +398,7 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 			lacking := cgroup.Controller(e.Value)
 			if slices.Contains(needed, lacking) || !slices.Contains(wanted, lacking) {
 				if r.place.unit != nil && r.place.unit.user {
-					err = fmt.Errorf("%w: %w", errNotDelegated, err)
+					err = fmt.Errorf("%w: %w", fault.ErrNotDelegated, err)
 				}
 				return err
 			}

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/fault"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // On a host that systemd manages, a run gets a transient scope: a group that systemd makes, hands over (Delegate=),
@@ -44,10 +46,7 @@ const (
 )
 
 // ErrNoSystemd is for a systemd that can't be talked to.
-var ErrNoSystemd = errors.New("systemd can't be reached")
-
-// errUnanswered is for one that is there, and was waited for long enough.
-var errUnanswered = errors.New("systemd does not answer")
+var ErrNoSystemd = fault.ErrNoSystemd
 
 // A unit is a scope of ours.
 type unit struct {
@@ -71,7 +70,7 @@ const sliceDepth = 4 // a-b-c-d.slice
 // does not mark them.
 func delegatedByUser(host *cgroup.Host, group string) bool {
 	kind := map[string]string{".scope": "Scope", ".service": "Service"}[path.Ext(group)]
-	if os.Geteuid() == 0 || kind == "" || !booted() || host.Manageable(group) != nil {
+	if os.Geteuid() == 0 || kind == "" || !sys.SystemdBooted() || host.Manageable(group) != nil {
 		return false
 	}
 	u, delegated := &unit{name: path.Base(group), user: true}, false
@@ -115,7 +114,7 @@ func (r *run) startScope(ctx context.Context) error {
 	case err == nil:
 		r.place.unit = unit
 	case r.gaveUp != nil:
-		err = &cgroup.Error{Op: "create", Path: r.scopeName(), Err: fmt.Errorf("%w: %w", errUnanswered, r.gaveUp)}
+		err = &cgroup.Error{Op: "create", Path: r.scopeName(), Err: fmt.Errorf("%w: %w", fault.ErrUnanswered, r.gaveUp)}
 	}
 	return err
 }
@@ -206,7 +205,7 @@ func (u *unit) call(ctx context.Context, what func(context.Context, *dbus.Conn) 
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		err = fmt.Errorf("%w: %w", errUnanswered, ctx.Err())
+		err = fmt.Errorf("%w: %w", fault.ErrUnanswered, ctx.Err())
 	case errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.UnitExists":
 		err = unix.EEXIST
 	case errors.As(err, &refused) && strings.HasSuffix(refused.Name, ".AccessDenied"):

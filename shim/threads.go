@@ -1,13 +1,13 @@
 package shim
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -31,9 +31,6 @@ const (
 // threads are this process's, for all its runs.
 var threads threadReserve
 
-// errThreads is for threads that can't be had.
-var errThreads = errors.New("make threads")
-
 type threadReserve struct {
 	mu           sync.Mutex
 	wanted, made int
@@ -46,7 +43,7 @@ func (t *threadReserve) reserve(n int, sure bool) error {
 	defer t.mu.Unlock()
 	most := t.wanted + n + runtime.GOMAXPROCS(0)
 	if lacking := most - max(t.made, startThreads); lacking > 0 && !sure && !canHaveTasks(lacking) {
-		return fmt.Errorf("%w: %d more than there are: %w", errThreads, lacking, unix.EAGAIN)
+		return fmt.Errorf("%w: %d more than there are: %w", fault.ErrThreads, lacking, unix.EAGAIN)
 	}
 	t.wanted += n
 	if most > t.made {

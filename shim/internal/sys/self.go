@@ -23,3 +23,9 @@ func CollectDescriptors() {
 		_ = unix.Close(socket)
 	}
 }
+
+// SystemdBooted reports whether systemd is this system's manager, see sd_booted(3).
+func SystemdBooted() bool {
+	var st unix.Stat_t
+	return unix.Lstat("/run/systemd/system", &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}

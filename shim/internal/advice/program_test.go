@@ -1,4 +1,4 @@
-package shim
+package advice
 
 import (
 	"encoding/binary"
@@ -91,6 +91,15 @@ func TestELFInterpreter(t *testing.T) {
 	}
 }
 
+// detail is what a closer look at the program adds.
+func detail(e *reexec.Error, program *Program) string {
+	s := About(e.Step.String(), e, program)
+	if r := s.class(); r.detail != nil {
+		return r.detail(s)
+	}
+	return ""
+}
+
 func TestProgramHint(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string, mode os.FileMode) {
@@ -125,17 +134,17 @@ func TestProgramHint(t *testing.T) {
 		{"./script", reexec.StepLookup, unix.ENOENT, ""},
 		{"./script", reexec.StepExec, unix.E2BIG, ""},
 	} {
-		cfg := &Config{Args: []string{test.name}, Dir: dir, Env: []string{"PATH=/nonexistent:" + dir}}
-		got := programHint(cfg, &reexec.Error{Step: test.step, Errno: test.errno})
+		program := &Program{Name: test.name, Dir: dir, Env: []string{"PATH=/nowhere", "PATH=/nonexistent:" + dir}}
+		got := detail(&reexec.Error{Step: test.step, Errno: test.errno}, program)
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
 			t.Errorf("%s: %v: %q, want %q", test.name, test.errno, got, test.want)
 		}
 	}
 	// Nobody may have more descriptors than the kernel's limit, not even root; other limits are another matter.
 	for resource, want := range map[int]bool{unix.RLIMIT_NOFILE: true, unix.RLIMIT_CORE: false} {
-		cfg := &Config{Args: []string{"x"}, Rlimits: []reexec.Rlimit{{Resource: resource, Soft: 1, Hard: unix.RLIM_INFINITY}}}
-		e := &reexec.Error{Step: reexec.StepRlimit, Errno: unix.EPERM, Arg: rlimitName(resource)}
-		if got := programHint(cfg, e); strings.Contains(got, "fs.nr_open") != want {
+		program := &Program{Name: "x", Rlimits: []reexec.Rlimit{{Resource: resource, Soft: 1, Hard: unix.RLIM_INFINITY}}}
+		e := &reexec.Error{Step: reexec.StepRlimit, Errno: unix.EPERM, Arg: map[int]string{unix.RLIMIT_NOFILE: "nofile", unix.RLIMIT_CORE: "core"}[resource]}
+		if got := detail(e, program); strings.Contains(got, "fs.nr_open") != want {
 			t.Errorf("%s: %q", fmt.Sprint(e), got)
 		}
 	}

@@ -1,8 +1,9 @@
-package shim
+package advice
 
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,50 +16,49 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
-// programHint says what to do about an error that the program's file, its directory or its user is the reason for: the
-// kernel's errno tells little, and the file more. "" if there is nothing to add to launchHint.
-func programHint(cfg *Config, e *reexec.Error) string {
-	switch {
-	case len(cfg.Args) == 0:
-		return ""
-	case e.Step == reexec.StepChdir && e.Errno == unix.EACCES:
-		return chdirHint(cfg)
-	case e.Step == reexec.StepExec && e.Errno == unix.ENOENT:
-		return interpreterHint(cfg)
-	case e.Step == reexec.StepExec && e.Errno == unix.ENOEXEC:
-		return formatHint(programFile(cfg))
-	case (e.Step == reexec.StepExec || e.Step == reexec.StepLookup) && e.Errno == unix.EACCES:
-		return accessHint(cfg)
-	case e.Step == reexec.StepRlimit && e.Errno == unix.EPERM:
-		return nofileHint(cfg, e)
-	}
-	return ""
+// A Program is what was to be run. For an error that its file, its directory or its user is the reason for, the kernel's errno
+// tells little, and the file more.
+type Program struct {
+	Name    string   // the first of its arguments
+	Env     []string // "key=value"; of entries with the same key the last one counts
+	Dir     string   // in which it starts; "" is the caller's
+	UID     *uint32  // nil is the caller's
+	Rlimits []reexec.Rlimit
 }
 
-func chdirHint(cfg *Config) string {
+// ofProgram has a closer look at the program, if there is one.
+func ofProgram(detail func(*Program) string) func(*Situation) string {
+	return func(s *Situation) string {
+		if s.program == nil {
+			return ""
+		}
+		return detail(s.program)
+	}
+}
+
+func chdirHint(p *Program) string {
 	who := "this user may not"
-	if cfg.User != nil {
-		who = fmt.Sprintf("neither the caller nor user %d (--user) may", cfg.User.UID)
+	if p.UID != nil {
+		who = fmt.Sprintf("neither the caller nor user %d (--user) may", *p.UID)
 	}
-	return fmt.Sprintf("%s enter it, or a directory above it: namei -l %q shows which one lacks the permission x", who, cfg.Dir)
+	return fmt.Sprintf("%s enter it, or a directory above it: namei -l %q shows which one lacks the permission x", who, p.Dir)
 }
 
-// programFile is the file that execve was called for, or that is in its way, as the stage finds it; "" if there is none.
-func programFile(cfg *Config) string {
-	name := cfg.Args[0]
+// file is the file that execve was called for, or that is in its way, as the stage finds it; "" if there is none.
+func (p *Program) file() string {
+	name := p.Name
 	if strings.Contains(name, "/") {
-		return fromDir(cfg, name)
+		return p.fromDir(name)
 	}
 	search := "/bin:/usr/bin"
-	for _, kv := range cfg.environment() {
+	for _, kv := range p.Env {
 		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
 			search = value
-			break
 		}
 	}
 	there := ""
 	for _, dir := range strings.Split(search, ":") {
-		file := fromDir(cfg, filepath.Join(dir, name))
+		file := p.fromDir(filepath.Join(dir, name))
 		info, err := os.Stat(file)
 		switch {
 		case err != nil:
@@ -71,12 +71,12 @@ func programFile(cfg *Config) string {
 	return there
 }
 
-// fromDir is a path as the program sees it, which starts in Config.Dir.
-func fromDir(cfg *Config, name string) string {
-	if cfg.Dir == "" || filepath.IsAbs(name) {
+// fromDir is a path as the program sees it, which starts in Dir.
+func (p *Program) fromDir(name string) string {
+	if p.Dir == "" || filepath.IsAbs(name) {
 		return name
 	}
-	return cfg.Dir + "/" + name
+	return p.Dir + "/" + name
 }
 
 // headSize is how much the kernel looks at (BINPRM_BUF_SIZE).
@@ -107,8 +107,8 @@ const (
 )
 
 // interpreterHint is about a file that is there, while execve says ENOENT: its interpreter is not, or the interpreter's.
-func interpreterHint(cfg *Config) string {
-	file := programFile(cfg)
+func interpreterHint(p *Program) string {
+	file := p.file()
 	for range maxInterpreters {
 		head := readHead(file)
 		what, name := "interpreter, of the #! line", scriptInterpreter(head)
@@ -121,13 +121,13 @@ func interpreterHint(cfg *Config) string {
 		if strings.HasSuffix(name, "\r") {
 			return fmt.Sprintf(`the #! line of %q ends in a carriage return, as Windows writes lines, so that the kernel looks for %q: sed -i 's/\r$//' FILE removes it from every line`, file, name)
 		}
-		if _, err := os.Stat(fromDir(cfg, name)); err != nil {
+		if _, err := os.Stat(p.fromDir(name)); err != nil {
 			if what == "dynamic loader" {
 				return fmt.Sprintf("%q is there, but its %s %q is not: install the C library that it was linked with (for 32 bits, or musl), or link it statically", file, what, name)
 			}
 			return fmt.Sprintf("%q is there, but its %s, %q, is not: install it, or change that line", file, what, name)
 		}
-		file = fromDir(cfg, name)
+		file = p.fromDir(name)
 	}
 	return ""
 }
@@ -204,7 +204,8 @@ func elfSegments(head []byte) (list []elfSegment) {
 }
 
 // formatHint is about a file that the kernel knows no way to execute.
-func formatHint(file string) string {
+func formatHint(p *Program) string {
+	file := p.file()
 	if info, err := os.Stat(file); err == nil && info.Size() == 0 {
 		return fmt.Sprintf("%q is empty", file)
 	}
@@ -227,8 +228,8 @@ func formatHint(file string) string {
 }
 
 // accessHint is about a file that is not executable, to this user.
-func accessHint(cfg *Config) string {
-	file := programFile(cfg)
+func accessHint(p *Program) string {
+	file := p.file()
 	info, err := os.Stat(file)
 	var fs unix.Statfs_t
 	switch {
@@ -240,17 +241,21 @@ func accessHint(cfg *Config) string {
 		return fmt.Sprintf("%q is not executable: chmod +x %[1]q", file)
 	case unix.Statfs(file, &fs) == nil && fs.Flags&unix.MS_NOEXEC != 0: // ST_NOEXEC is the same bit
 		return fmt.Sprintf("%q is on a file system that is mounted noexec", file)
-	case cfg.User != nil:
-		return fmt.Sprintf("user %d (--user) may not execute %q, or its interpreter, or search a directory above it: namei -l %[2]q shows who may", cfg.User.UID, file)
+	case p.UID != nil:
+		return fmt.Sprintf("user %d (--user) may not execute %q, or its interpreter, or search a directory above it: namei -l %[2]q shows who may", *p.UID, file)
 	}
 	return ""
 }
 
 // nofileHint is about the one hard limit that nobody may raise above the system's.
-func nofileHint(cfg *Config, e *reexec.Error) string {
+func nofileHint(s *Situation) string {
+	var e *reexec.Error
+	if s.program == nil || !errors.As(s.err, &e) || e.Arg != "nofile" {
+		return ""
+	}
 	most, err := strconv.ParseUint(readSysctl("fs.nr_open"), 10, 64)
-	for _, l := range cfg.Rlimits {
-		if l.Resource == unix.RLIMIT_NOFILE && e.Arg == rlimitName(l.Resource) && err == nil && l.Hard > most {
+	for _, l := range s.program.Rlimits {
+		if l.Resource == unix.RLIMIT_NOFILE && err == nil && l.Hard > most {
 			return fmt.Sprintf("no process may have more than %d open files: ask for less, or raise that: sysctl -w fs.nr_open=NUMBER", most)
 		}
 	}
