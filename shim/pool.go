@@ -259,7 +259,7 @@ func (p *Pool) removeStay() error {
 func Unstarted(cfg *Config) *Result {
 	r := newResult(cfg)
 	r.Verdict = Cancelled
-	r.Error = &ErrorInfo{Step: "cancelled", Message: errUnwanted.Error(), exitStatus: ExitFailed}
+	r.Error = &ErrorInfo{Step: "cancelled", Message: errUnwanted.Error(), exitStatus: ExitFailed, cause: errUnwanted}
 	return r
 }
 

@@ -328,7 +328,7 @@ func UsageError(cfg *Config, err error) *Result {
 		hint = hinted.Hint()
 	}
 	r.Error = &ErrorInfo{
-		Step: "usage", Message: message("usage", err), Hint: optional(hint),
+		Step: "usage", Message: message("usage", err), Hint: optional(hint), cause: err,
 		exitStatus: ExitFailed,
 	}
 	return r
