@@ -12,14 +12,15 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/seam"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // withoutCgroups is a host that has none, until the test ends.
 func withoutCgroups(t *testing.T) {
 	t.Helper()
-	detect = func() (*cgroup.Host, error) { return nil, &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted} }
-	t.Cleanup(func() { detect = cgroup.Detect })
+	seam.Detect = func() (*cgroup.Host, error) { return nil, &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted} }
+	t.Cleanup(func() { seam.Detect = cgroup.Detect })
 }
 
 func TestWithoutCgroups(t *testing.T) {

@@ -1,6 +1,10 @@
 package shim
 
-import "time"
+import (
+	"time"
+
+	"github.com/cgshim/cgshim/shim/internal/jsonline"
+)
 
 // An Event is something that happened during a run, or a Sample: see Config.OnEvent. Events have a
 // JSON form of one line; nil (null in JSON) is unknown, never 0.
@@ -20,7 +24,9 @@ type Started struct {
 	Placement     *string `json:"placement"`               // why the group is where it is, for people
 	StartedAt     string  `json:"started_at"`              // as in Result
 
-	born bool // see reexec.Program
+	// Born says that the program was created inside its cgroups (CLONE_INTO_CGROUP), and did not have to join them. It is not in
+	// the JSON.
+	Born bool `json:"-"`
 }
 
 // Sample is what the run has used so far: one comes every Config.Sample. The keys mean what they mean in
@@ -64,14 +70,14 @@ type LimitReached struct {
 func (e *Started) JSON() []byte {
 	exact := *e
 	exact.CgroupBase64 = inexact(e.Cgroup)
-	return encode(&exact, false)
+	return jsonline.Encode(&exact, false)
 }
 
 // JSON implements Event.
-func (e *Sample) JSON() []byte { return encode(e, false) }
+func (e *Sample) JSON() []byte { return jsonline.Encode(e, false) }
 
 // JSON implements Event.
-func (e *LimitReached) JSON() []byte { return encode(e, false) }
+func (e *LimitReached) JSON() []byte { return jsonline.Encode(e, false) }
 
 func (r *run) emit(e Event) {
 	if r.cfg.OnEvent != nil {
@@ -80,7 +86,7 @@ func (r *run) emit(e Event) {
 }
 
 func (r *run) emitStarted(at string) {
-	e := &Started{Type: "started", SchemaVersion: SchemaVersion, PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at, born: r.program.Born}
+	e := &Started{Type: "started", SchemaVersion: SchemaVersion, PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at, Born: r.program.Born}
 	if r.group != nil {
 		e.Manager, e.Placement = optional(r.place.Manager), optional(r.place.Reason)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/seam"
 )
 
 // eventsOf runs, and returns the events and the result. OnEvent is called by Run's own goroutine: no lock.
@@ -110,14 +111,14 @@ func TestSampledPeak(t *testing.T) {
 // withoutFiles hides files of the kernel until the test ends.
 func withoutFiles(t *testing.T, files ...string) {
 	t.Helper()
-	detect = func() (*cgroup.Host, error) {
+	seam.Detect = func() (*cgroup.Host, error) {
 		host, err := cgroup.Detect()
 		if err != nil {
 			return nil, err
 		}
 		return host.Without(files...), nil
 	}
-	t.Cleanup(func() { detect = cgroup.Detect })
+	t.Cleanup(func() { seam.Detect = cgroup.Detect })
 }
 
 // A kernel without cgroup.kill and the other younger files: everything is killed and removed all the same.

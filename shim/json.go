@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/cgshim/cgshim/shim/internal/jsonline"
 )
 
 // What encoding/json has to find out about a type before it writes the first value takes as long as a twentieth of a run. So
@@ -254,7 +256,7 @@ func (w *jsonWriter) table(key string, values map[string]string) {
 // any is for what few results have.
 func (w *jsonWriter) any(key string, v any) {
 	w.key(key)
-	b := encode(v, false)
+	b := jsonline.Encode(v, false)
 	w.b = append(w.b, b[:len(b)-1]...)
 }
 

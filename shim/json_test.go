@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+
+	"github.com/cgshim/cgshim/shim/internal/jsonline"
 )
 
 // Every field, whatever is in it, is written as encoding/json writes it: one that is forgotten fails here.
@@ -12,7 +14,7 @@ func TestJSONByHand(t *testing.T) {
 	check := func(r *Result) {
 		t.Helper()
 		for _, pretty := range []bool{false, true} {
-			if got, want := r.encode(pretty), encode(r.exact(), pretty); !bytes.Equal(got, want) {
+			if got, want := r.encode(pretty), jsonline.Encode(r.exact(), pretty); !bytes.Equal(got, want) {
 				t.Fatalf("got\n%s, want\n%s", got, want)
 			}
 		}
@@ -32,7 +34,7 @@ func FuzzQuote(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		w := jsonWriter{}
 		w.quote(s)
-		if want := encode(s, false); string(w.b)+"\n" != string(want) {
+		if want := jsonline.Encode(s, false); string(w.b)+"\n" != string(want) {
 			t.Errorf("%q: got %s, want %s", s, w.b, want)
 		}
 	})

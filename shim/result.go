@@ -1,9 +1,7 @@
 package shim
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -230,19 +228,6 @@ func inexact(s *string) string {
 		return ""
 	}
 	return base64.StdEncoding.EncodeToString([]byte(*s))
-}
-
-func encode(v any, pretty bool) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if pretty {
-		enc.SetIndent("", "  ")
-	}
-	if err := enc.Encode(v); err != nil {
-		panic(err) // no field of ours can fail to encode
-	}
-	return b.Bytes()
 }
 
 func newResult(cfg *Config) *Result {

@@ -19,13 +19,13 @@ import (
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/seam"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 const killTimeout = ledger.KillTimeout
 
-// detect is replaced by tests, with kernels that have less.
-var detect = cgroup.Detect
+func detect() (*cgroup.Host, error) { return seam.Detect() }
 
 // run is the state of one run. Only the goroutine of Run writes to it, but for early and gaveUp, which are
 // superviseLaunch's, and for what is in watch.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/jsonline"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
@@ -47,7 +48,7 @@ type Running struct {
 }
 
 // JSON is the run on one line, with a newline.
-func (r *Running) JSON() []byte { return encode(r, false) }
+func (r *Running) JSON() []byte { return jsonline.Encode(r, false) }
 
 var (
 	// ErrNoRun is for a name that no run has.

@@ -7,155 +7,35 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/internal/schematest"
 	"github.com/cgshim/cgshim/reexec"
 )
 
-// A schemaNode is what these tests look at in the schema.
-type schemaNode struct {
-	Ref        string          `json:"$ref"`
-	Type       any             `json:"type"`
-	Const      any             `json:"const"`
-	Enum       []any           `json:"enum"`
-	OneOf      []schemaNode    `json:"oneOf"`
-	Properties json.RawMessage `json:"properties"`
-	Required   []string        `json:"required"`
-	Additional json.RawMessage `json:"additionalProperties"`
-}
-
-func schemaDefs(t *testing.T) map[string]schemaNode {
-	t.Helper()
-	var top struct {
-		Defs map[string]schemaNode `json:"$defs"`
-	}
-	if err := json.Unmarshal([]byte(Schema), &top); err != nil {
-		t.Fatal(err)
-	}
-	return top.Defs
-}
-
-// properties are the keys in their order, and what the schema says of each.
-func (n schemaNode) properties(t *testing.T) (keys []string, nodes map[string]schemaNode) {
-	t.Helper()
-	if err := json.Unmarshal(n.Properties, &nodes); err != nil {
-		t.Fatal(err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(n.Properties))
-	_, _ = dec.Token()
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, key.(string))
-		var value json.RawMessage
-		_ = dec.Decode(&value)
-	}
-	return keys, nodes
-}
-
-// types are the JSON types that a node allows.
-func (n schemaNode) types() []string {
-	var list []string
-	add := func(v any) {
-		switch v.(type) {
-		case nil:
-			list = append(list, "null")
-		case string:
-			list = append(list, "string")
-		case float64:
-			list = append(list, "integer")
-		}
-	}
-	switch v := n.Type.(type) {
-	case string:
-		list = append(list, v)
-	case []any:
-		for _, name := range v {
-			list = append(list, name.(string))
-		}
-	}
-	if n.Const != nil {
-		add(n.Const)
-	}
-	for _, v := range n.Enum {
-		add(v)
-	}
-	for _, one := range n.OneOf {
-		list = append(list, one.types()...)
-	}
-	if n.Ref != "" {
-		list = append(list, "object")
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
-}
-
-// jsonTypes are the JSON types that a Go type becomes.
-func jsonTypes(typ reflect.Type) []string {
-	switch {
-	case typ.Kind() == reflect.Pointer:
-		return append(jsonTypes(typ.Elem()), "null")
-	case typ.Kind() == reflect.Bool:
-		return []string{"boolean"}
-	case typ.Kind() == reflect.Float64:
-		return []string{"number"}
-	case typ.Kind() == reflect.String:
-		return []string{"string"}
-	case typ.Kind() == reflect.Slice:
-		return []string{"array"}
-	case typ.Kind() == reflect.Map, typ.Kind() == reflect.Struct:
-		return []string{"object"}
-	}
-	return []string{"integer"}
-}
-
-// Keys and their order, nullable or not, types: the schema says what the Go types say.
+// Keys and their order, nullable or not, types: the schema says what the Go types say. The other packages' types have tests there.
 func TestSchemaFitsTypes(t *testing.T) {
-	defs := schemaDefs(t)
 	for name, value := range map[string]any{
-		"result": Result{}, "started": Started{}, "sample": Sample{}, "limit": LimitReached{}, "run": Running{}, "doctor": Report{}, "check": Check{}, "place": Place{},
+		"result": Result{}, "started": Started{}, "sample": Sample{}, "limit": LimitReached{}, "run": Running{}, "place": Place{},
 		"limits": RequestedLimits{}, "ulimit": RequestedRlimit{}, "error": ErrorInfo{},
 	} {
-		keys, nodes := defs[name].properties(t)
-		var want, required []string
+		var before []string
 		if slices.Contains([]string{"result", "started", "sample", "limit"}, name) {
-			want = append(want, "id") // which "cgshim batch" puts in front
+			before = []string{"id"} // which "cgshim batch" puts in front
 		}
-		for _, field := range reflect.VisibleFields(reflect.TypeOf(value)) {
-			tag, ok := field.Tag.Lookup("json")
-			if !ok {
-				continue
-			}
-			key, option, _ := strings.Cut(tag, ",")
-			want = append(want, key)
-			if option != "omitempty" {
-				required = append(required, key)
-			}
-			types := jsonTypes(field.Type)
-			slices.Sort(types)
-			if got := nodes[key].types(); !slices.Equal(got, types) {
-				t.Errorf("%s.%s: types %q, want %q", name, key, got, types)
-			}
-		}
-		if !slices.Equal(keys, want) || !slices.Equal(defs[name].Required, required) {
-			t.Errorf("%s: keys\n%q, want\n%q\nrequired\n%q, want\n%q", name, keys, want, defs[name].Required, required)
-		}
+		schematest.AssertFits(t, Schema, name, value, before...)
 	}
 }
 
 // The words of each list are the constants of the package.
 func TestSchemaEnums(t *testing.T) {
-	_, nodes := schemaDefs(t)["result"].properties(t)
+	_, nodes := schematest.Defs(t, Schema)["result"].Keys(t)
 	words := func(list []any) []string {
 		var s []string
 		for _, w := range list {
@@ -168,7 +48,7 @@ func TestSchemaEnums(t *testing.T) {
 	if got := words(nodes["verdict"].Enum); !slices.Equal(got, verdicts) {
 		t.Errorf("verdicts %q, want %q", got, verdicts)
 	}
-	var additional schemaNode
+	var additional schematest.Node
 	if err := json.Unmarshal(nodes["enforced"].Additional, &additional); err != nil {
 		t.Fatal(err)
 	}
@@ -205,39 +85,9 @@ func constants(t *testing.T, typeName string) []string {
 	return list
 }
 
-// compiledSchema also finds a schema that is none.
-var compiledSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
-	parsed, err := jsonschema.UnmarshalJSON(strings.NewReader(Schema))
-	if err != nil {
-		return nil, err
-	}
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	if err := compiler.AddResource("schema.json", parsed); err != nil {
-		return nil, err
-	}
-	return compiler.Compile("schema.json")
-})
-
-func validate(t *testing.T, value any) error {
-	t.Helper()
-	schema, err := compiledSchema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema.Validate(value)
-}
-
-// assertValid fails the test unless the line is one that the schema describes.
 func assertValid(t *testing.T, line []byte) {
 	t.Helper()
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
-	if err == nil {
-		err = validate(t, value)
-	}
-	if err != nil {
-		t.Errorf("%v: %s", err, line)
-	}
+	schematest.AssertValid(t, Schema, line)
 }
 
 func TestSchemaAccepts(t *testing.T) {
@@ -276,7 +126,7 @@ func TestSchemaRefuses(t *testing.T) {
 		if err != nil || bad == good {
 			t.Fatalf("%q: %v", change, err)
 		}
-		if validate(t, value) == nil {
+		if schematest.Validate(t, Schema, value) == nil {
 			t.Errorf("%s is accepted", change[1])
 		}
 	}

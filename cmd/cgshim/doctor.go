@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/shim"
+	"github.com/cgshim/cgshim/shim/doctor"
 )
 
 // exitUnfit is the exit status of a doctor that has found something that can't work.
@@ -33,7 +34,7 @@ func examine(args []string) int {
 	// Ctrl-C is for a stage, too: without us and it nobody would be left to clean up.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	defer stop()
-	report := shim.Examine(ctx, cfg)
+	report := doctor.Examine(ctx, cfg)
 	if ctx.Err() != nil {
 		return complainOf(errors.New("doctor: told to stop"))
 	}
@@ -52,7 +53,7 @@ func examine(args []string) int {
 }
 
 // diagnosis is a report for people.
-func diagnosis(report *shim.Report) string {
+func diagnosis(report *doctor.Report) string {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "cgshim %s on Linux %s\n", report.Version, report.Kernel)
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)

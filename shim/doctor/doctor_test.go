@@ -1,27 +1,31 @@
-package shim
+package doctor
 
 import (
 	"slices"
 	"testing"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/internal/schematest"
+	"github.com/cgshim/cgshim/internal/testgroup"
+	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/advice"
+	"github.com/cgshim/cgshim/shim/internal/seam"
 )
 
 // examine is Examine on a host that does without some of the kernel's files.
 func examine(t *testing.T, without ...string) map[string]Check {
 	t.Helper()
-	real := detect
-	t.Cleanup(func() { detect = real })
-	detect = func() (*cgroup.Host, error) {
+	real := seam.Detect
+	t.Cleanup(func() { seam.Detect = real })
+	seam.Detect = func() (*cgroup.Host, error) {
 		host, err := real()
 		if err != nil {
 			return nil, err
 		}
 		return host.Without(without...), nil
 	}
-	report := Examine(t.Context(), Config{Parent: newParent(t)})
-	assertValid(t, report.JSON())
+	report := Examine(t.Context(), shim.Config{Parent: testgroup.NewParent(t)})
+	schematest.AssertValid(t, shim.Schema, report.JSON())
 	found := map[string]Check{}
 	last := -1
 	for _, c := range report.Checks {
@@ -31,7 +35,7 @@ func examine(t *testing.T, without ...string) map[string]Check {
 			t.Errorf("%s is not in its place", c.Name)
 		}
 		last = at
-		if c.Found == "" || (c.Status == CheckOK) != (c.Remedy == nil) {
+		if c.Found == "" || (c.Status == OK) != (c.Remedy == nil) {
 			t.Errorf("%+v: want what was found, and a remedy unless it is ok", c)
 		}
 	}
@@ -41,7 +45,7 @@ func examine(t *testing.T, without ...string) map[string]Check {
 func TestExamine(t *testing.T) {
 	found := examine(t)
 	for _, name := range advice.Checks {
-		if c, ok := found[name]; !ok || c.Status == CheckFail {
+		if c, ok := found[name]; !ok || c.Status == Fail {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
@@ -51,24 +55,29 @@ func TestExamine(t *testing.T) {
 func TestExamineOldKernel(t *testing.T) {
 	found := examine(t, "memory.peak", "memory.max_usage_in_bytes", "pids.peak", "cgroup.kill", "cpu.pressure")
 	for _, name := range []string{"memory-peak", "pids-peak", "cgroup-kill", "pressure"} {
-		if c := found[name]; c.Status != CheckWarn {
+		if c := found[name]; c.Status != Warn {
 			t.Errorf("%+v, want a warning", c)
 		}
 	}
 	for name, c := range found {
-		if c.Status == CheckFail {
+		if c.Status == Fail {
 			t.Errorf("%s: %+v", name, c)
 		}
 	}
 }
 
 func TestExamineWithoutCgroups(t *testing.T) {
-	real := detect
-	defer func() { detect = real }()
-	detect = func() (*cgroup.Host, error) { return nil, &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted} }
-	report := Examine(t.Context(), Config{})
-	assertValid(t, report.JSON())
-	if c := report.Checks[0]; report.OK || c.Name != "cgroup-mount" || c.Status != CheckFail || c.Remedy == nil {
+	real := seam.Detect
+	defer func() { seam.Detect = real }()
+	seam.Detect = func() (*cgroup.Host, error) { return nil, &cgroup.Error{Op: "detect", Err: cgroup.ErrNotMounted} }
+	report := Examine(t.Context(), shim.Config{})
+	schematest.AssertValid(t, shim.Schema, report.JSON())
+	if c := report.Checks[0]; report.OK || c.Name != "cgroup-mount" || c.Status != Fail || c.Remedy == nil {
 		t.Errorf("%s", report.JSON())
 	}
+}
+
+func TestSchemaFitsTypes(t *testing.T) {
+	schematest.AssertFits(t, shim.Schema, "doctor", Report{})
+	schematest.AssertFits(t, shim.Schema, "check", Check{})
 }

@@ -1,4 +1,8 @@
-package shim
+// Package doctor finds out what works on this system, by trying: "cgshim doctor".
+//
+// It makes real runs, of programs that this binary has in it (selftest.go): a binary that has this package is one of them when its
+// environment says so.
+package doctor
 
 import (
 	"context"
@@ -11,15 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/advice"
 	"github.com/cgshim/cgshim/shim/internal/fault"
+	"github.com/cgshim/cgshim/shim/internal/jsonline"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/seam"
 )
 
 // The states of a Check.
 const (
-	CheckOK   = "ok"
-	CheckWarn = "warn" // cgshim works; a figure is unknown, something slower is done instead, or a flag that few need is refused
-	CheckFail = "fail" // a flag that everybody needs can't work
+	OK   = "ok"
+	Warn = "warn" // cgshim works; a figure is unknown, something slower is done instead, or a flag that few need is refused
+	Fail = "fail" // a flag that everybody needs can't work
 )
 
 // A Check is one thing that Examine has tried.
@@ -32,24 +40,24 @@ type Check struct {
 
 // A Report is what Examine has found. Its JSON form is one line; nil (null in JSON) is unknown.
 type Report struct {
-	Type          string  `json:"type"` // "doctor"
-	SchemaVersion int     `json:"schema_version"`
-	Version       string  `json:"version"` // of the caller, who sets it
-	OK            bool    `json:"ok"`      // nothing has failed
-	Kernel        string  `json:"kernel"`
-	CgroupVersion *int    `json:"cgroup_version"`
-	Placement     *Place  `json:"placement"`
-	Checks        []Check `json:"checks"`
+	Type          string      `json:"type"` // "doctor"
+	SchemaVersion int         `json:"schema_version"`
+	Version       string      `json:"version"` // of the caller, who sets it
+	OK            bool        `json:"ok"`      // nothing has failed
+	Kernel        string      `json:"kernel"`
+	CgroupVersion *int        `json:"cgroup_version"`
+	Placement     *shim.Place `json:"placement"`
+	Checks        []Check     `json:"checks"`
 }
 
 // JSON is the report on one line, with a newline.
-func (r *Report) JSON() []byte { return encode(r, false) }
+func (r *Report) JSON() []byte { return jsonline.Encode(r, false) }
 
 // Examine finds out what works here, by trying: it makes real runs, of programs that this binary has in it, with
 // the Manager, Parent and Nest of a Config. It takes half a second, and leaves nothing. When ctx is over it
 // comes to an end soon, and the report says nothing.
-func Examine(ctx context.Context, cfg Config) *Report {
-	e := examiner{ctx: ctx, report: &Report{Type: "doctor", SchemaVersion: SchemaVersion, OK: true, Checks: []Check{}}, cfg: cfg}
+func Examine(ctx context.Context, cfg shim.Config) *Report {
+	e := examiner{ctx: ctx, report: &Report{Type: "doctor", SchemaVersion: shim.SchemaVersion, OK: true, Checks: []Check{}}, cfg: cfg}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		e.report.Kernel = unix.ByteSliceToString(name.Release[:])
@@ -67,14 +75,14 @@ func Examine(ctx context.Context, cfg Config) *Report {
 type examiner struct {
 	ctx    context.Context
 	report *Report
-	plain  *Result // of a run without limits
-	cfg    Config
+	plain  *shim.Result // of a run without limits
+	cfg    shim.Config
 	host   *cgroup.Host
 }
 
 // note puts a check into the report, or in the place of an earlier one of its name.
 func (e *examiner) note(c Check) {
-	if c.Status == CheckFail {
+	if c.Status == Fail {
 		e.report.OK = false
 	}
 	at := slices.IndexFunc(e.report.Checks, func(old Check) bool { return old.Name == c.Name })
@@ -86,7 +94,7 @@ func (e *examiner) note(c Check) {
 }
 
 // pass notes a check that is ok.
-func (e *examiner) pass(name, found string) { e.note(Check{Name: name, Status: CheckOK, Found: found}) }
+func (e *examiner) pass(name, found string) { e.note(Check{Name: name, Status: OK, Found: found}) }
 
 // reject notes one that is not, with what to do about it.
 func (e *examiner) reject(name, found string) {
@@ -94,17 +102,21 @@ func (e *examiner) reject(name, found string) {
 }
 
 func (e *examiner) rejectFor(name, found, remedy string) {
-	status := CheckFail
+	status := Fail
 	if advice.Optional(name) {
-		status = CheckWarn
+		status = Warn
 	}
-	e.note(Check{Name: name, Status: status, Found: found, Remedy: optional(remedy)})
+	c := Check{Name: name, Status: status, Found: found}
+	if remedy != "" {
+		c.Remedy = &remedy
+	}
+	e.note(c)
 }
 
 // blame rejects a check for a run's error. What there is to do depends on what that is about, which may be another
 // check that went well without a limit; and a place is fit only if it can have limits.
-func (e *examiner) blame(name string, failed *ErrorInfo) {
-	failure := e.situation(failed.Step, failed.cause)
+func (e *examiner) blame(name string, failed *shim.ErrorInfo) {
+	failure := e.situation(failed.Step, failed.Unwrap())
 	about := failure.Check()
 	if about == "" {
 		about = name
@@ -131,8 +143,8 @@ func (e *examiner) judge(name string, ok bool, good, bad string) {
 // place finds the hierarchies, and where a run would be in them.
 func (e *examiner) place() bool {
 	var err error
-	if e.host, err = detect(); err != nil {
-		e.blame("cgroup-mount", SetupError(&e.cfg, "cgroup", err).Error)
+	if e.host, err = seam.Detect(); err != nil {
+		e.blame("cgroup-mount", shim.SetupError(&e.cfg, "cgroup", err).Error)
 		return false
 	}
 	version := int(e.host.Version())
@@ -142,14 +154,14 @@ func (e *examiner) place() bool {
 		names = append(names, string(c))
 	}
 	e.pass("cgroup-mount", fmt.Sprintf("cgroup v%d in %s with %s", version, e.host.MountPoint(e.host.Controllers()[0]), strings.Join(names, ", ")))
-	place, err := Locate(e.host, &e.cfg, os.Getpid())
+	place, err := shim.Locate(e.host, &e.cfg, os.Getpid())
 	if err != nil {
-		e.blame("placement", SetupError(&e.cfg, "cgroup", err).Error)
+		e.blame("placement", shim.SetupError(&e.cfg, "cgroup", err).Error)
 		return false
 	}
 	e.report.Placement = &place
 	where := place.Parent
-	if place.Manager == ManagerSystemd {
+	if place.Manager == shim.ManagerSystemd {
 		where = "a scope"
 	}
 	e.pass("placement", fmt.Sprintf("in %s: %s", where, place.Reason))
@@ -160,7 +172,7 @@ func (e *examiner) place() bool {
 func (e *examiner) start() bool {
 	e.plain = e.run("exit", nil)
 	if failed := e.plain.Error; failed != nil {
-		name := e.situation(failed.Step, failed.cause).Check()
+		name := e.situation(failed.Step, failed.Unwrap()).Check()
 		if name == "" || advice.Optional(name) {
 			name = "permission"
 		}
@@ -184,7 +196,7 @@ func (e *examiner) controllers() {
 		{"controller-cpuset", cgroup.Limits{CPUSetCPUs: e.someCPU()}, "--cpuset-cpus"},
 		{"swap-accounting", cgroup.Limits{Memory: 1 << 30, Swap: 1 << 20}, "--swap"},
 	} {
-		res := e.run("exit", func(cfg *Config) { cfg.Limits = try.limits })
+		res := e.run("exit", func(cfg *shim.Config) { cfg.Limits = try.limits })
 		if res.Error != nil {
 			e.blame(try.name, res.Error)
 			continue
@@ -200,7 +212,7 @@ func (e *examiner) io() {
 	switch place := e.report.Placement; {
 	case e.host.Version() == cgroup.V1 && e.host.Has(cgroup.IO), e.plain.Sources["io_read_bytes"] == "io.stat":
 		e.pass(name, "--device-read-bps and the like can work; not every disk allows it")
-	case e.host.Has(cgroup.IO) && place.Manager == ManagerSystemd && os.Geteuid() != 0:
+	case e.host.Has(cgroup.IO) && place.Manager == shim.ManagerSystemd && os.Geteuid() != 0:
 		e.reject(name, fault.ErrNotDelegated.Error())
 	default:
 		e.reject(name, "the io controller is not to be had there")
@@ -223,11 +235,11 @@ func (e *examiner) someCPU() string {
 // kernel tells what this kernel lacks, from what a run has used.
 func (e *examiner) kernel() {
 	var kill, born bool
-	res := e.run("sleep", func(cfg *Config) {
-		cfg.OnEvent = func(event Event) {
-			if started, ok := event.(*Started); ok {
-				kill, born = e.host.CanKill(*started.Cgroup), started.born
-				_ = (&Running{Cgroup: *started.Cgroup, host: e.host}).Kill()
+	res := e.run("sleep", func(cfg *shim.Config) {
+		cfg.OnEvent = func(event shim.Event) {
+			if started, ok := event.(*shim.Started); ok {
+				kill, born = e.host.CanKill(*started.Cgroup), started.Born
+				e.kill(*started.Cgroup)
 			}
 		}
 	})
@@ -238,7 +250,7 @@ func (e *examiner) kernel() {
 	from := func(key string) string { return res.Sources[key] }
 	e.judge("memory-peak", strings.HasPrefix(from("peak_memory_bytes"), "memory."), from("peak_memory_bytes")+" tells the peak", "the kernel does not tell the peak")
 	e.judge("pids-peak", from("pids_peak") == "pids.peak", "pids.peak tells the most tasks at once", "the kernel does not tell pids_peak")
-	e.judge("cgroup-kill", kill && res.Verdict == Signaled, "cgroup.kill kills a run", "there is no cgroup.kill")
+	e.judge("cgroup-kill", kill && res.Verdict == shim.Signaled, "cgroup.kill kills a run", "there is no cgroup.kill")
 	// Where v1 has a cgroup2 directory beside it, for cgroup.kill, that has to be joined, too.
 	e.judge("clone-into-cgroup", born || e.host.Version() == cgroup.V1 && !kill, "programs are born in their cgroup, or join it by a tasks file (v1)", "programs join by cgroup.procs")
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
@@ -249,10 +261,19 @@ func (e *examiner) kernel() {
 	e.judge("pressure", from("pressure_cpu_some_seconds") != "", from("pressure_cpu_some_seconds")+" is there", "the kernel tells no pressure")
 }
 
+// kill kills a run from outside. If it can't, the run goes on until its time is over.
+func (e *examiner) kill(path string) {
+	ctx, cancel := context.WithTimeout(context.Background(), ledger.KillTimeout)
+	defer cancel()
+	if group, err := e.host.Open(path); err == nil {
+		_ = group.Kill(ctx)
+	}
+}
+
 // user sees whether the program can be somebody else.
 func (e *examiner) user() {
 	const nobody = 65534
-	res := e.run("exit", func(cfg *Config) { cfg.User = &User{UID: nobody, GID: nobody} })
+	res := e.run("exit", func(cfg *shim.Config) { cfg.User = &shim.User{UID: nobody, GID: nobody} })
 	if res.Error != nil && res.Error.Step != "exec" { // which that user may not be allowed to do with this binary
 		e.blame("change-user", res.Error)
 		return

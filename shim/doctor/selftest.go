@@ -1,4 +1,4 @@
-package shim
+package doctor
 
 import (
 	"fmt"
@@ -9,35 +9,37 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim"
 )
 
 // The programs of Examine's runs are in every binary that has this package: in a container there may be no other.
 const selfTestEnv = "CGSHIM_SELF_TEST"
 
 func init() {
-	if name, ok := os.LookupEnv(selfTestEnv); ok && selfTests[name] != nil {
-		selfTests[name]()
+	if name, ok := os.LookupEnv(selfTestEnv); ok && selfTest(name) {
 		unix.Exit(0) // at once: os.Exit waits a second for the race detector
 	}
 }
 
-// None of them goes on for ever, or takes all that there is: what they try may not work.
-var selfTests = map[string]func(){
-	"exit":  func() {},
-	"sleep": func() { time.Sleep(2 * selfTestPatience) },
-	"spin": func() {
+// selfTest is such a program; false if there is none of that name. None of them goes on for ever, or takes all that there is: what
+// they try may not work.
+func selfTest(name string) bool {
+	switch name {
+	case "exit":
+	case "sleep":
+		time.Sleep(2 * selfTestPatience)
+	case "spin":
 		for deadline := time.Now().Add(2 * selfTestPatience); time.Now().Before(deadline); {
 		}
-	},
-	"eat": func() {
+	case "eat":
 		block := make([]byte, 4*selfTestMemory)
 		for i := 0; i < len(block); i += 4096 {
 			block[i] = 1
 		}
 		runtime.KeepAlive(block)
-	},
-	// The runtime ends the process when a thread is refused, after it has tried for a while.
-	"threads": func() {
+	case "threads":
+		// The runtime ends the process when a thread is refused, after it has tried for a while.
 		for range 4 * selfTestPIDs {
 			go func() {
 				runtime.LockOSThread()
@@ -46,7 +48,10 @@ var selfTests = map[string]func(){
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(selfTestPatience / 3)
-	},
+	default:
+		return false
+	}
+	return true
 }
 
 const (
@@ -58,11 +63,11 @@ const (
 const selfTestPatience = 30 * time.Second
 
 // run makes one of Examine's runs.
-func (e *examiner) run(program string, change func(*Config)) *Result {
+func (e *examiner) run(program string, change func(*shim.Config)) *shim.Result {
 	if err := e.ctx.Err(); err != nil {
-		return SetupError(&e.cfg, "stage", err) // the report is for nobody
+		return shim.SetupError(&e.cfg, "stage", err) // the report is for nobody
 	}
-	cfg := Config{
+	cfg := shim.Config{
 		Args: []string{"/proc/self/exe"}, Env: []string{selfTestEnv + "=" + program},
 		Manager: e.cfg.Manager, Parent: e.cfg.Parent, Nest: e.cfg.Nest, WallTime: selfTestPatience,
 	}
@@ -76,42 +81,42 @@ func (e *examiner) run(program string, change func(*Config)) *Result {
 	if change != nil {
 		change(&cfg)
 	}
-	return Run(e.ctx, cfg)
+	return shim.Run(e.ctx, cfg)
 }
 
 // selfTests sees that limits hold, that it is told, and that nothing stays.
 func (e *examiner) selfTests() {
 	for _, test := range []struct {
 		name, program string
-		limit         func(*Config)
-		holds         func(*Result) bool
+		limit         func(*shim.Config)
+		holds         func(*shim.Result) bool
 	}{
 		{
 			"self-test-oom", "eat",
-			func(cfg *Config) { cfg.Limits.Memory = selfTestMemory },
-			func(r *Result) bool {
+			func(cfg *shim.Config) { cfg.Limits.Memory = selfTestMemory },
+			func(r *shim.Result) bool {
 				peak, source := r.PeakMemoryBytes, r.Sources["peak_memory_bytes"]
 				// A process that is being killed may go a little above the limit. What is sampled may be from long before.
-				return r.Verdict == MemoryLimit && (r.OOMKills == nil || positive(r.OOMKills)) &&
+				return r.Verdict == shim.MemoryLimit && (r.OOMKills == nil || positive(r.OOMKills)) &&
 					(peak == nil || (*peak > selfTestMemory/2 || source == sampled) && *peak < 2*selfTestMemory)
 			},
 		},
 		{
 			"self-test-pids", "threads",
-			func(cfg *Config) { cfg.Limits.PIDs = selfTestPIDs },
-			func(r *Result) bool {
-				return r.Verdict == NonzeroExit && positive(r.PIDsDenied) && (r.PIDsPeak == nil || *r.PIDsPeak == selfTestPIDs)
+			func(cfg *shim.Config) { cfg.Limits.PIDs = selfTestPIDs },
+			func(r *shim.Result) bool {
+				return r.Verdict == shim.NonzeroExit && positive(r.PIDsDenied) && (r.PIDsPeak == nil || *r.PIDsPeak == selfTestPIDs)
 			},
 		},
 		{
 			"self-test-wall-time", "sleep",
-			func(cfg *Config) { cfg.WallTime = 50 * time.Millisecond },
-			func(r *Result) bool { return r.Verdict == WallTimeLimit },
+			func(cfg *shim.Config) { cfg.WallTime = 50 * time.Millisecond },
+			func(r *shim.Result) bool { return r.Verdict == shim.WallTimeLimit },
 		},
 		{
 			"self-test-cpu-time", "spin",
-			func(cfg *Config) { cfg.CPUTime = 50 * time.Millisecond },
-			func(r *Result) bool { return r.Verdict == CPUTimeLimit },
+			func(cfg *shim.Config) { cfg.CPUTime = 50 * time.Millisecond },
+			func(r *shim.Result) bool { return r.Verdict == shim.CPUTimeLimit },
 		},
 	} {
 		res := e.run(test.program, test.limit)
@@ -124,17 +129,20 @@ func (e *examiner) selfTests() {
 			found += "; " + *res.Cgroup + " is still there"
 		}
 		e.judge(test.name, test.holds(res) && !e.host.Exists(*res.Cgroup), found, "a program went over its limit: "+found)
-		if res.Verdict == MemoryLimit {
+		if res.Verdict == shim.MemoryLimit {
 			from := res.Sources["oom_kills"]
 			e.judge("oom-kills", from != "", from+" tells how many processes were killed", "the kernel does not tell how many processes it has killed for a memory limit")
 		}
 	}
 }
 
+// sampled is in Result.Sources for what cgshim has looked at now and then.
+const sampled = "sampled"
+
 func positive(n *uint64) bool { return n != nil && *n > 0 }
 
 // told is what a self-test looks at in a result.
-func told(r *Result) string {
+func told(r *shim.Result) string {
 	text := "verdict " + string(r.Verdict)
 	for _, figure := range []struct {
 		name  string
