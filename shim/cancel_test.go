@@ -27,9 +27,13 @@ func started(t *testing.T, ctx context.Context, cfg Config, wait func()) <-chan 
 		if !t.Failed() {
 			return
 		}
-		list, _ := List(cfg.Parent)
-		for _, r := range list {
-			_ = r.Kill()
+		if host, err := cgroup.Detect(); err == nil {
+			list, _ := host.Groups(cfg.Parent, "")
+			for _, entry := range list {
+				if group, err := host.Open(entry.Path); err == nil {
+					_ = group.Kill(context.Background())
+				}
+			}
 		}
 		<-over
 	})

@@ -41,8 +41,8 @@
 // told from the one goroutine that supervises.
 //
 // The program dies with the thread that started it (parent-death signal), and so with the process. What else
-// is in the groups then, and the groups, are the guardian's to remove; and if that was killed, too, Sweep's: see
-// shim/internal/ledger.
+// is in the groups then, and the groups, are the guardian's to remove; and if that was killed, too, a later run's, or
+// that of package runs: see shim/internal/ledger.
 //
 // The package re-executes the binary that it is linked into, see package reexec: for its stages, and for what a guardian does
 // in the end. That is quicker if the binary is linked with the entry of package reexec. It

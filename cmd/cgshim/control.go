@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/shim"
+	"github.com/cgshim/cgshim/shim/runs"
 )
 
 // The subcommands for runs that are under way, by name or cgroup path: ps lists them, the others take some.
@@ -109,16 +110,16 @@ func parseSignal(value string) (unix.Signal, error) {
 }
 
 // controls are what can be done to a run.
-var controls = map[string]func(*control, *shim.Running) error{
+var controls = map[string]func(*control, *runs.Running) error{
 	"stat": printStat,
-	"kill": func(c *control, r *shim.Running) error {
+	"kill": func(c *control, r *runs.Running) error {
 		if c.signal == unix.SIGKILL {
 			return r.Kill()
 		}
 		return r.Signal(c.signal)
 	},
-	"freeze": func(_ *control, r *shim.Running) error { return r.Freeze() },
-	"thaw":   func(_ *control, r *shim.Running) error { return r.Thaw() },
+	"freeze": func(_ *control, r *runs.Running) error { return r.Freeze() },
+	"thaw":   func(_ *control, r *runs.Running) error { return r.Thaw() },
 }
 
 // controlFlags are those of each, besides --parent.
@@ -135,7 +136,7 @@ func controlRuns(command string, args []string) int {
 	}
 	status := 0
 	for _, name := range c.names {
-		run, err := shim.Find(name, c.parents...)
+		run, err := runs.Find(name, c.parents...)
 		if err == nil {
 			err = controls[command](c, run)
 		}
@@ -177,9 +178,9 @@ func complainOf(err error) int {
 	switch {
 	case errors.As(err, &own):
 		hint = own.Hint()
-	case errors.Is(err, shim.ErrNoRun):
+	case errors.Is(err, runs.ErrNoRun):
 		hint = "cgshim ps lists those that there are; for those below another cgroup: --parent"
-	case errors.Is(err, shim.ErrOutOfReach):
+	case errors.Is(err, runs.ErrOutOfReach):
 		hint = "cgshim gc is for what dead ones have left; cgshim kill --signal KILL for the others"
 	}
 	if hint != "" {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/cgshim/cgshim/shim"
+	"github.com/cgshim/cgshim/shim/runs"
 )
 
 // collectGarbage is "cgshim gc [--parent CGROUP]…": it removes what killed runs have left, and prints the
@@ -17,7 +17,7 @@ func collectGarbage(args []string) int {
 	if len(c.names) > 0 {
 		return complainOf(fmt.Errorf("gc %q: want --parent CGROUP, or nothing", c.names[0]))
 	}
-	swept, err := shim.Sweep(context.Background(), c.parents...)
+	swept, err := runs.Sweep(context.Background(), c.parents...)
 	if err != nil {
 		return complainOf(err)
 	}

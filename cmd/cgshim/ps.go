@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/cgshim/cgshim/shim"
+	"github.com/cgshim/cgshim/shim/runs"
 )
 
 // listRuns is "cgshim ps".
@@ -23,20 +24,20 @@ func listRuns(args []string) int {
 	if len(c.names) > 0 {
 		return complainOf(fmt.Errorf("ps %q: takes no names; cgshim stat does", c.names[0]))
 	}
-	runs, err := shim.List(c.parents...)
+	list, err := runs.List(c.parents...)
 	if err != nil {
 		return complainOf(err)
 	}
 	var out bytes.Buffer
 	if c.json {
-		for _, r := range runs {
+		for _, r := range list {
 			out.Write(r.JSON())
 		}
 		return printOut(out.String())
 	}
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "NAME\tPID\tSTATE\tELAPSED\tCPU\tMEM\tPEAK\tPIDS\tCOMMAND")
-	for _, r := range runs {
+	for _, r := range list {
 		fmt.Fprintln(table, strings.Join([]string{
 			printable(r.Name), number(r.PID), r.State, elapsed(r.WallSeconds), elapsed(r.CPUSeconds),
 			size(r.MemoryBytes), size(r.PeakMemoryBytes), number(r.PIDs), commandLine(r.Argv),
@@ -47,7 +48,7 @@ func listRuns(args []string) int {
 }
 
 // printStat is "cgshim stat": everything about one run.
-func printStat(c *control, r *shim.Running) error {
+func printStat(c *control, r *runs.Running) error {
 	if c.json {
 		return printed(string(r.JSON()))
 	}

@@ -1,4 +1,4 @@
-package shim
+package runs
 
 import (
 	"context"
@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/internal/testgroup"
+	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 func TestSweep(t *testing.T) {
-	parent := newParent(t)
+	parent := testgroup.NewParent(t)
 	host, err := cgroup.Detect()
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +39,7 @@ func TestSweep(t *testing.T) {
 		stays[group.Path()] = g.stays
 	}
 	// A later run does so, too, for those that it can be sure of.
-	if res := Run(context.Background(), shell(parent, "sleep 0.2")); res.Verdict != OK {
+	if res := shim.Run(context.Background(), shim.Config{Args: []string{"/bin/sh", "-c", "sleep 0.2"}, Parent: parent}); res.Verdict != shim.OK {
 		t.Fatalf("%s", res.JSON(false))
 	}
 	if host.Exists(parent+"/1-00000001") || host.Exists(parent+"/named") || !host.Exists(parent+"/1-00000002") {

@@ -10,31 +10,6 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
-// Swept is what Sweep has done about one group.
-type Swept struct {
-	Cgroup string
-	Err    error // why it could not be removed
-}
-
-// Sweep kills and removes the groups below some parents that a run has left whose process is dead: of both a run
-// and its guardian that were killed with SIGKILL. Groups whose owner lives, or can't be seen because it is in
-// another pid or time namespace, and groups that are no runs, stay. No parents is all that Parents finds.
-func Sweep(ctx context.Context, parents ...string) ([]Swept, error) {
-	host, err := detect()
-	if err != nil {
-		return nil, err
-	}
-	if len(parents) == 0 {
-		parents = Parents(host)
-	}
-	list, err := ledger.Sweep(ctx, host, parents)
-	var swept []Swept
-	for _, group := range list {
-		swept = append(swept, Swept(group))
-	}
-	return swept, err
-}
-
 // sweepMost is how many groups a run looks at, of those beside its own; sweepRarely has it do so, where there are more,
 // not each time: else a thousand runs at once would each list a thousand groups.
 const (
@@ -55,6 +30,9 @@ func Parents(host *cgroup.Host) []string {
 	return parents
 }
 
+// UsageOf is the usage that the counters of a run's group tell.
+func UsageOf(s *cgroup.Stats) Usage { return usage(s) }
+
 // sweep cleans up, while the program runs, after earlier runs whose owner is certainly dead. It returns what
 // ends it.
 func (r *run) sweep() (stop func()) {
@@ -73,7 +51,7 @@ func (r *run) sweep() (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// What could not be removed is tried again by the next run, or by Sweep, which says why.
+		// What could not be removed is tried again by the next run, or by runs.Sweep, which says why.
 		var groups []cgroup.Entry
 		for _, parent := range parents[:min(len(parents), sweepMost)] {
 			prefix := ""

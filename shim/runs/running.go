@@ -1,4 +1,6 @@
-package shim
+// Package runs finds the runs of cgshim that are under way, whoever has started them, and controls them from outside. It also removes
+// those whose cgshim is dead (sweep.go).
+package runs
 
 import (
 	"context"
@@ -14,8 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/jsonline"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/seam"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -30,16 +34,16 @@ const (
 // Running is a run of some cgshim that is under way, from outside. It has a JSON form of one line; nil (null in
 // JSON) is unknown, never 0.
 type Running struct {
-	Type          string   `json:"type"` // "run"
-	SchemaVersion int      `json:"schema_version"`
-	Name          string   `json:"name"`   // the last element of Cgroup
-	Cgroup        string   `json:"cgroup"` // below each mount point
-	State         string   `json:"state"`
-	CgshimPID     *int     `json:"cgshim_pid"`
-	PID           *int     `json:"pid"`          // the program's
-	Argv          []string `json:"argv"`         // the program's, as it is now; empty is unknown
-	WallSeconds   *Seconds `json:"wall_seconds"` // since the program's creation
-	Usage
+	Type          string        `json:"type"` // "run"
+	SchemaVersion int           `json:"schema_version"`
+	Name          string        `json:"name"`   // the last element of Cgroup
+	Cgroup        string        `json:"cgroup"` // below each mount point
+	State         string        `json:"state"`
+	CgshimPID     *int          `json:"cgshim_pid"`
+	PID           *int          `json:"pid"`          // the program's
+	Argv          []string      `json:"argv"`         // the program's, as it is now; empty is unknown
+	WallSeconds   *shim.Seconds `json:"wall_seconds"` // since the program's creation
+	shim.Usage
 
 	owner ledger.Owner
 	pool  bool // of a Pool's runs
@@ -59,15 +63,15 @@ var (
 	ErrOutOfReach = errors.New("its cgshim is dead, in another pid or time namespace, or not its user's: only SIGKILL reaches the run")
 )
 
-// List finds the runs below some parents, or below all that Parents finds, if none are given. What ends meanwhile is
+// List finds the runs below some parents, or below all that shim.Parents finds, if none are given. What ends meanwhile is
 // left out.
 func List(parents ...string) ([]*Running, error) {
-	host, err := detect()
+	host, err := seam.Detect()
 	if err != nil {
 		return nil, err
 	}
 	if len(parents) == 0 {
-		parents = Parents(host)
+		parents = shim.Parents(host)
 	}
 	var list []*Running
 	for _, parent := range parents {
@@ -122,8 +126,8 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 		return nil, false
 	}
 	r := &Running{
-		Type: "run", SchemaVersion: SchemaVersion, Name: path.Base(entry.Path), Cgroup: entry.Path,
-		State: StateRunning, Argv: []string{}, Usage: usage(&stats), owner: o, pool: ledger.OfPool(entry.Owner), uid: entry.UID, host: host,
+		Type: "run", SchemaVersion: shim.SchemaVersion, Name: path.Base(entry.Path), Cgroup: entry.Path,
+		State: StateRunning, Argv: []string{}, Usage: shim.UsageOf(&stats), owner: o, pool: ledger.OfPool(entry.Owner), uid: entry.UID, host: host,
 	}
 	frozen, err := group.Frozen()
 	switch {
@@ -159,11 +163,12 @@ func (r *Running) describe(p sys.Process) {
 	const userHZ = 100 // in which proc(5) counts on amd64 and arm64
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
-		r.WallSeconds = seconds(max(time.Duration(now.Nano())-time.Duration(p.Started)*(time.Second/userHZ), 0))
+		wall := shim.Seconds(max(time.Duration(now.Nano())-time.Duration(p.Started)*(time.Second/userHZ), 0).Seconds())
+		r.WallSeconds = &wall
 	}
 }
 
-// Signal sends a signal to the run's cgshim, which passes it on as Config.Signals says. Of a Pool, whose process
+// Signal sends a signal to the run's cgshim, which passes it on as shim.Config.Signals says. Of a shim.Pool, whose process
 // has many runs, it goes to the program. For SIGKILL see Kill.
 func (r *Running) Signal(sig unix.Signal) error {
 	fail := func(err error) error { return fmt.Errorf("%q: %w", r.Name, err) }
@@ -214,13 +219,13 @@ func (r *Running) Freeze() error { return r.do((*cgroup.Group).Freeze) }
 // Thaw lets them continue.
 func (r *Running) Thaw() error { return r.do((*cgroup.Group).Thaw) }
 
-// do works on the run's group, for as long as killTimeout.
+// do works on the run's group, for as long as ledger.KillTimeout.
 func (r *Running) do(what func(*cgroup.Group, context.Context) error) error {
 	group, err := r.host.Open(r.Cgroup)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), ledger.KillTimeout)
 	defer cancel()
 	return what(group, ctx)
 }

@@ -1,4 +1,4 @@
-package shim
+package runs
 
 import (
 	"context"
@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/internal/schematest"
 	"github.com/cgshim/cgshim/internal/testgroup"
+	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 func TestList(t *testing.T) {
-	parent := newParent(t)
+	parent := testgroup.NewParent(t)
 	me, ok := ledger.ParseOwner(ledger.ThisOwner())
 	if !ok {
 		t.Fatalf("owner %q", ledger.ThisOwner())
@@ -36,7 +38,7 @@ func TestList(t *testing.T) {
 	got := map[string]string{}
 	for _, r := range list {
 		got[r.Name] = r.State
-		assertValid(t, r.JSON())
+		schematest.AssertValid(t, shim.Schema, r.JSON())
 	}
 	want := map[string]string{"mine": StateRunning, "reused": StateStale, "elsewhere": StateUnknown}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -60,7 +62,7 @@ func TestList(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	one, two := newParent(t), newParent(t)
+	one, two := testgroup.NewParent(t), testgroup.NewParent(t)
 	for _, parent := range []string{one, two} {
 		testgroup.New(t, parent+"/x", ledger.ThisOwner())
 	}
@@ -95,4 +97,8 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s of a run that is gone: %v", name, err)
 		}
 	}
+}
+
+func TestSchemaFitsTypes(t *testing.T) {
+	schematest.AssertFits(t, shim.Schema, "run", Running{})
 }
