@@ -113,8 +113,8 @@ test-vm: build build/validate guest-tests $(PROGRAMS)
 # (test-go) there are both kinds.
 guest-tests:
 	@mkdir -p build/tests
-	$(GO) test -c -tags $(TAGS) -o build/tests/ ./cgroup
-	for package in reexec shim; do \
+	$(GO) test -c -tags $(TAGS) -o build/tests/ ./cgroup ./shim/internal/ledger ./shim/internal/sys
+	for package in reexec shim shim/doctor shim/runs shim/internal/advice; do \
 		$(GO) test -c -tags $(TAGS) -ldflags '$(ENTRY)' -o build/tests/ ./$$package || exit 1; done
 
 # What differs by kernel and processor, in less time, on the oldest kernel and on arm64.
