@@ -2,7 +2,6 @@ package shim
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,8 +11,8 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/rungroup"
 	"github.com/cgshim/cgshim/shim/internal/seam"
-	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // withoutCgroups is a host that has none, until the test ends.
@@ -42,7 +41,7 @@ func TestWithoutCgroups(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"cpu_seconds", "cpu_user_seconds", "cpu_system_seconds", "peak_memory_bytes", "io_read_bytes", "voluntary_context_switches"} {
-		if res.Sources[key] != fromWait {
+		if res.Sources[key] != rungroup.FromWait {
 			t.Errorf("%s is from %q", key, res.Sources[key])
 		}
 	}
@@ -77,10 +76,6 @@ func TestWithoutCgroupsSampled(t *testing.T) {
 }
 
 func TestConcede(t *testing.T) {
-	newRun := func() *run {
-		cfg := &Config{BestEffort: true, NoNetwork: true}
-		return &run{cfg: cfg, result: newResult(cfg)}
-	}
 	for name, test := range map[string]struct {
 		err  error
 		want bool
@@ -91,12 +86,14 @@ func TestConcede(t *testing.T) {
 		"no group to leave":    {&reexec.Error{Step: reexec.StepJoin, Errno: unix.EACCES}, false},
 		"something else":       {errors.New("else"), false},
 	} {
-		r := newRun()
-		if got := r.concede(test.err); got != test.want {
+		r := newRun(&Config{BestEffort: true, NoNetwork: true}, nil)
+		res := newResources(r)
+		if got := r.concede(res, at("net", test.err)); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
-		if test.want && (r.concede(test.err) || len(r.result.Warnings) != 1) {
-			t.Errorf("%s: conceded twice, or not told: %q", name, r.result.Warnings)
+		warnings := &r.report.result.Warnings
+		if test.want && (r.concede(res, at("net", test.err)) || len(*warnings) != 1 || !strings.HasPrefix((*warnings)[0], "net: "+test.err.Error())) {
+			t.Errorf("%s: conceded twice, or not told: %q", name, *warnings)
 		}
 	}
 }
@@ -105,33 +102,20 @@ func TestConcede(t *testing.T) {
 func TestFallbackRlimits(t *testing.T) {
 	own := reexec.Rlimit{Resource: unix.RLIMIT_DATA, Soft: 1 << 30, Hard: 1 << 30}
 	cfg := &Config{Limits: cgroup.Limits{Memory: 1 << 20}, Rlimits: []reexec.Rlimit{own}}
-	r := &run{cfg: cfg, result: newResult(cfg)}
-	r.withoutGroup("mem")
-	if r.result.Enforced["mem"] != ByNothing || len(r.fallback.limits) != 0 {
-		t.Errorf("%v, %v", r.result.Enforced, r.fallback.limits)
+	r := newRun(cfg, nil)
+	res := newResources(r)
+	r.withoutGroup(res, "mem")
+	if !r.report.enforces("mem", ByNothing) || len(res.fallback.limits) != 0 {
+		t.Errorf("%v, %v", r.report.result.Enforced, res.fallback.limits)
 	}
 	var now unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &now); err != nil {
 		t.Fatal(err)
 	}
-	r = &run{cfg: &Config{User: &User{UID: 65533}, Limits: cgroup.Limits{PIDs: cgroup.MaxPIDs}}, result: newResult(&Config{})}
-	r.withoutGroup("pids")
-	if limits := r.fallback.limits; len(limits) != 1 || limits[0].Hard > now.Max || limits[0].Soft != limits[0].Hard {
+	r = newRun(&Config{User: &User{UID: 65533}, Limits: cgroup.Limits{PIDs: cgroup.MaxPIDs}}, nil)
+	res = newResources(r)
+	r.withoutGroup(res, "pids")
+	if limits := res.fallback.limits; len(limits) != 1 || limits[0].Hard > now.Max || limits[0].Soft != limits[0].Hard {
 		t.Errorf("%v, with a hard limit of %d", limits, now.Max)
-	}
-}
-
-func TestProcesses(t *testing.T) {
-	self := os.Getpid()
-	list := processes()
-	i := slices.IndexFunc(list, func(p sys.Process) bool { return p.PID == self })
-	if i < 0 {
-		t.Fatal("this process is not there")
-	}
-	if p := list[i]; p.Parent != os.Getppid() || p.Zombie || p.Threads < 2 {
-		t.Errorf("%+v", p)
-	}
-	if n := userTasks(uint32(os.Geteuid())); n < 2 {
-		t.Errorf("%d tasks of this user", n)
 	}
 }

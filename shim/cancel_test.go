@@ -107,15 +107,15 @@ func TestCancelBySignals(t *testing.T) {
 	}
 }
 
-// A source is a SignalSource.
-type source struct {
-	pending, late []os.Signal // those that Pending has the first time, and the fourth; a channel that is asked for before has them
+// A fakeSource is a SignalSource.
+type fakeSource struct {
+	pending, late []os.Signal // those that Pending has the first time, and the fourth; a channel that is asked for before has the late ones
 	looks         int
 	channel       chan os.Signal
 	asked         bool
 }
 
-func (s *source) Pending() (list []os.Signal) {
+func (s *fakeSource) Pending() (list []os.Signal) {
 	switch s.looks++; s.looks {
 	case 1:
 		return s.pending
@@ -125,20 +125,13 @@ func (s *source) Pending() (list []os.Signal) {
 	return nil
 }
 
-func (s *source) Channel() <-chan os.Signal {
+func (s *fakeSource) Channel() <-chan os.Signal {
 	s.asked = true
-	var rest []os.Signal
-	if s.looks < 1 { // the launch takes long, on a slow machine
-		rest = append(rest, s.pending...)
-	}
-	if s.looks < 4 { // or the program
-		rest = append(rest, s.late...)
-	}
-	if len(rest) > 0 {
-		s.channel = make(chan os.Signal, len(rest))
-	}
-	for _, sig := range rest {
-		s.channel <- sig
+	if s.looks < 4 && s.late != nil { // the program takes long, on a slow machine
+		s.channel = make(chan os.Signal, len(s.late))
+		for _, sig := range s.late {
+			s.channel <- sig
+		}
 	}
 	return s.channel
 }
@@ -147,14 +140,14 @@ func (s *source) Channel() <-chan os.Signal {
 // does not ask for.
 func TestSignalSource(t *testing.T) {
 	parent := newParent(t)
-	early := &source{pending: []os.Signal{unix.SIGTERM}}
+	early := &fakeSource{pending: []os.Signal{unix.SIGTERM}}
 	cfg := shell(parent, "sleep 60")
 	cfg.SignalSource = early
 	if res := mustRun(t, cfg); res.Verdict != Cancelled || deref(res.Signal) != int(unix.SIGTERM) {
 		t.Errorf("before the program: %s", res.JSON(false))
 	}
 	ready, wait := readiness(t)
-	late := &source{channel: make(chan os.Signal, 1)}
+	late := &fakeSource{channel: make(chan os.Signal, 1)}
 	cfg = shell(parent, diesAtOnce, ready)
 	cfg.SignalSource, cfg.StopTimeout = late, time.Hour
 	done := started(t, context.Background(), cfg, wait)
@@ -162,14 +155,14 @@ func TestSignalSource(t *testing.T) {
 	if res := finished(t, done); res.Verdict != Cancelled || deref(res.Signal) != int(unix.SIGINT) || !late.asked {
 		t.Errorf("while it runs: %s", res.JSON(false))
 	}
-	last := &source{late: []os.Signal{unix.SIGHUP}} // on its way, when the program dies of it
+	last := &fakeSource{late: []os.Signal{unix.SIGHUP}} // on its way, when the program dies of it
 	cfg = shell(parent, "kill -HUP $$")
 	cfg.SignalSource = last
 	if res := mustRun(t, cfg); res.Verdict != Cancelled {
 		t.Errorf("with the program: %s", res.JSON(false))
 	}
 	for range 10 { // on a busy machine one may take longer
-		short := &source{channel: make(chan os.Signal)}
+		short := &fakeSource{channel: make(chan os.Signal)}
 		cfg = Config{Args: []string{"/bin/true"}, Parent: parent, SignalSource: short, Limits: cgroup.Limits{PIDs: 5}}
 		if mustRun(t, cfg); !short.asked {
 			return
@@ -240,28 +233,6 @@ func TestWallTimeWhileStopping(t *testing.T) {
 	signals <- unix.SIGTERM
 	if res := finished(t, done); res.Verdict != WallTimeLimit || deref(res.Signal) != 9 {
 		t.Errorf("%s", res.JSON(false))
-	}
-}
-
-func TestSignalPolicy(t *testing.T) {
-	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {
-		if policy, ok := signalPolicy[sig]; !ok || !policy.cancels {
-			t.Errorf("%v does not cancel", sig)
-		}
-	}
-	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCONT} {
-		if policy, ok := signalPolicy[sig]; !ok || policy.cancels {
-			t.Errorf("%v is not just forwarded", sig)
-		}
-	}
-	// SIGCHLD comes with every run, SIGURG from Go's scheduler.
-	for _, sig := range ForwardedSignals() {
-		if sig == unix.SIGCHLD || sig == unix.SIGURG || sig == unix.SIGKILL {
-			t.Errorf("%v is forwarded", sig)
-		}
-	}
-	if len(ForwardedSignals()) != len(signalPolicy) {
-		t.Errorf("%v", ForwardedSignals())
 	}
 }
 

@@ -3,6 +3,7 @@ package shim
 import (
 	"time"
 
+	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/jsonline"
 )
 
@@ -79,19 +80,37 @@ func (e *Sample) JSON() []byte { return jsonline.Encode(e, false) }
 // JSON implements Event.
 func (e *LimitReached) JSON() []byte { return jsonline.Encode(e, false) }
 
-func (r *run) emit(e Event) {
-	if r.cfg.OnEvent != nil {
-		r.cfg.OnEvent(e)
+func usage(s *cgroup.Stats) Usage {
+	return Usage{
+		MemoryBytes:         value(s.MemoryCurrent),
+		PeakMemoryBytes:     value(s.MemoryPeak),
+		MemoryAnonBytes:     value(s.MemoryAnon),
+		MemoryFileBytes:     value(s.MemoryFile),
+		MemoryKernelBytes:   value(s.MemoryKernel),
+		SwapBytes:           value(s.SwapCurrent),
+		CPUSeconds:          valueSeconds(s.CPUUsage),
+		CPUUserSeconds:      valueSeconds(s.CPUUser),
+		CPUSystemSeconds:    valueSeconds(s.CPUSystem),
+		CPUThrottledSeconds: valueSeconds(s.CPUThrottled),
+		PIDs:                value(s.PIDsCurrent),
+		PIDsPeak:            value(s.PIDsPeak),
+		PIDsDenied:          value(s.PIDsDenied),
+		OOMKills:            value(s.OOMKills),
+		IOReadBytes:         value(s.IORead),
+		IOWriteBytes:        value(s.IOWrite),
 	}
 }
 
-func (r *run) emitStarted(at string) {
-	e := &Started{Type: "started", SchemaVersion: SchemaVersion, PID: r.program.PID, Cgroup: r.result.Cgroup, StartedAt: at, Born: r.program.Born}
-	if r.group != nil {
-		e.Manager, e.Placement = optional(r.place.Manager), optional(r.place.Reason)
+func value(f cgroup.Figure) *uint64 {
+	if !f.Known() {
+		return nil
 	}
-	r.emit(e)
+	return &f.Value
 }
 
-// sinceStart is the run's wall time so far.
-func (r *run) sinceStart() Seconds { return Seconds(time.Since(r.started).Seconds()) }
+func valueSeconds(f cgroup.Figure) *Seconds {
+	if !f.Known() {
+		return nil
+	}
+	return seconds(time.Duration(f.Value))
+}

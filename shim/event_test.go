@@ -92,7 +92,7 @@ func TestSampledPeak(t *testing.T) {
 	withoutFiles(t, "memory.peak", "memory.max_usage_in_bytes", "memory.swap.peak")
 	cfg := self(t, parent, "hold")
 	res := mustRun(t, cfg)
-	if res.Verdict != OK || res.Sources["peak_memory_bytes"] != sampled || len(res.Warnings) != 1 || *res.PeakMemoryBytes < 64<<20 {
+	if res.Verdict != OK || res.Sources["peak_memory_bytes"] != sourceSampled || len(res.Warnings) != 1 || *res.PeakMemoryBytes < 64<<20 {
 		t.Errorf("%s", res.JSON(false))
 	}
 	// Where the limit was reached, that is the peak: no sample need have seen it.
@@ -103,7 +103,7 @@ func TestSampledPeak(t *testing.T) {
 	}
 	cfg = self(t, parent, "hold")
 	cfg.Sample = time.Millisecond
-	if events, res := eventsOf(t, cfg); res.Sources["peak_memory_bytes"] != sampled || len(events) < 3 {
+	if events, res := eventsOf(t, cfg); res.Sources["peak_memory_bytes"] != sourceSampled || len(events) < 3 {
 		t.Errorf("%d events, %s", len(events), res.JSON(false))
 	}
 }

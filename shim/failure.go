@@ -4,33 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/advice"
-	"github.com/cgshim/cgshim/shim/internal/fault"
 )
-
-// fail records that the program never ran.
-func (r *run) fail(step string, err error) {
-	r.noteError(step, err)
-	r.result.Error.exitStatus = exitStatus(err)
-}
-
-// noteError records the first error; what fails after it is joined to its message.
-func (r *run) noteError(step string, err error) {
-	if e := r.result.Error; e != nil {
-		e.Message += "; " + step + ": " + oneLine(err)
-		return
-	}
-	r.result.Error = explain(r.cfg, step, err)
-}
 
 // Explain is what a Result would say of an error that was met before there could be one: of NewPool, for example.
 func Explain(err error) *ErrorInfo {
@@ -108,42 +90,6 @@ func message(step string, err error) string {
 		return text
 	}
 	return step + ": " + text
-}
-
-// launchError names the step at which the launch failed, and what it was about: for a join the file.
-func (r *run) launchError(err error, join *cgroup.Join) (string, error) {
-	var e *reexec.Error
-	if !errors.As(err, &e) {
-		return "stage", err
-	}
-	switch e.Step {
-	case reexec.StepStage:
-		switch {
-		case errors.Is(r.gaveUp, cgroup.ErrFrozen):
-			return "join", r.gaveUp
-		case r.gaveUp != nil:
-			err = r.gaveUp
-		case slices.ContainsFunc(r.early, cancels): // Ctrl-C is for the stage, too
-			err = fault.ErrToldToStop
-		}
-	case reexec.StepJoin:
-		if e.Index < len(join.Paths) {
-			err = &cgroup.Error{Op: "join", Path: join.Paths[e.Index], Err: e.Errno}
-		}
-	case reexec.StepRlimit:
-		if limits := r.rlimits(); e.Index >= 0 && e.Index < len(limits) {
-			e.Arg = rlimitName(limits[e.Index].Resource)
-		}
-	case reexec.StepUser:
-		e.Arg = fmt.Sprintf("%d:%d", r.cfg.User.UID, r.cfg.User.GID)
-	case reexec.StepAffinity:
-		e.Arg = r.cfg.Limits.CPUSetCPUs
-	case reexec.StepFD:
-		if e.Index >= 0 && e.Index < len(r.cfg.KeepFDs) {
-			e.Arg = strconv.Itoa(r.cfg.KeepFDs[e.Index])
-		}
-	}
-	return e.Step.String(), err
 }
 
 // exitStatus tells a program that is not there (127) and one that is but can't be executed (126) from

@@ -54,24 +54,34 @@ func TestLaunchErrorNames(t *testing.T) {
 		`keep-fd: `:     {Step: reexec.StepFD, Errno: unix.EMFILE, Index: -1},
 		`rlimit: `:      {Step: reexec.StepRlimit, Errno: unix.EPERM, Index: -1},
 	} {
-		r := &run{cfg: cfg}
-		if _, err := r.launchError(e, nil); !strings.HasPrefix(err.Error(), name) {
+		if _, err := launchFails(cfg, e, nil); !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("%v, want %s", err, name)
 		}
 	}
 }
 
+// launchFails is the step and the error of a launch that has failed.
+func launchFails(cfg *Config, err error, join *cgroup.Join) (step string, _ error) {
+	r := newRun(cfg, nil)
+	err = r.launchError(newResources(r), err, join)
+	var e *stepError
+	if !errors.As(err, &e) {
+		return "", err
+	}
+	return e.step, e.err
+}
+
 func TestLaunchError(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs", "/sys/b/tasks"}}
-	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, join)
+	step, err := launchFails(&Config{}, &reexec.Error{Step: reexec.StepJoin, Errno: unix.EBUSY, Index: 1}, join)
 	if step != "join" || !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "/sys/b/tasks") {
 		t.Errorf("join: step %q, %v", step, err)
 	}
-	step, err = (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, join)
+	step, err = launchFails(&Config{}, &reexec.Error{Step: reexec.StepChdir, Errno: unix.ENOENT, Arg: "/x"}, join)
 	if step != "chdir" || !errors.Is(err, unix.ENOENT) {
 		t.Errorf("the stage's own reason is lost: step %q, %v", step, err)
 	}
-	if step, err = (&run{cfg: &Config{}}).launchError(unix.EINVAL, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
+	if step, err = launchFails(&Config{}, unix.EINVAL, join); step != "stage" || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("other: step %q, %v", step, err)
 	}
 }
@@ -80,7 +90,7 @@ func TestLaunchError(t *testing.T) {
 // threaded parent looked for the former only.
 func TestJoinKeepsItsHint(t *testing.T) {
 	join := &cgroup.Join{Paths: []string{"/sys/a/cgroup.procs"}}
-	step, err := (&run{cfg: &Config{}}).launchError(&reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, join)
+	step, err := launchFails(&Config{}, &reexec.Error{Step: reexec.StepJoin, Errno: unix.EOPNOTSUPP}, join)
 	if got := advice.About(step, err, nil).Hint(); !strings.Contains(got, "threaded") {
 		t.Errorf("joining a threaded parent: hint %q", got)
 	}
@@ -106,9 +116,9 @@ func TestMessage(t *testing.T) {
 }
 
 func TestNoteErrorJoins(t *testing.T) {
-	r := run{cfg: &Config{}, result: newResult(&Config{})}
-	r.noteError("cgroup", &cgroup.Error{Op: "create", Path: "/x", Err: unix.EACCES})
-	r.noteError("remove", unix.EBUSY)
+	r := newReport(&Config{})
+	r.Error("cgroup", &cgroup.Error{Op: "create", Path: "/x", Err: unix.EACCES})
+	r.Error("remove", unix.EBUSY)
 	e := r.result.Error
 	// The first error is the cause: what follows from it must not replace its step, errno or hint.
 	if e.Step != "cgroup" || deref(e.Errno) != "EACCES" || e.Hint == nil {
@@ -126,8 +136,8 @@ func TestErrnoName(t *testing.T) {
 	if got := errnoName(4094); got != "4094" { // one that has no name is not an empty string
 		t.Error(got)
 	}
-	r := run{cfg: &Config{}, result: newResult(&Config{})}
-	r.noteError("stage", errors.New("x"))
+	r := newReport(&Config{})
+	r.Error("stage", errors.New("x"))
 	if r.result.Error.Errno != nil {
 		t.Errorf("an errno from nowhere: %v", *r.result.Error.Errno)
 	}

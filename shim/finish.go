@@ -5,69 +5,133 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/shim/internal/monitor"
+	"github.com/cgshim/cgshim/shim/internal/relay"
+	"github.com/cgshim/cgshim/shim/internal/rungroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
-// A finish tells whether the program ended before its wall time was over, however late this process looks: it may have been
-// stopped meanwhile, or had to wait for a CPU. The kernel does not keep the time at which a process has ended; but an epoll
-// instance lists what is ready in the order in which it became so (see ep_poll_callback in fs/eventpoll.c), here a pidfd and
-// a timer. Nobody waits for it: it is read once, after the end.
-type finish struct{ epoll, timer int } // 0 is none
+// final is the final figures.
+type final = rungroup.Final
 
-// What came first.
-type first int
+// finish kills what has outlived the program, reaps it, and reads the final figures while the group is there.
+func (r *run) finish(res *resources, p *program, outcome *monitor.Outcome) *ending {
+	e := &ending{Outcome: *outcome, seen: outcome.Ended}
+	if e.seen.IsZero() {
+		e.seen = time.Now()
+	}
+	res.unkillable = outcome.Unkillable
+	leftover := r.killRest(res, outcome.EndedBy == "")
+	if !outcome.Killed && outcome.EndedBy == "" {
+		e.ulimit = r.ulimitReached(p.PID, outcome.DiedOf)
+	}
+	var usage *unix.Rusage
+	if outcome.Ended.IsZero() {
+		go func() { _, _ = sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(p.PID, nil, 0, nil) }) }()
+	} else {
+		usage = r.reap(p.PID, &e.status)
+	}
+	e.ran = usage != nil
+	r.report.phase("reap")
+	figures, err := res.group.Finish(usage, leftover, r.cfg.BestEffort)
+	if err != nil {
+		r.report.Error("stats", err)
+	}
+	r.report.figures(&figures)
+	if text := res.group.ForeignOOM(&figures.Stats); text != "" {
+		r.report.Warn(text)
+	}
+	e.counted, e.oom = res.group.Hits(&figures.Stats), res.group.OwnOOM(&figures.Stats)
+	e.hold(r.cfg, e.seen.Sub(p.started), figures.CPUUsage)
+	r.report.phase("read")
+	return e
+}
 
-const (
-	unknownFirst first = iota
-	endFirst
-	limitFirst
-)
+// killRest kills the processes that outlived the program, or a launch that has failed. It counts them, and reports whether there were
+// any, unless a limit ended the run (voluntary is false): then they did not outlive it by their own doing, and may be dying of
+// memory.oom.group already.
+func (r *run) killRest(res *resources, voluntary bool) (leftover bool) {
+	group := &res.group
+	group.OOM.Close()
+	res.closeJoin()
+	defer r.report.phase("kill")
+	if group.Cgroup == nil && group.Program == 0 {
+		return false
+	}
+	populated, err := group.Populated()
+	if err != nil {
+		r.report.Error("kill", err)
+		return false
+	}
+	var left uint64
+	if populated && !res.unkillable {
+		if voluntary && group.Program != 0 && !group.OOMEndsAll() {
+			pids, err := group.PIDs()
+			if err != nil {
+				r.report.Error("kill", err)
+			}
+			left = uint64(len(pids))
+		}
+		res.kill()
+	}
+	if group.Program != 0 && (group.Cgroup != nil || group.Subreaper) {
+		r.report.leftover(&left)
+	}
+	return left > 0
+}
 
-// open is for a limit that is not over yet, on CLOCK_MONOTONIC; of another one nothing is known.
-func (f *finish) open(pidfd int, limit time.Duration) {
-	var err error
-	if f.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		f.epoll = 0
+// reap waits for the program, which is a zombie. Nil is that it could not be waited for.
+func (r *run) reap(pid int, status *unix.WaitStatus) *unix.Rusage {
+	usage := new(unix.Rusage)
+	if _, err := sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(pid, status, 0, usage) }); err != nil {
+		r.report.Error("wait", err)
+		return nil
+	}
+	return usage
+}
+
+// finishOutput delivers what is left of the output. That there was more than the limit, or that some of what was within it
+// could not be delivered, is part of the ending.
+func (r *run) finishOutput(output *relay.Relay, e *ending) {
+	if output == nil {
 		return
 	}
-	if f.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC); err != nil {
-		f.timer = 0
-		f.close()
+	if err := output.Finish(); err != nil {
+		r.report.Error("output", err)
+		e.outputLost = true
+	}
+	delivered := output.Passed()
+	r.report.result.OutputBytes = &delivered
+	e.tooMuch = output.TooMuch()
+}
+
+// collect takes what the dead have left in the kernel, once nobody is alive: zombies that are our children by
+// CLONE_PARENT, for which the first process of a killed pid namespace waits; and descriptors on their way through sockets
+// that are on their way themselves, which the kernel looks for when some socket is closed: one may be our caller's pipe.
+func (r *run) collect(res *resources) {
+	defer r.report.phase("collect")
+	defer threads.giveBack(res.threads, 0)
+	if res.score != nil || res.stage == nil { // else such a socket was closed with the stage
+		sys.CollectDescriptors()
+	}
+	if !r.cfg.Subreaper || res.unkillable || res.stage != nil && len(res.stage.Stuck()) > 0 {
 		return
 	}
-	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(limit))}
-	var now unix.Timespec // read after the pidfd is there: what has ended by then has ended before the limit
-	if f.add(pidfd) != nil || f.add(f.timer) != nil || unix.TimerfdSettime(f.timer, unix.TFD_TIMER_ABSTIME, &at, nil) != nil ||
-		unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil || now.Nano() >= int64(limit) {
-		f.close()
-	}
+	reapAll(collectPatience)
 }
 
-func (f *finish) add(fd int) error {
-	return unix.EpollCtl(f.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
-}
-
-// first is asked when the program has ended.
-func (f *finish) first() first {
-	if f.epoll == 0 {
-		return unknownFirst
-	}
-	var ready [2]unix.EpollEvent
-	n, err := sys.IgnoringEINTR(func() (int, error) { return unix.EpollWait(f.epoll, ready[:], 0) })
-	switch {
-	case err != nil || n < 1:
-		return unknownFirst
-	case int(ready[0].Fd) == f.timer:
-		return limitFirst
-	}
-	return endFirst
-}
-
-func (f *finish) close() {
-	for _, fd := range []*int{&f.epoll, &f.timer} {
-		if *fd != 0 {
-			_ = unix.Close(*fd)
-			*fd = 0
+// reapAll waits for all children that are zombies, one after the other without a pause: there may be tens of thousands.
+// patience is how long to wait for children that are not, which the end of the others may have to come before.
+func reapAll(patience time.Duration) {
+	for end := time.Now().Add(patience); ; {
+		pid, err := sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil) })
+		switch {
+		case err != nil, pid == 0 && !time.Now().Before(end):
+			return // there is none; or another's doing keeps it
+		case pid == 0:
+			time.Sleep(time.Millisecond)
 		}
 	}
 }
+
+const collectPatience = 200 * time.Millisecond

@@ -22,16 +22,13 @@ func init() {
 }
 
 // bequeath is called before the group at a path is made, and with "" when there is none after all.
-func (r *run) bequeath(path string) error {
-	if r.slot != nil {
-		return nil // the slot has
-	}
-	w := ledger.Will{Cgroup: path, Owner: r.owner}
-	if len(r.place.nest) > 0 {
-		w.Nested = r.place.base
+func (res *resources) bequeath(path string) error {
+	w := ledger.Will{Cgroup: path, Owner: res.owner}
+	if len(res.place.nest) > 0 {
+		w.Nested = res.place.base
 	}
 	if path != "" {
-		w.Missing = r.host.MissingParents(path)
+		w.Missing = res.host.MissingParents(path)
 	}
-	return r.stage.Bequeath(w.Encode())
+	return res.stage.Bequeath(w.Encode())
 }

@@ -2,54 +2,223 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/fault"
+	"github.com/cgshim/cgshim/shim/internal/relay"
 )
 
-// launchPatience is how long a launch may go on after the run was cancelled, also if there is no stop timeout: the
-// program may have started already, and what it did then is to be told.
-const launchPatience = 2 * time.Second
+// A program is one that runs.
+type program struct {
+	reexec.Program
+	started time.Time    // its creation
+	output  *relay.Relay // nil without an output limit
+}
+
+// launch has the stage start the program, in the run's group and with its descriptors.
+func (r *run) launch(ctx context.Context, res *resources) (_ *program, err error) {
+	join := new(cgroup.Join)
+	if res.join != nil {
+		join, res.join = res.join, nil
+	} else if res.group.Cgroup != nil {
+		if join, err = res.group.Cgroup.Join(); err != nil {
+			return nil, at("join", err)
+		}
+	}
+	defer join.Close()
+	leave, err := r.gate.pass(ctx)
+	if err != nil {
+		return nil, at("cancelled", err)
+	}
+	defer leave()
+	stdio := r.stdio()
+	p := new(program)
+	if r.cfg.OutputLimit > 0 {
+		if p.output, err = relay.New(r.cfg.OutputLimit, &stdio); err != nil {
+			return nil, at("output", err)
+		}
+		defer func() {
+			if err != nil {
+				p.output.Abandon()
+			}
+		}()
+	}
+	r.report.phase("join")
+	score := res.score
+	if score == nil {
+		score = openOOMScore(res.stage.PID())
+		defer score.close()
+	}
+	if err := score.raise(r.cfg.OOMScoreAdj); err != nil {
+		return nil, at("oom-score-adj", err)
+	}
+	spec := r.spec(res)
+	stop := superviseStage(ctx, res, spec, leave)
+	spec.Meanwhile = res.meanwhile
+	r.report.phase("spec")
+	p.Program, err = res.stage.Launch(spec,
+		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
+		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
+	r.report.phase("launch")
+	score.restore()
+	stop()
+	if err != nil {
+		return nil, r.launchError(res, err, join)
+	}
+	r.programStarted(res, p)
+	return p, nil
+}
+
+// programStarted notes when the program was created, which the stage has read off CLOCK_MONOTONIC.
+func (r *run) programStarted(res *resources, p *program) {
+	var ts unix.Timespec
+	p.started = time.Now()
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) == nil {
+		p.started = p.started.Add(time.Duration(p.StartedNanos - ts.Nano()))
+	}
+	res.group.Program = p.PID
+	r.report.programStarted(p)
+	if p.output != nil {
+		p.output.Start()
+	}
+	if res.started != nil {
+		res.started()
+	}
+}
 
 // gatePatience is how long a Stop of the pool waits for a launch that is slow.
 const gatePatience = time.Second
 
-// superviseLaunch does what supervise does, while there is no program yet: a run that is cancelled has what is going on
-// given up after the stop timeout, and one with a wall time limit some time after that. Signals are kept for supervise.
-func (r *run) superviseLaunch(ctx context.Context, giveUp func()) (stop func()) {
-	r.awaitSignals()
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		r.watchLaunch(ctx, quit, giveUp)
-	}()
-	return func() {
-		close(quit)
-		<-done
-	}
-}
-
-// superviseStage is superviseLaunch for the stage's part, which is over before anybody could lose his patience, mostly. If
+// superviseStage supervises the stage's part of a launch, which is over before anybody could lose his patience, mostly. If
 // it is not, leave is called some time later: nobody else should wait for it.
-func (r *run) superviseStage(ctx context.Context, spec *reexec.Spec, leave func()) (stop func()) {
-	end := r.takeEarly
+func superviseStage(ctx context.Context, res *resources, spec *reexec.Spec, leave func()) (stop func()) {
+	end := res.launching.TakeEarly
 	spec.Slow = func() {
 		late := time.AfterFunc(gatePatience, leave)
-		supervised := r.superviseLaunch(ctx, r.stage.Interrupt)
+		supervised := res.launching.Supervise(ctx, res.stage.Interrupt)
 		end = func() {
 			late.Stop()
 			supervised()
 		}
 	}
 	return func() { end() }
+}
+
+// launchError names the step at which the launch failed, and what it was about: for a join the file.
+func (r *run) launchError(res *resources, err error, join *cgroup.Join) error {
+	var e *reexec.Error
+	if !errors.As(err, &e) {
+		return at("stage", err)
+	}
+	switch e.Step {
+	case reexec.StepStage:
+		switch gaveUp := res.launching.GaveUp; {
+		case errors.Is(gaveUp, cgroup.ErrFrozen):
+			return at("join", gaveUp)
+		case gaveUp != nil:
+			err = gaveUp
+		case res.launching.Cancelled(): // Ctrl-C is for the stage, too
+			err = fault.ErrToldToStop
+		}
+	case reexec.StepJoin:
+		if e.Index < len(join.Paths) {
+			err = &cgroup.Error{Op: "join", Path: join.Paths[e.Index], Err: e.Errno}
+		}
+	case reexec.StepRlimit:
+		if limits := r.rlimits(res); e.Index >= 0 && e.Index < len(limits) {
+			e.Arg = rlimitName(limits[e.Index].Resource)
+		}
+	case reexec.StepUser:
+		e.Arg = fmt.Sprintf("%d:%d", r.cfg.User.UID, r.cfg.User.GID)
+	case reexec.StepAffinity:
+		e.Arg = r.cfg.Limits.CPUSetCPUs
+	case reexec.StepFD:
+		if e.Index >= 0 && e.Index < len(r.cfg.KeepFDs) {
+			e.Arg = strconv.Itoa(r.cfg.KeepFDs[e.Index])
+		}
+	}
+	return at(e.Step.String(), err)
+}
+
+func (r *run) stdio() [3]int {
+	stdio := [3]int{0, 1, 2}
+	for i, file := range []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr} {
+		if file != nil {
+			stdio[i] = int(file.Fd())
+		}
+	}
+	return stdio
+}
+
+func (r *run) spec(res *resources) *reexec.Spec {
+	cfg := r.cfg
+	spec := &reexec.Spec{
+		Args:          cfg.Args,
+		Env:           cfg.environment(),
+		Dir:           cfg.Dir,
+		AllowNewPrivs: cfg.AllowNewPrivs,
+		Rlimits:       r.rlimits(res),
+		NewNet:        cfg.NoNetwork && !res.fallback.hostNet,
+	}
+	if cfg.Limits.CPUSetCPUs != "" {
+		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
+		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
+		spec.Affinity, spec.AffinityOptional = mask(cpus), cfg.BestEffort
+	} else if joinsCPUSet(res) {
+		spec.Affinity, spec.AffinityOptional = ownAffinity(), true
+	}
+	if cfg.User != nil {
+		spec.Credential = &reexec.Credential{UID: cfg.User.UID, GID: cfg.User.GID, Groups: cfg.User.Groups}
+	}
+	return spec
+}
+
+// joinsCPUSet says whether the program may enter a group with the cpuset controller.
+func joinsCPUSet(res *resources) bool {
+	if res.host == nil || res.host.Version() == cgroup.V2 {
+		return true
+	}
+	mount := res.host.MountPoint(cgroup.CPUSet)
+	return mount == "" || // cgroup2's, on a hybrid host
+		slices.Contains(res.placement.got, cgroup.CPUSet) ||
+		slices.ContainsFunc(res.host.Controllers(), func(c cgroup.Controller) bool { return c != cgroup.CPUSet && res.host.MountPoint(c) == mount })
+}
+
+func (r *run) rlimits(res *resources) []reexec.Rlimit {
+	return slices.Concat(res.fallback.limits, r.cfg.Rlimits)
+}
+
+// ownAffinity is this thread's, if it is not all CPUs: before Linux 6.2 a task that joins a group with the
+// cpuset controller loses it: on v2 that may be enabled by others. Nil is all.
+func ownAffinity() []uint64 {
+	var set unix.CPUSet
+	online, err := cgroup.OnlineCPUs()
+	if err != nil || unix.SchedGetaffinity(0, &set) != nil || set.Count() >= len(online) {
+		return nil
+	}
+	return mask(slices.DeleteFunc(online, func(cpu int) bool { return !set.IsSet(cpu) }))
+}
+
+// mask is the affinity mask of sorted CPU numbers.
+func mask(cpus []int) []uint64 {
+	if len(cpus) == 0 {
+		return nil
+	}
+	words := make([]uint64, cpus[len(cpus)-1]/64+1)
+	for _, cpu := range cpus {
+		words[cpu/64] |= 1 << (cpu % 64)
+	}
+	return words
 }
 
 // hasTimers is that Go's poller is open, for the whole process and for good.
@@ -77,78 +246,22 @@ func canMakeTimers() error {
 	return nil
 }
 
-// takeEarly takes the signals that have come by now.
-func (r *run) takeEarly() {
-	r.early = append(r.early, r.pendingSignals()...)
-}
-
-func (r *run) watchLaunch(ctx context.Context, quit <-chan struct{}, giveUp func()) {
-	told, signals := ctx.Done(), r.cfg.Signals
-	// The wall time is counted from the program's start, which a slow machine must not take for a hang.
-	late := newTimer(r.cfg.WallTime > 0, min(r.cfg.WallTime, math.MaxInt64-killTimeout)+killTimeout)
-	defer late.Stop()
-	patience := newTimer(false, 0)
-	defer patience.Stop()
-	var end time.Time // of patience; what comes later never puts it off
-	cancel := func(timeout time.Duration) {
-		if at := time.Now().Add(timeout); end.IsZero() || at.Before(end) {
-			end = at
-			patience.Reset(timeout)
+// every calls look every now and then, until stop is called.
+func every(look func()) (stop func()) {
+	var stopped atomic.Bool
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Hour, func() {
+		if !stopped.Load() {
+			look()
+			timer.Reset(everyNow)
 		}
-	}
-	timeout := max(r.cfg.stopTimeout(), launchPatience)
-	if slices.ContainsFunc(r.early, cancels) {
-		cancel(timeout)
-	}
-	frozen := time.NewTimer(0)
-	defer frozen.Stop()
-	for {
-		select {
-		case <-quit:
-			return
-		case <-told:
-			told = nil
-			cancel(timeout)
-		case sig, open := <-signals:
-			if !open {
-				signals = nil
-				continue
-			}
-			r.early = append(r.early, sig)
-			_, fromTerminal := signalNumber(sig)
-			switch {
-			case cancels(sig) && fromTerminal && !end.IsZero(): // the second Ctrl-C
-				cancel(launchPatience)
-			case cancels(sig):
-				cancel(timeout)
-			}
-		case <-frozen.C:
-			if r.gaveUp != nil {
-				continue // for another reason, and the stage is dying
-			}
-			if r.gaveUp = r.frozenAbove(); r.gaveUp != nil {
-				giveUp()
-				<-quit
-				return
-			}
-			frozen.Reset(frozenInterval)
-		case <-patience.C:
-			r.gaveUp = fmt.Errorf("%w: %w", fault.ErrToldToStop, unix.EINTR)
-			giveUp()
-		case <-late.C:
-			r.gaveUp = fmt.Errorf("%w: %w", fault.ErrNotStarted, unix.ETIMEDOUT)
-			giveUp()
-		}
+	})
+	timer.Reset(everyFirst)
+	return func() {
+		stopped.Store(true)
+		timer.Stop()
 	}
 }
 
-// frozenInterval is how often a launch that takes long looks whether a group above has been frozen.
-const frozenInterval = 500 * time.Millisecond
-
-// frozenAbove says that the program can't start because a group above its own is frozen.
-func (r *run) frozenAbove() error {
-	if r.group == nil {
-		return nil
-	}
-	return r.group.FrozenAbove()
-}
+// A stage starts in a fraction of everyFirst.
+const everyFirst, everyNow = 20 * time.Millisecond, 500 * time.Millisecond

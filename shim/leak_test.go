@@ -156,21 +156,21 @@ func slowWithoutDescriptors() {
 			panic(err)
 		}
 	}
-	r := newRun(&Config{Args: []string{"/bin/true"}})
+	res := newResources(newRun(&Config{Args: []string{"/bin/true"}}, nil))
 	none(func() {
-		if err := r.startStage(false); !errors.Is(err, unix.EMFILE) {
+		if err := res.startStage(); !errors.Is(err, unix.EMFILE) {
 			fmt.Printf("LEAK: there is a stage that nobody could supervise: %v\n", err)
 		}
 	})
-	if err := r.startStage(false); err != nil {
+	if err := res.startStage(); err != nil {
 		panic(err)
 	}
-	defer r.stage.Close()
+	defer res.release()
 	var spec reexec.Spec
-	stop := r.superviseStage(context.Background(), &spec, func() {})
+	stop := superviseStage(context.Background(), res, &spec, func() {})
 	none(spec.Slow)
-	if stop(); r.gaveUp != nil {
-		fmt.Printf("LEAK: the launch was given up: %v\n", r.gaveUp)
+	if stop(); res.launching.GaveUp != nil {
+		fmt.Printf("LEAK: the launch was given up: %v\n", res.launching.GaveUp)
 	}
 }
 

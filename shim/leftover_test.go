@@ -57,27 +57,6 @@ func TestLeftoverInSubgroup(t *testing.T) {
 	}
 }
 
-// A timer that fires after the program has ended changes nothing.
-func TestKillOfFinishedRun(t *testing.T) {
-	runtime.LockOSThread() // as Run does
-	defer runtime.UnlockOSThread()
-	cfg := shell(newParent(t), "exit 0")
-	r := &run{cfg: &cfg, result: newResult(&cfg), began: time.Now()}
-	if step, err := r.setup(t.Context()); err != nil {
-		t.Fatal(step, err)
-	}
-	r.supervise(context.Background())
-	r.kill(WallTimeLimit)
-	r.kill(CPUTimeLimit)
-	if r.killedFor != "" {
-		t.Errorf("killed for %s", r.killedFor)
-	}
-	r.teardown()
-	if r.result.Verdict != OK || len(r.result.LimitsHit) != 0 {
-		t.Errorf("%s", r.result.JSON(false))
-	}
-}
-
 // A CPU time that can't be read can't be enforced: the run is killed, says so, and is cleaned up like any
 // other. Regression: it left a zombie.
 func TestCPUTimeUnreadable(t *testing.T) {
@@ -89,21 +68,24 @@ func TestCPUTimeUnreadable(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	cfg := shell(newParent(t), "exec sleep 10000")
 	cfg.CPUTime = 50 * time.Millisecond
-	r := &run{cfg: &cfg, result: newResult(&cfg), began: time.Now()}
-	if step, err := r.setup(t.Context()); err != nil {
-		t.Fatal(step, err)
+	r := newRun(&cfg, nil)
+	res := newResources(r)
+	program, err := r.start(t.Context(), res)
+	if err != nil {
+		t.Fatal(err)
 	}
 	mount := host.MountPoint(cgroup.CPUAcct)
-	if err := os.WriteFile(mount+"/cgroup.procs", []byte(fmt.Sprint(r.program.PID)), 0); err != nil {
+	if err := os.WriteFile(mount+"/cgroup.procs", []byte(fmt.Sprint(program.PID)), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(mount + r.group.Path()); err != nil {
+	if err := os.Remove(mount + res.group.Cgroup.Path()); err != nil {
 		t.Fatal(err)
 	}
-	r.supervise(context.Background())
-	r.teardown()
-	if r.result.Verdict != Failed || r.result.Error == nil || r.result.Error.Step != "cpu-time" {
-		t.Errorf("%s", r.result.JSON(false))
+	outcome := r.watch(context.Background(), res, program)
+	end := r.finish(res, program, &outcome)
+	res.release()
+	if result := r.report.finished(end); result.Verdict != Failed || result.Error == nil || result.Error.Step != "cpu-time" {
+		t.Errorf("%s", result.JSON(false))
 	}
 	assertNoChild(t)
 }

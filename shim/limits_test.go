@@ -148,60 +148,6 @@ func TestCPUTimeNotUsed(t *testing.T) {
 	}
 }
 
-func TestCPUCount(t *testing.T) {
-	count := func(cpus float64) int {
-		r := run{cfg: &Config{CPUTime: time.Second, Limits: cgroup.Limits{CPUs: cpus}}}
-		return r.cpuCount()
-	}
-	all := count(0)
-	if all < 1 {
-		t.Fatalf("%d CPUs", all)
-	}
-	// With fewer CPUs than it takes, a check would come too late.
-	for _, cpus := range []float64{0.01, 0.5, 1, 1.5, 2, 3, 100000, cgroup.Unlimited} {
-		got := count(cpus)
-		if got < 1 || got > all || cpus > 0 && float64(got) < min(cpus, float64(all)) {
-			t.Errorf("--cpus %v: %d of %d", cpus, got, all)
-		}
-	}
-	// Half a CPU is half a period on all of them, which uses up the budget as fast.
-	if got := count(0.5); got != all {
-		t.Errorf("half a CPU: %d", got)
-	}
-	r := run{cfg: &Config{}}
-	if got := r.cpuCount(); got != 1 {
-		t.Errorf("without a CPU time limit: %d", got)
-	}
-}
-
-// An idle run with next to nothing left of its budget is looked at less and less often; one that goes on
-// using it, as often as before.
-func TestCPUBudget(t *testing.T) {
-	b := cpuBudget{cpus: 4}
-	if got := b.wait(time.Second); got != 250*time.Millisecond {
-		t.Errorf("a second on 4 CPUs: %v", got)
-	}
-	for rest := 2 * time.Millisecond; rest > time.Millisecond; rest -= 100 * time.Microsecond {
-		if got := b.wait(rest); got != cpuCheckMin {
-			t.Errorf("busy, %v left: %v", rest, got)
-		}
-	}
-	last := cpuCheckMin
-	for range 20 {
-		got := b.wait(time.Millisecond)
-		if got < last || got > cpuCheckIdle {
-			t.Errorf("idle: %v after %v", got, last)
-		}
-		last = got
-	}
-	if last != cpuCheckIdle {
-		t.Errorf("idle for long: %v", last)
-	}
-	if got := b.wait(time.Millisecond / 2); got != cpuCheckMin {
-		t.Errorf("busy again: %v", got)
-	}
-}
-
 // A limit whose controller is missing is an error, never silently left out.
 func TestLimitRefused(t *testing.T) {
 	cfg := shell(newParent(t), "exit 0")

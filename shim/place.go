@@ -37,8 +37,7 @@ type Place struct {
 	// nest are processes to move out of base, which limits nobody while it has some of its own; all if nestAll.
 	nest    []int
 	nestAll bool
-	undo    func() error // see leavePlace; nil is nothing
-	unit    *unit        // the scope, with ManagerSystemd
+	unit    *unit // the scope, with ManagerSystemd
 }
 
 // ErrOthers is for a group that would do, but for processes of others in it.
@@ -199,35 +198,36 @@ const (
 )
 
 // enterPlace makes the place fit for the run's group: with systemd by a scope that has the stage in it, else by moving
-// processes. It returns the parent to create it in. leavePlace takes back what can be.
-func (r *run) enterPlace(ctx context.Context) (parent string, err error) {
-	p := &r.place
+// processes. It returns the parent to create it in. What can be taken back of that is, at the end.
+func (r *run) enterPlace(ctx context.Context, res *resources) (parent string, err error) {
+	p := &res.place
+	parent = p.Parent
 	switch {
 	case p.Manager == ManagerSystemd:
-		if err := r.startScope(ctx); err != nil {
+		if parent, err = r.enterScope(ctx, res); err != nil {
 			return "", err
 		}
-		if p.base, err = r.host.GroupOf(r.stage.PID()); err != nil {
-			return "", err
-		}
-		p.undo = r.endScope
-		err = r.host.Nest(p.base, supervisorGroup, r.stage.PID())
-		parent, p.top = p.base, p.base
 	case p.nestAll:
-		err = r.host.Nest(p.base, nestedGroup)
-		parent = p.Parent
+		err = res.host.Nest(p.base, nestedGroup)
 	case len(p.nest) > 0:
-		p.undo = func() error { return unnest(r.host, p.base) }
-		if err := r.bequeath(""); err != nil {
+		res.leaveBy(func() error { return unnest(res.host, p.base) })
+		if err := res.bequeath(""); err != nil {
 			return "", err
 		}
-		err = r.host.Nest(p.base, supervisorGroup, p.nest...)
-		parent = p.Parent
-	default:
-		parent = p.Parent
+		err = res.host.Nest(p.base, supervisorGroup, p.nest...)
 	}
-	r.host = r.host.Within(p.top)
+	res.host = res.host.Within(p.top)
 	return parent, err
+}
+
+// leaveBy has release take back what enterPlace did, after the last process of the launch is gone.
+func (res *resources) leaveBy(leave func() error) {
+	res.later(func() {
+		res.stage.Close()
+		if err := leave(); err != nil {
+			res.report.Error("remove", err)
+		}
+	})
 }
 
 // unnest moves this process back. Somebody else who has come to need what is there is no error: he goes on.
@@ -237,16 +237,4 @@ func unnest(host *cgroup.Host, base string) error {
 		return nil
 	}
 	return err
-}
-
-// leavePlace takes back what enterPlace did, after the last process of the launch is gone.
-func (r *run) leavePlace() {
-	if r.place.undo == nil {
-		return
-	}
-	r.stage.Close()
-	if err := r.place.undo(); err != nil {
-		r.noteError("remove", err)
-	}
-	r.place.undo = nil
 }

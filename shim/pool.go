@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"path"
 	"runtime"
-	"slices"
 	"sync"
-	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
-	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
-	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A PoolConfig says how a Pool is made.
@@ -136,33 +131,37 @@ func (p *Pool) shares() ([]string, error) {
 // keepPlace enters the place for the runs, with a stage that guards what that takes, and leaves it in the end.
 func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	runtime.LockOSThread() // for good: the stage's parent is this thread
-	r := newRun(cfg)
-	r.host = p.host
-	var err error
-	if err = r.startStage(true); err == nil {
-		var parent string
-		if parent, err = r.settle(context.Background()); err == nil {
-			p.here, p.place = r.host, r.place
-			p.place.Parent = parent
-			p.place.undo = nil // that is for here
-			if len(r.place.nest) > 0 {
-				err = r.stage.Bequeath((&ledger.Will{Nested: r.place.base, Owner: ledger.PoolOwner(), Sweep: p.place.Parent}).Encode())
-			}
-		}
+	r := newRun(cfg, nil)
+	res := newResources(r)
+	err := res.startStage()
+	if err == nil {
+		res.host = p.host
+		err = p.enterPlace(r, res)
 	}
 	ready <- err
 	if err == nil {
 		<-p.leave
 	}
-	if r.stage != nil {
-		r.leavePlace()
-		r.stage.Close()
-	}
+	res.release()
 	err = nil
-	if r.result.Error != nil {
-		err = r.result.Error.cause
+	if e := r.report.result.Error; e != nil {
+		err = e.cause
 	}
 	p.left <- err
+}
+
+func (p *Pool) enterPlace(r *run, res *resources) error {
+	parent, err := r.settle(context.Background(), res)
+	if err != nil {
+		return err
+	}
+	p.here, p.place = res.host, res.place
+	p.place.Parent = parent
+	if len(res.place.nest) == 0 {
+		return nil
+	}
+	will := ledger.Will{Nested: res.place.base, Owner: ledger.PoolOwner(), Sweep: p.place.Parent}
+	return res.stage.Bequeath(will.Encode())
 }
 
 // sweep is run.sweep, once for all runs.
@@ -261,326 +260,4 @@ func Unstarted(cfg *Config) *Result {
 	r.Verdict = Cancelled
 	r.Error = &ErrorInfo{Step: "cancelled", Message: errUnwanted.Error(), exitStatus: ExitFailed, cause: errUnwanted}
 	return r
-}
-
-// A slot does one job after the other, on a thread of its own: the parent of the stage and of the programs.
-type slot struct {
-	pool     *Pool
-	cpus     string // its own; "" is all
-	stage    *reexec.Stage
-	stagePID int
-	score    *oomScore // the stage's
-	told     []string  // the parents that the stage's will names
-
-	wishes  chan wish   // for the next group
-	spares  chan *spare // one for each wish; nil if it could not be made
-	pending bool        // there is one to take
-	quick   bool        // the last run was: it is worth it
-	pattern cgroup.Pattern
-}
-
-// aheadDescriptors is how many each job may have for groups to be made ahead, which takes twenty.
-const aheadDescriptors = 64
-
-// quickRun is how short a run is after which the next group is made ahead: a thousand programs that run for minutes should
-// not have as many groups beside them that nobody is in.
-const quickRun = time.Second
-
-// A wish is for a group, which is made by another thread than that of the slot, whose program may be on the same CPU.
-type wish struct {
-	placement
-	host    *cgroup.Host
-	oom     bool // it will be watched
-	pattern cgroup.Pattern
-}
-
-// A spare is a group made ahead.
-type spare struct {
-	placement
-	group *cgroup.Group
-	join  *cgroup.Join
-	oom   oomWatch
-}
-
-// A placement is what kind of group a run has.
-type placement struct {
-	parent string
-	asked  []cgroup.Controller // and
-	got    []cgroup.Controller // of these, what there is
-	frugal bool
-}
-
-func (p *placement) same(other *placement) bool {
-	return p.parent == other.parent && p.frugal == other.frugal && slices.Equal(p.asked, other.asked)
-}
-
-func (s *slot) work() {
-	runtime.LockOSThread() // for good: what it has started dies with it, and it has a priority of its own
-	preferSelf()
-	s.wishes, s.spares = make(chan wish, 1), make(chan *spare, 1)
-	go s.fulfil()
-	_ = s.ready() // else the first run says what is wrong
-	for job := range s.pool.queue {
-		job.Done(s.run(job))
-	}
-	close(s.wishes)
-	for n := range s.spares {
-		n.drop()
-	}
-	s.dismiss()
-}
-
-// dismiss ends the stage, if there is one.
-func (s *slot) dismiss() {
-	s.score.close()
-	if s.stage != nil {
-		s.stage.Close()
-	}
-	s.stage, s.score = nil, nil
-}
-
-// preferSelf gives this thread more of the CPU than the programs get, which could starve it otherwise, if that is
-// allowed. What it starts does not inherit that.
-func preferSelf() {
-	const resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK, see sched(7)
-	const niceZero = 20            // as getpriority(2), the system call, has it
-	var priority int32
-	policy, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
-	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || nice != niceZero || policy != unix.SCHED_NORMAL {
-		return // the programs are to have what the caller has chosen, and a reset would not go back to that
-	}
-	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL|resetOnFork, uintptr(unsafe.Pointer(&priority)))
-	if errno == 0 {
-		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
-	}
-}
-
-// ready makes sure that there is a stage.
-func (s *slot) ready() (err error) {
-	if s.stage != nil && s.stage.Ready() {
-		return nil
-	}
-	s.dismiss()
-	if s.stage, err = startStage(reexec.Options{Guardian: true, Stay: true}); err != nil {
-		return err
-	}
-	s.told = nil
-	s.stagePID = s.stage.PID()
-	s.score = openOOMScore(s.stagePID)
-	if unit := s.pool.place.unit; unit != nil {
-		if err := unit.adopt(s.stagePID); err != nil {
-			return err
-		}
-	}
-	return s.tell(s.pool.place.Parent)
-}
-
-// tell has the guardian clean up below a parent, too.
-func (s *slot) tell(parent string) error {
-	if slices.Contains(s.told, parent) {
-		return nil
-	}
-	w := ledger.Will{Owner: ledger.PoolOwner(), Sweep: parent}
-	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
-		w.Missing = s.pool.host.MissingParents(path.Join(parent, "none"))
-	}
-	if err := s.stage.Bequeath(w.Encode()); err != nil {
-		return err
-	}
-	s.told = append(s.told, parent)
-	return nil
-}
-
-// run does a job.
-func (s *slot) run(job *Job) *Result {
-	cfg := &job.Config
-	cfg.Subreaper = false
-	ctx, cancel := s.pool.gate.within(job.ctx)
-	defer cancel()
-	if s.pool.gate.unwanted(ctx) {
-		return Unstarted(cfg)
-	}
-	if job.Prepare != nil {
-		err := job.Prepare(cfg)
-		if errors.Is(err, context.Canceled) {
-			return Unstarted(cfg)
-		}
-		if errors.Is(err, unix.ETIMEDOUT) {
-			return SetupError(cfg, "open", err)
-		}
-		if err != nil {
-			return UsageError(cfg, err)
-		}
-	}
-	if s.cpus != "" {
-		if cfg.Limits.CPUSetCPUs != "" {
-			return UsageError(cfg, errors.New("a cpuset of its own: each job of this pool has been given its CPUs"))
-		}
-		cfg.Limits.CPUSetCPUs = s.cpus
-	}
-	if cfg.BestEffort || cfg.Nest || cfg.Manager != "" && cfg.Manager != s.pool.cfg.Manager {
-		// What the pool has no place for.
-		if cfg.Parent == "" && (cfg.Manager == "" || cfg.Manager == s.pool.cfg.Manager) {
-			cfg.Parent, cfg.Manager = s.pool.cfg.Parent, s.pool.cfg.Manager
-		}
-		defer s.reap()
-		return s.pool.do(ctx, newRun(cfg))
-	}
-	r := newRun(cfg)
-	r.slot = s
-	result := s.pool.do(ctx, r)
-	if r.immortal && r.group != nil {
-		s.pool.keep(r.group)
-	}
-	s.quick = !r.ended.IsZero() && r.ended.Sub(r.started) < quickRun
-	if s.stage != nil && len(s.stage.Stuck()) > 0 {
-		s.stage.Close()
-	}
-	s.reap()
-	return result
-}
-
-// do does a run, as long as it is wanted.
-func (p *Pool) do(ctx context.Context, r *run) *Result {
-	r.gate = &p.gate
-	result := r.do(ctx)
-	if result.Error != nil && errors.Is(result.Error.cause, errUnwanted) {
-		result.Verdict = Cancelled
-	}
-	return result
-}
-
-// setup is run.setup, with the slot's stage.
-func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
-	if err := r.cfg.Validate(); err != nil {
-		return "usage", err
-	}
-	if err := r.reserveEarly(); err != nil {
-		return "threads", err
-	}
-	if err := s.ready(); err != nil {
-		return "stage", err
-	}
-	r.owner, r.name = ledger.PoolOwner(), r.cfg.runName()
-	r.host, r.place = s.pool.here, s.pool.place
-	if r.cfg.Parent != "" {
-		r.host, r.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
-	}
-	if err := s.tell(r.place.Parent); err != nil {
-		return "stage", err
-	}
-	r.phase("stage")
-	if step, err := r.makeGroup(ctx); err != nil {
-		return step, err
-	}
-	for first := true; ; first = false {
-		r.stage = s.stage
-		step, err := r.launch(ctx)
-		if err == nil || !first || r.gaveUp != nil || !stageLost(err) {
-			return step, err
-		}
-		// Who has killed it has not kept this program from being run: there was none yet.
-		if err := s.ready(); err != nil {
-			return "stage", err
-		}
-	}
-}
-
-func stageLost(err error) bool {
-	var e *reexec.Error
-	return errors.As(err, &e) && e.Step == reexec.StepStage
-}
-
-// take takes the group made ahead for a run, if it is such a one.
-func (s *slot) take(r *run) bool {
-	if !s.pending || r.cfg.Name != "" {
-		return false
-	}
-	s.pending = false
-	n := <-s.spares
-	if n == nil {
-		return false
-	}
-	if !n.same(&r.placement) || n.entered() {
-		n.drop()
-		return false
-	}
-	r.group, r.join, r.oom, r.placement = n.group, n.join, n.oom, n.placement
-	r.oom.forget()
-	r.name = path.Base(r.group.Path())
-	return true
-}
-
-// prepare has the group for the next run made, while the program of this one runs: one like it.
-func (s *slot) prepare(r *run) {
-	// A parent that was asked for should not stay longer than that run.
-	if s.pool.ahead && s.quick && !s.pending && r.place.Parent == s.pool.place.Parent {
-		s.pending = true
-		s.wishes <- wish{r.placement, r.owning(r.owner), r.oom.watched(), s.pattern}
-	}
-}
-
-// fulfil makes the groups that are wished for. What goes wrong there the next run will find out by itself.
-func (s *slot) fulfil() {
-	defer close(s.spares)
-	for w := range s.wishes {
-		s.spares <- w.make()
-	}
-}
-
-func (w *wish) make() *spare {
-	group, err := w.host.Create(path.Join(w.parent, (&Config{}).runName()), w.got...)
-	if err != nil {
-		return nil
-	}
-	join, err := group.Join()
-	if err != nil {
-		_ = group.Remove()
-		return nil
-	}
-	group.Warm(w.pattern)
-	n := &spare{placement: w.placement, group: group, join: join}
-	if w.oom {
-		_ = n.oom.open(w.host, group) // else the run will, and say why not
-	}
-	return n
-}
-
-// entered says whether somebody is in it: root's program can leave its groups for others.
-func (n *spare) entered() bool {
-	populated, err := n.group.Populated()
-	return populated || err != nil
-}
-
-func (n *spare) drop() {
-	if n == nil {
-		return
-	}
-	n.join.Close()
-	n.oom.stop()
-	if n.entered() {
-		ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
-		defer cancel()
-		_ = n.group.Kill(ctx)
-	}
-	_ = n.group.Remove()
-}
-
-// reap waits for the zombies that programs of this slot have made children of its thread (CLONE_PARENT): without a pause,
-// for there may be tens of thousands. Between two jobs every other child of the thread has been waited for, but for the stage.
-// With __WNOTHREAD the kernel shows no children of other slots, so that no slot has to wait for what another one does.
-func (s *slot) reap() {
-	for s.pool.cfg.Childless {
-		info, err := sys.Waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|unix.WNOTHREAD)
-		switch {
-		case err != nil, info.PID() == 0:
-			return
-		case s.stage != nil && info.PID() == s.stagePID: // it is dead, and the kernel shows what comes after it only when it is gone
-			s.dismiss()
-		default:
-			if _, err := unix.Wait4(info.PID(), nil, unix.WNOHANG|unix.WALL, nil); err != nil && !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	}
 }

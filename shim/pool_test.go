@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/rungroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -140,7 +141,7 @@ func TestPoolIsLikeRun(t *testing.T) {
 				if res.Verdict == MemoryLimit || res.Verdict == OutputLimit { // how many threads, or processes, there are by then is not certain
 					res.PIDsPeak = want[name].PIDsPeak
 					for _, r := range []*Result{res, want[name]} { // nor whether all were waited for
-						maps.DeleteFunc(r.Sources, func(_, source string) bool { return source == fromWait })
+						maps.DeleteFunc(r.Sources, func(_, source string) bool { return source == rungroup.FromWait })
 					}
 				}
 				likeRun(t, name, res, want[name])
@@ -643,7 +644,7 @@ func TestDivide(t *testing.T) {
 
 // children lists the children of this process that are wanted.
 func children(wanted func(*sys.Process) bool) (pids []int) {
-	for _, p := range processes() {
+	for _, p := range sys.Processes() {
 		if p.Parent == os.Getpid() && wanted(&p) {
 			pids = append(pids, p.PID)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -159,11 +158,6 @@ type Seconds float64
 // MarshalJSON implements json.Marshaler.
 func (s Seconds) MarshalJSON() ([]byte, error) {
 	return s.append(nil), nil
-}
-
-func seconds(d time.Duration) *Seconds {
-	s := Seconds(d.Seconds())
-	return &s
 }
 
 // The exit statuses of cgshim itself; the program's own are passed through.
@@ -322,10 +316,7 @@ func UsageError(cfg *Config, err error) *Result {
 // SetupError is the result for a caller that could not make its own preparations for a run, such as for
 // signals.
 func SetupError(cfg *Config, step string, err error) *Result {
-	r := &run{cfg: cfg, result: newResult(cfg)}
-	r.result.Verdict = Failed
-	r.fail(step, err)
-	return r.result
+	return newReport(cfg).failed(at(step, err))
 }
 
 func optional(s string) *string {

@@ -39,19 +39,16 @@ func rlimitName(resource int) string {
 // ulimitNames are the resource limits whose end of a program can be proved, by their names in limits_hit.
 var ulimitNames = map[int]string{unix.RLIMIT_CPU: "ulimit_cpu", unix.RLIMIT_FSIZE: "ulimit_fsize"}
 
-// noteUlimit finds out whether a resource limit has ended the program, which is a zombie. One that was asked for is a
+// ulimitReached names the resource limit that has ended the program, which is a zombie; "" if none has. One that was asked for is a
 // limit of the run, one that it has from cgshim's caller is worth a warning, and one that it has set itself is its own.
-func (r *run) noteUlimit() {
-	if r.killed || r.killedFor != "" {
-		return
-	}
+func (r *run) ulimitReached(pid int, diedOf unix.Signal) string {
 	resource := unix.RLIMIT_CPU
-	switch r.diedOf {
+	switch diedOf {
 	case unix.SIGXFSZ:
 		resource = unix.RLIMIT_FSIZE
 	case unix.SIGXCPU, unix.SIGKILL:
 	default:
-		return
+		return ""
 	}
 	var given unix.Rlimit
 	asked := false
@@ -61,18 +58,19 @@ func (r *run) noteUlimit() {
 		}
 	}
 	if !asked && unix.Getrlimit(resource, &given) != nil {
-		return
+		return ""
 	}
 	last := given // as they were at the program's end; of another user's not to be had without CAP_SYS_RESOURCE
-	_ = unix.Prlimit(r.program.PID, resource, nil, &last)
+	_ = unix.Prlimit(pid, resource, nil, &last)
 	switch {
-	case !endedByRlimit(r.diedOf, given, last, profClock(r.program.PID)):
+	case !endedByRlimit(diedOf, given, last, profClock(pid)):
 	case asked:
-		r.ulimit = ulimitNames[resource]
+		return ulimitNames[resource]
 	default:
-		r.warn("%s: the program went over the resource limit %s that it has from the caller of cgshim (see ulimit), not from this run",
-			unix.SignalName(r.diedOf), rlimitName(resource))
+		r.report.warn("%s: the program went over the resource limit %s that it has from the caller of cgshim (see ulimit), not from this run",
+			unix.SignalName(diedOf), rlimitName(resource))
 	}
+	return ""
 }
 
 // profClock is the CPU time of a process, that of its threads and of no other, as the kernel holds it against RLIMIT_CPU:

@@ -33,18 +33,26 @@ func Parents(host *cgroup.Host) []string {
 // UsageOf is the usage that the counters of a run's group tell.
 func UsageOf(s *cgroup.Stats) Usage { return usage(s) }
 
-// sweep cleans up, while the program runs, after earlier runs whose owner is certainly dead. It returns what
-// ends it.
-func (r *run) sweep() (stop func()) {
-	parents := []string{path.Dir(r.group.Path())}
+// startSweep cleans up, once and while the program runs, after earlier runs whose owner is certainly dead. release ends it.
+func (res *resources) startSweep() {
+	if !res.swept {
+		res.swept = true
+		res.laterLast(res.sweep())
+	}
+}
+
+// sweep begins a sweep, and returns what ends it.
+func (res *resources) sweep() (stop func()) {
+	group := res.group.Cgroup
+	parents := []string{path.Dir(group.Path())}
 	switch {
-	case r.place.unit != nil:
-		parents = r.host.Match(globQuote.Replace(path.Dir(r.place.base)) + "/cgshim-*.scope")
-	case parents[0] == "/" && !ledger.Automatic(r.group.Path()): // which is everybody's
+	case res.place.unit != nil:
+		parents = res.host.Match(globQuote.Replace(path.Dir(res.place.base)) + "/cgshim-*.scope")
+	case parents[0] == "/" && !ledger.Automatic(group.Path()): // which is everybody's
 		return func() {}
 	}
-	others := r.group.Others()
-	if r.place.unit == nil && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
+	others := group.Others()
+	if res.place.unit == nil && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -58,15 +66,15 @@ func (r *run) sweep() (stop func()) {
 			if parent == "/" {
 				prefix = path.Base(DefaultParent) + "-"
 			}
-			list := r.host.Groups
+			list := res.host.Groups
 			if others > sweepMost {
-				list = func(parent, prefix string) ([]cgroup.Entry, error) { return r.host.Some(parent, prefix, sweepMost) }
+				list = func(parent, prefix string) ([]cgroup.Entry, error) { return res.host.Some(parent, prefix, sweepMost) }
 			}
 			below, _ := list(parent, prefix)
 			groups = append(groups, below...)
 		}
 		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
-		ledger.CleanAll(ctx, r.host, ledger.Stale(groups[:min(len(groups), sweepMost)]))
+		ledger.CleanAll(ctx, res.host, ledger.Stale(groups[:min(len(groups), sweepMost)]))
 	}()
 	return func() {
 		cancel()

@@ -98,41 +98,51 @@ func systemdPlace(host *cgroup.Host, slice, reason string) (Place, error) {
 }
 
 // scopeName is the unit for a run's name. What a unit name can't have is escaped as systemd.unit(5) says.
-func (r *run) scopeName() string {
-	escaped := strings.NewReplacer("+", `\x2b`, "@", `\x40`).Replace(r.name)
+func scopeName(name string) string {
+	escaped := strings.NewReplacer("+", `\x2b`, "@", `\x40`).Replace(name)
 	return "cgshim-" + escaped + ".scope"
 }
 
-// startScope makes the run's scope, with the stage in it.
-func (r *run) startScope(ctx context.Context) error {
+// enterScope makes the run's scope, with the stage in it. It returns the scope's group.
+func (r *run) enterScope(ctx context.Context, res *resources) (group string, err error) {
+	p, name := &res.place, scopeName(res.name)
 	asking, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stop := r.superviseLaunch(ctx, cancel)
-	unit, err := startScope(asking, r.scopeName(), r.place.Parent, r.cfg.Args[0], r.stage.PID())
+	stop := res.launching.Supervise(ctx, cancel)
+	unit, err := startScope(asking, name, p.Parent, r.cfg.Args[0], res.stage.PID())
 	stop()
 	switch {
 	case err == nil:
-		r.place.unit = unit
-	case r.gaveUp != nil:
-		err = &cgroup.Error{Op: "create", Path: r.scopeName(), Err: fmt.Errorf("%w: %w", fault.ErrUnanswered, r.gaveUp)}
+		p.unit = unit
+	case res.launching.GaveUp != nil:
+		return "", &cgroup.Error{Op: "create", Path: name, Err: fmt.Errorf("%w: %w", fault.ErrUnanswered, res.launching.GaveUp)}
+	default:
+		return "", err
 	}
-	return err
+	if p.base, err = res.host.GroupOf(res.stage.PID()); err != nil {
+		return "", err
+	}
+	p.top = p.base
+	res.leaveBy(func() error {
+		if res.unkillable {
+			return nil // systemd will see it end
+		}
+		return endScope(res.host, p.base)
+	})
+	return p.base, res.host.Nest(p.base, supervisorGroup, res.stage.PID())
 }
 
 // endScope lets systemd remove the scope, in which there is nothing of ours any more: who may write to its groups may
 // have left the run's for another of them.
-func (r *run) endScope() error {
-	if r.immortal {
-		return nil // systemd will see it end
-	}
-	if scope, err := r.host.Open(r.place.base); err == nil {
+func endScope(host *cgroup.Host, base string) error {
+	if scope, err := host.Open(base); err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 		defer cancel()
-		if err := scope.Kill(ctx); err != nil && r.host.Exists(r.place.base) {
+		if err := scope.Kill(ctx); err != nil && host.Exists(base) {
 			return err
 		}
 	}
-	return awaitRemoval(r.host, r.place.base)
+	return awaitRemoval(host, base)
 }
 
 // startScope makes a scope with one process in it, and returns when that is there.

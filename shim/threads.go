@@ -113,27 +113,20 @@ func bornDead() (pid uintptr, errno unix.Errno) {
 }
 
 // reserveEarly reserves a run's threads before its program is there, if that could take the tasks, or the run needs more threads from
-// the start on.
-func (r *run) reserveEarly() error {
-	pids := r.cfg.Limits.PIDs
-	switch {
-	case r.slot != nil && r.cfg.OutputLimit > 0:
-		return r.reserve(outputThreads, false)
-	case r.slot != nil, pids > 0 && pids <= fewPIDs && r.cfg.OutputLimit == 0 && !r.cfg.BestEffort:
-		return nil
+// the start on. It returns how many. pooled says that other programs of this process may have taken them.
+func reserveEarly(cfg *Config, pooled bool) (int, error) {
+	if pids := cfg.Limits.PIDs; pids > 0 && pids <= fewPIDs && cfg.OutputLimit == 0 && !cfg.BestEffort {
+		return 0, nil
 	}
-	return r.reserve(runThreads+outputThreads, r.gate == nil) // in a pool other programs may have taken them
+	return reserve(runThreads+outputThreads, !pooled)
 }
 
-// reserveLate reserves those of a run that has gone on without. False is that they can't be had now.
-func (r *run) reserveLate() bool {
-	return r.slot != nil || r.reserved > 0 || r.reserve(runThreads, r.watch.pidfd == 0) == nil
-}
+// reserveLate reserves those of a run that has gone on without. sure says that it can't go on so.
+func reserveLate(sure bool) (int, error) { return reserve(runThreads, sure) }
 
-func (r *run) reserve(n int, sure bool) error {
-	err := threads.reserve(n, sure)
-	if err == nil {
-		r.reserved = n
+func reserve(n int, sure bool) (int, error) {
+	if err := threads.reserve(n, sure); err != nil {
+		return 0, err
 	}
-	return err
+	return n, nil
 }

@@ -5,28 +5,48 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/monitor"
 )
 
 // An ending is how a run ended: all that its verdict depends on.
 type ending struct {
+	monitor.Outcome
+	ran        bool            // the program has ended, and was waited for
 	status     unix.WaitStatus // the program's
-	broken     bool            // a limit could not be enforced any more
-	endedBy    Verdict         // the limit that the run was ended for; "" if none was
+	seen       time.Time       // when the end was seen
+	wall       time.Duration   // from the program's creation to the end
 	oom        bool            // the kernel has killed for the run's own memory limit
 	tooMuch    bool            // there was more output than the limit
 	overCPU    bool            // the final figure is above the limit, and so
 	overWall   bool            // is this one
-	cancelled  bool            // cgshim was told to stop
 	outputLost bool            // there was a receiver for the output, which did not take all of it
 	ulimit     string          // the resource limit that has ended the program, by its name in limits_hit; "" if none has
+	counted    []string        // the limits that were reached as the cgroup's counters tell
+}
+
+// limitOf is the name in limits_hit of the limit that a verdict is about.
+var limitOf = map[Verdict]string{
+	MemoryLimit: monitor.Memory, CPUTimeLimit: monitor.CPUTime, WallTimeLimit: monitor.WallTime, OutputLimit: monitor.Output,
+}
+
+// verdictOf is the verdict about a limit.
+func verdictOf(limit string) Verdict {
+	for verdict, name := range limitOf {
+		if name == limit {
+			return verdict
+		}
+	}
+	return ""
 }
 
 // limit is the limit that gives the verdict; "" if none does. The first that ended the run wins. A run that has ended by
 // itself before anybody looked, and was over a limit by then, is what it would have been a moment later.
 func (e *ending) limit() Verdict {
 	switch {
-	case e.endedBy != "":
-		return e.endedBy
+	case e.EndedBy != "":
+		return verdictOf(e.EndedBy)
 	case e.oom:
 		return MemoryLimit
 	case e.tooMuch:
@@ -39,16 +59,16 @@ func (e *ending) limit() Verdict {
 	return ""
 }
 
-// verdict of a program that ran. Output that is lost is no success, but it does not excuse who was over a limit; and who
+// verdict is about a program that was started. Output that is lost is no success, but it does not excuse who was over a limit; and who
 // cancels a run may have stopped to read.
 func (e *ending) verdict() Verdict {
 	limit := e.limit()
 	switch {
-	case e.broken:
+	case !e.ran, e.EnforcementLost:
 		return Failed
 	case limit != "":
 		return limit
-	case e.cancelled:
+	case e.Cancelled:
 		return Cancelled
 	case e.outputLost:
 		return Failed
@@ -60,17 +80,17 @@ func (e *ending) verdict() Verdict {
 	return OK
 }
 
-// hits names the limits that were reached, but for those of which only the cgroup's counters tell.
+// hits names the limits that were reached.
 func (e *ending) hits() []string {
-	var names []string
+	names := slices.Clone(e.counted)
 	for _, hit := range []struct {
 		name string
 		yes  bool
 	}{
-		{limitOf[e.endedBy], e.endedBy != ""},
-		{"output", e.tooMuch},
-		{"cpu_time", e.overCPU},
-		{"wall_time", e.overWall},
+		{e.EndedBy, e.EndedBy != ""},
+		{monitor.Output, e.tooMuch},
+		{monitor.CPUTime, e.overCPU},
+		{monitor.WallTime, e.overWall},
 		{e.ulimit, e.ulimit != ""},
 	} {
 		if hit.yes && !slices.Contains(names, hit.name) {
@@ -80,32 +100,21 @@ func (e *ending) hits() []string {
 	return names
 }
 
-// ending takes the facts together, once everybody is dead and the final figures are there.
-func (r *run) ending(status unix.WaitStatus, tooMuch, outputLost bool) *ending {
-	cpu := r.samples.final.CPUUsage
-	return &ending{
-		status:     status,
-		broken:     r.broken,
-		endedBy:    r.killedFor,
-		oom:        r.ownOOM(&r.samples.final),
-		tooMuch:    tooMuch,
-		overCPU:    r.cfg.CPUTime > 0 && cpu.Known() && time.Duration(cpu.Value) > r.cfg.CPUTime,
-		overWall:   r.cfg.WallTime > 0 && r.wall() > r.cfg.WallTime,
-		cancelled:  r.cancelled,
-		outputLost: outputLost,
-		ulimit:     r.ulimit,
-	}
+// hold holds the times against the limits. seen is how long after the program's creation its end was seen.
+func (e *ending) hold(cfg *Config, seen time.Duration, cpu cgroup.Figure) {
+	e.wall = wallTime(seen, e.First, cfg.WallTime)
+	e.overCPU = cfg.CPUTime > 0 && cpu.Known() && time.Duration(cpu.Value) > cfg.CPUTime
+	e.overWall = cfg.WallTime > 0 && e.wall > cfg.WallTime
 }
 
-// wall is the time from the program's creation to the end of the run: as late as that was seen, but not on the wrong side
+// wallTime is the time from the program's creation to the end of the run: as late as that was seen, but not on the wrong side
 // of the limit where it is known which of the two came first.
-func (r *run) wall() time.Duration {
-	seen := r.ended.Sub(r.started)
-	switch r.watch.first {
-	case endFirst:
-		return min(seen, r.cfg.WallTime)
-	case limitFirst:
-		return max(seen, r.cfg.WallTime+1)
+func wallTime(seen time.Duration, first monitor.First, limit time.Duration) time.Duration {
+	switch first {
+	case monitor.EndFirst:
+		return min(seen, limit)
+	case monitor.LimitFirst:
+		return max(seen, limit+1)
 	}
 	return seen
 }

@@ -1,4 +1,4 @@
-package shim
+package monitor
 
 import (
 	"os/exec"
@@ -14,13 +14,13 @@ func TestFinish(t *testing.T) {
 	for name, test := range map[string]struct {
 		limit time.Duration // from when the finish is opened
 		ends  string        // when the program does: before that, at once after it, or when the limit is over
-		want  first
+		want  First
 	}{
-		"the end":                 {time.Hour, "after", endFirst},
-		"the end, which is known": {time.Hour, "before", endFirst},
-		"the end, and the limit":  {soon, "before", endFirst},
-		"the limit":               {soon, "late", limitFirst},
-		"over already":            {-time.Second, "before", unknownFirst},
+		"the end":                 {time.Hour, "after", EndFirst},
+		"the end, which is known": {time.Hour, "before", EndFirst},
+		"the end, and the limit":  {soon, "before", EndFirst},
+		"the limit":               {soon, "late", LimitFirst},
+		"over already":            {-time.Second, "before", UnknownFirst},
 	} {
 		cmd := exec.Command("sleep", "1000")
 		if err := cmd.Start(); err != nil {
@@ -54,7 +54,7 @@ func TestFinish(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 		f.close()
-		if f != (finish{}) || f.first() != unknownFirst {
+		if f != (finish{}) || f.first() != UnknownFirst {
 			t.Errorf("%s: open", name)
 		}
 		_ = unix.Close(pidfd)

@@ -1,4 +1,5 @@
-package shim
+// Package relay passes on what a program writes to its standard output and error, up to a limit.
+package relay
 
 import (
 	"errors"
@@ -19,10 +20,10 @@ import (
 // given up. While the program runs a reader may take as long as it likes, as it may without cgshim.
 const outputStall = 5 * time.Second
 
-// An output passes on what the program writes, up to a limit. The program has one pipe for each of
+// A Relay passes on what the program writes, up to a limit. The program has one pipe for each of
 // descriptors 1 and 2, or one for both where these are the same file, so that "2>&1" keeps its order. Each
 // pipe has a goroutine that moves what is in it, by splice(2) where the receiver can do that.
-type output struct {
+type Relay struct {
 	streams  []*stream
 	stop     int // an eventfd: take what is there, do not wait for more
 	left     atomic.Int64
@@ -34,7 +35,7 @@ type output struct {
 }
 
 type stream struct {
-	out      *output
+	out      *Relay
 	from     int // our end of the pipe
 	writer   int // the program's, until it has been started
 	to       int
@@ -56,9 +57,9 @@ const (
 	copyChunk     = 64 << 10
 )
 
-// newOutput makes the pipes; the program gets stdio's second and third descriptor replaced.
-func newOutput(limit int64, stdio *[3]int) (*output, error) {
-	o := &output{stop: -1}
+// New makes the pipes for a limit in bytes; the program gets stdio's second and third descriptor replaced.
+func New(limit int64, stdio *[3]int) (*Relay, error) {
+	o := &Relay{stop: -1}
 	o.left.Store(limit)
 	var err error
 	if o.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
@@ -72,14 +73,14 @@ func newOutput(limit int64, stdio *[3]int) (*output, error) {
 		}
 		var pipe [2]int
 		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-			o.abandon()
+			o.Abandon()
 			return nil, os.NewSyscallError("pipe2", err)
 		}
 		to, err := ownReceiver(stdio[fd])
 		if err != nil {
 			unix.Close(pipe[0])
 			unix.Close(pipe[1])
-			o.abandon()
+			o.Abandon()
 			return nil, err
 		}
 		s := &stream{out: o, from: pipe[0], writer: pipe[1], to: to, chunk: math.MaxInt32}
@@ -142,15 +143,15 @@ func (s *stream) readerGone() bool {
 	return n > 0 && err == nil && receiver[0].Revents&s.gone != 0
 }
 
-// start begins to pass on. The program has its ends of the pipes by now.
-func (o *output) start() {
+// Start begins to pass on. The program has its ends of the pipes by now.
+func (o *Relay) Start() {
 	o.closeWriters()
 	for _, s := range o.streams {
 		o.done.Go(s.run)
 	}
 }
 
-func (o *output) closeWriters() {
+func (o *Relay) closeWriters() {
 	for _, s := range o.streams {
 		if s.writer >= 0 {
 			unix.Close(s.writer)
@@ -159,8 +160,8 @@ func (o *output) closeWriters() {
 	}
 }
 
-// abandon closes what no goroutine uses.
-func (o *output) abandon() {
+// Abandon closes what no goroutine uses.
+func (o *Relay) Abandon() {
 	o.closeWriters()
 	for _, s := range o.streams {
 		unix.Close(s.from)
@@ -169,10 +170,10 @@ func (o *output) abandon() {
 	unix.Close(o.stop)
 }
 
-// finish passes on what is left in the pipes: everybody who could write to them is dead, or was never
+// Finish passes on what is left in the pipes: everybody who could write to them is dead, or was never
 // meant to. A stream gives up by itself when its receiver has taken nothing for outputStall. Only one whose receiver is
 // on a file system that does not answer may be blocked in a write. Then its descriptors stay open until it is not.
-func (o *output) finish() error {
+func (o *Relay) Finish() error {
 	_, _ = unix.Write(o.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	finished := make(chan struct{})
 	go func() {
@@ -182,14 +183,14 @@ func (o *output) finish() error {
 	for before := o.passed.Load(); ; {
 		select {
 		case <-finished:
-			o.abandon()
+			o.Abandon()
 			return o.failure()
 		case <-time.After(outputStall + outputStall/2):
 			now := o.passed.Load()
 			if now == before {
 				go func() {
 					<-finished
-					o.abandon()
+					o.Abandon()
 				}()
 				return errNotRead
 			}
@@ -198,8 +199,11 @@ func (o *output) finish() error {
 	}
 }
 
+// Passed is how many bytes were delivered.
+func (o *Relay) Passed() uint64 { return uint64(o.passed.Load()) }
+
 // failure is why output was not delivered.
-func (o *output) failure() error {
+func (o *Relay) failure() error {
 	var errs []error
 	for _, s := range o.streams {
 		if s.err != nil && !(errors.Is(s.err, errNotRead) && errors.Is(errors.Join(errs...), errNotRead)) {
@@ -235,7 +239,7 @@ func (s *stream) run() {
 	}
 }
 
-func (o *output) exceed() {
+func (o *Relay) exceed() {
 	o.more.Lock()
 	defer o.more.Unlock()
 	o.exceeded = true
@@ -244,8 +248,8 @@ func (o *output) exceed() {
 	}
 }
 
-// onExceeded has somebody told when there is more than the limit, or was already.
-func (o *output) onExceeded(notify func()) {
+// OnExceeded has somebody told when there is more than the limit, or was already.
+func (o *Relay) OnExceeded(notify func()) {
 	o.more.Lock()
 	defer o.more.Unlock()
 	if o.notify = notify; o.exceeded {
@@ -253,14 +257,15 @@ func (o *output) onExceeded(notify func()) {
 	}
 }
 
-func (o *output) tooMuch() bool {
+// TooMuch reports whether there was more than the limit.
+func (o *Relay) TooMuch() bool {
 	o.more.Lock()
 	defer o.more.Unlock()
 	return o.exceeded
 }
 
 // grant takes n bytes, or what there is, off the limit.
-func (o *output) grant(n int) int {
+func (o *Relay) grant(n int) int {
 	for {
 		left := o.left.Load()
 		granted := min(int64(n), left)
@@ -282,7 +287,7 @@ func (s *stream) fail(err error) {
 	case !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET):
 		s.err = fmt.Errorf("delivering the program's output: %w", err)
 	}
-	// Not closed, for the number would be free for others before abandon.
+	// Not closed, for the number would be free for others before Abandon.
 	_ = unix.Dup3(s.out.stop, s.from, unix.O_CLOEXEC)
 	s.over = true
 }
