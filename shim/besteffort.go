@@ -66,10 +66,8 @@ func (r *run) restart(res *resources) error {
 	if res.group.Cgroup == nil {
 		return nil
 	}
-	if unit := res.place.unit; unit != nil {
-		if err := unit.adopt(stage.PID()); err != nil {
-			return at("stage", err)
-		}
+	if err := res.place.Adopt(stage.PID()); err != nil {
+		return at("stage", err)
 	}
 	if err := res.bequeath(res.group.Cgroup.Path()); err != nil {
 		return at("stage", err)

@@ -109,7 +109,7 @@ func TestCancelBySignals(t *testing.T) {
 
 // A fakeSource is a SignalSource.
 type fakeSource struct {
-	pending, late []os.Signal // those that Pending has the first time, and the fourth; a channel that is asked for before has the late ones
+	pending, late []os.Signal // those that Pending has the first time, and the fourth; a channel that is asked for before has them
 	looks         int
 	channel       chan os.Signal
 	asked         bool
@@ -127,11 +127,18 @@ func (s *fakeSource) Pending() (list []os.Signal) {
 
 func (s *fakeSource) Channel() <-chan os.Signal {
 	s.asked = true
-	if s.looks < 4 && s.late != nil { // the program takes long, on a slow machine
-		s.channel = make(chan os.Signal, len(s.late))
-		for _, sig := range s.late {
-			s.channel <- sig
-		}
+	var rest []os.Signal
+	if s.looks < 1 { // the launch takes long, on a slow machine
+		rest = append(rest, s.pending...)
+	}
+	if s.looks < 4 { // or the program
+		rest = append(rest, s.late...)
+	}
+	if len(rest) > 0 {
+		s.channel = make(chan os.Signal, len(rest))
+	}
+	for _, sig := range rest {
+		s.channel <- sig
 	}
 	return s.channel
 }

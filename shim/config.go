@@ -14,7 +14,9 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // A Config describes one run.
@@ -77,7 +79,7 @@ type Config struct {
 
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string
-	// Parent is the cgroup path above it, such as "/judge". Empty is what Locate finds. What is missing of
+	// Parent is the cgroup path above it, such as "/judge". Empty is a place that is found, see docs/hosts.md. What is missing of
 	// it is created, and removed by the last run that uses it. With ManagerSystemd it is a slice.
 	Parent string
 	// Manager says who makes Parent: ManagerAuto, ManagerCgroupfs or ManagerSystemd. Empty is ManagerAuto.
@@ -110,10 +112,17 @@ type User struct {
 	Groups   []uint32 // supplementary groups; all others are dropped
 }
 
+// Who makes the group that a run's own is in: see Config.Manager.
+const (
+	ManagerAuto     = place.Auto
+	ManagerCgroupfs = place.Cgroupfs
+	ManagerSystemd  = place.Systemd
+)
+
 const (
 	// DefaultStopTimeout is what a zero Config.StopTimeout means.
 	DefaultStopTimeout = 5 * time.Second
-	// DefaultParent is where runs that have a name are if nothing speaks for another place, see Locate. It exists while there are
+	// DefaultParent is where runs that have a name are if nothing speaks for another place, see docs/hosts.md. It exists while there are
 	// such runs. Those without a name are beside it, named DefaultParent-PID-RANDOM: a parent that each run makes and removes
 	// again would be a tenth of its time.
 	DefaultParent = ledger.DefaultParent // "/cgshim"
@@ -128,7 +137,7 @@ const maxName = 200
 const maxKeep = 128
 
 // ErrConfig is in the chain of every error that Validate returns.
-var ErrConfig = errors.New("bad configuration")
+var ErrConfig = fault.ErrConfig
 
 // Validate reports the first field that makes no sense, without touching the system.
 func (c *Config) Validate() error {
@@ -201,9 +210,7 @@ func (c *Config) checkDescriptors() error {
 	return nil
 }
 
-func configError(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
-}
+func configError(format string, args ...any) error { return fault.Config(format, args...) }
 
 // A SignalSource has the signals for a run.
 type SignalSource interface {

@@ -23,10 +23,7 @@ func init() {
 
 // bequeath is called before the group at a path is made, and with "" when there is none after all.
 func (res *resources) bequeath(path string) error {
-	w := ledger.Will{Cgroup: path, Owner: res.owner}
-	if len(res.place.nest) > 0 {
-		w.Nested = res.place.base
-	}
+	w := ledger.Will{Cgroup: path, Owner: res.owner, Nested: res.place.Nested()}
 	if path != "" {
 		w.Missing = res.host.MissingParents(path)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // A PoolConfig says how a Pool is made.
@@ -36,7 +37,7 @@ type PoolConfig struct {
 type Pool struct {
 	cfg   PoolConfig
 	host  *cgroup.Host
-	place Place        // of the runs that do not ask for another
+	place place.Place  // of the runs that do not ask for another
 	ahead bool         // groups are made ahead
 	here  *cgroup.Host // for that place
 	jobs  int          // see shares
@@ -157,16 +158,17 @@ func (p *Pool) enterPlace(r *run, res *resources) error {
 	}
 	p.here, p.place = res.host, res.place
 	p.place.Parent = parent
-	if len(res.place.nest) == 0 {
+	nested := res.place.Nested()
+	if nested == "" {
 		return nil
 	}
-	will := ledger.Will{Nested: res.place.base, Owner: ledger.PoolOwner(), Sweep: p.place.Parent}
+	will := ledger.Will{Nested: nested, Owner: ledger.PoolOwner(), Sweep: p.place.Parent}
 	return res.stage.Bequeath(will.Encode())
 }
 
 // sweep is run.sweep, once for all runs.
 func (p *Pool) sweep() {
-	if p.place.unit != nil || p.place.Parent == "/" {
+	if p.place.Scoped() || p.place.Parent == "/" {
 		return // a scope is new; the root is everybody's
 	}
 	groups, _ := p.host.Groups(p.place.Parent, "")
@@ -221,7 +223,7 @@ func (p *Pool) Close() (err error) {
 	p.closing.Do(func() {
 		close(p.queue)
 		p.slots.Wait()
-		if p.place.unit == nil { // the parents, which the last run may have left to a spare group that was not to be had
+		if !p.place.Scoped() { // the parents, which the last run may have left to a spare group that was not to be had
 			p.host.RemoveParents(path.Join(p.place.Parent, "none"), nil)
 		}
 		close(p.leave)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 )
 
@@ -21,9 +22,9 @@ type report struct {
 	cfg     *Config
 	result  *Result
 	began   time.Time
-	started time.Time // the program's creation; zero: there is none yet
-	told    []string  // the limits that OnEvent knows of
-	place   *Place    // of the run's group; nil: there is no group
+	started time.Time    // the program's creation; zero: there is none yet
+	told    []string     // the limits that OnEvent knows of
+	place   *place.Place // of the run's group; nil: there is no group
 	hits    func(*cgroup.Stats) []string
 }
 

@@ -22,7 +22,7 @@ import (
 // Keys and their order, nullable or not, types: the schema says what the Go types say. The other packages' types have tests there.
 func TestSchemaFitsTypes(t *testing.T) {
 	for name, value := range map[string]any{
-		"result": Result{}, "started": Started{}, "sample": Sample{}, "limit": LimitReached{}, "place": Place{},
+		"result": Result{}, "started": Started{}, "sample": Sample{}, "limit": LimitReached{},
 		"limits": RequestedLimits{}, "ulimit": RequestedRlimit{}, "error": ErrorInfo{},
 	} {
 		var before []string

@@ -14,6 +14,7 @@ import (
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
@@ -122,10 +123,8 @@ func (s *slot) ready() (err error) {
 	s.told = nil
 	s.stagePID = s.stage.PID()
 	s.score = openOOMScore(s.stagePID)
-	if unit := s.pool.place.unit; unit != nil {
-		if err := unit.adopt(s.stagePID); err != nil {
-			return err
-		}
+	if err := s.pool.place.Adopt(s.stagePID); err != nil {
+		return err
 	}
 	return s.tell(s.pool.place.Parent)
 }
@@ -204,7 +203,7 @@ func (s *slot) acquire(_ context.Context, r *run, res *resources) (err error) {
 	res.owner, res.name = ledger.PoolOwner(), r.cfg.runName()
 	res.host, res.place = s.pool.here, s.pool.place
 	if r.cfg.Parent != "" {
-		res.host, res.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
+		res.host, res.place = s.pool.host, place.Place{Manager: place.Cgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
 	}
 	if err := s.tell(res.place.Parent); err != nil {
 		return at("stage", err)
@@ -257,6 +256,9 @@ func (s *slot) retry(_ *run, res *resources, failed error) (bool, error) {
 	}
 	res.retried = true
 	if err := s.ready(); err != nil {
+		return false, at("stage", err)
+	}
+	if err := s.tell(res.place.Parent); err != nil {
 		return false, at("stage", err)
 	}
 	res.stage, res.score = s.stage, s.score

@@ -16,6 +16,7 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
@@ -39,7 +40,7 @@ type resources struct {
 	owner     string    // this process, as the group's owner
 	name      string    // the last element of the group's path
 	host      *cgroup.Host
-	place     Place
+	place     place.Place
 	placement placement
 	group     rungroup.Group
 	join      *cgroup.Join // open already; nil: it is not
@@ -108,11 +109,6 @@ func (fresh) acquire(ctx context.Context, r *run, res *resources) error {
 	if err := r.limitGroup(res); err != nil {
 		return at("limit", err)
 	}
-	res.meanwhile = func() {
-		if r.gate == nil {
-			prepareEnd(res.group.Cgroup)
-		}
-	}
 	return nil
 }
 
@@ -172,15 +168,16 @@ func (res *resources) noteStuck() {
 
 // prepareEnd is for what is needed when the program has ended, and what a run of a millisecond would then wait for: the stage is at
 // work on the other CPU.
-func prepareEnd(group *cgroup.Group) {
+func (res *resources) prepareEnd() {
+	group := res.group.Cgroup
 	var files unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
+	if group != nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
 		const part = 4 // of what there may be: where more is in use, descriptors are for what has to be open
 		group.Prepare(int(min(files.Cur, 1<<31-1) / part))
 	}
 }
 
-// freshGroup makes the run's group where Locate says.
+// freshGroup makes the run's group at its place.
 func (r *run) freshGroup(ctx context.Context, res *resources, needed []cgroup.Controller) (err error) {
 	if res.host, err = detect(); err != nil {
 		return err
@@ -206,6 +203,9 @@ func (r *run) freshGroup(ctx context.Context, res *resources, needed []cgroup.Co
 	}
 	r.report.hasGroup(res)
 	res.later(func() { res.remove((*cgroup.Group).Remove) })
+	if r.gate == nil {
+		res.meanwhile = res.prepareEnd
+	}
 	res.started = func() {
 		if rand.IntN(sweepRarely) == 0 {
 			res.startSweep() // else after a while, see attended: a short run has no time for it
@@ -217,12 +217,44 @@ func (r *run) freshGroup(ctx context.Context, res *resources, needed []cgroup.Co
 // settle finds the place for the group, makes it fit, and returns the group's parent.
 func (r *run) settle(ctx context.Context, res *resources) (parent string, err error) {
 	res.owner, res.name = ledger.ThisOwner(), r.cfg.runName()
-	if res.place, err = Locate(res.host, r.cfg, os.Getpid(), res.stage.PID()); err != nil {
+	want := place.Want{Manager: r.cfg.Manager, Parent: r.cfg.Parent, Nest: r.cfg.Nest}
+	if res.place, err = place.Locate(res.host, want, os.Getpid(), res.stage.PID()); err != nil {
 		return "", err
 	}
-	parent, err = r.enterPlace(ctx, res)
+	host, parent, err := res.place.Enter(&place.Entry{
+		Host: res.host, Stage: res.stage.PID(), Name: res.name, Program: r.cfg.Args[0],
+		Ask:      func(ask func(context.Context) error) error { return res.supervised(ctx, ask) },
+		Bequeath: func() error { return res.bequeath("") },
+		Later:    res.leaveBy,
+		Stays:    func() bool { return res.unkillable },
+	})
 	r.report.phase("place")
+	if err == nil {
+		res.host = host
+	}
 	return parent, err
+}
+
+// supervised does something that may have to be given up, see monitor.Launch.
+func (res *resources) supervised(ctx context.Context, do func(context.Context) error) error {
+	doing, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stop := res.launching.Supervise(ctx, cancel)
+	err := do(doing)
+	if stop(); err != nil && res.launching.GaveUp != nil {
+		return res.launching.GaveUp
+	}
+	return err
+}
+
+// leaveBy has release leave the place, after the last process of the launch is gone.
+func (res *resources) leaveBy(leave func() error) {
+	res.later(func() {
+		res.stage.Close()
+		if err := leave(); err != nil {
+			res.report.Error("remove", err)
+		}
+	})
 }
 
 // plan says what kind of group the run is to have below parent: with the controllers that are needed, and those that are wanted.
@@ -246,7 +278,7 @@ func (res *resources) createGroup(host *cgroup.Host, where string, needed, wante
 		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
 			lacking := cgroup.Controller(e.Value)
 			if slices.Contains(needed, lacking) || !slices.Contains(wanted, lacking) {
-				if res.place.unit != nil && res.place.unit.user {
+				if res.place.OfUser() {
 					err = fmt.Errorf("%w: %w", fault.ErrNotDelegated, err)
 				}
 				return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"path"
-	"strings"
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
@@ -16,19 +15,6 @@ const (
 	sweepMost   = 64
 	sweepRarely = 16
 )
-
-// Parents lists the groups below which there may be runs of this caller's: DefaultParent, where Locate would put
-// one, and the scopes that systemd has made for them.
-func Parents(host *cgroup.Host) []string {
-	parents := []string{DefaultParent, path.Dir(DefaultParent)}
-	if place, err := Locate(host, &Config{Nest: true}); err == nil && place.Manager == ManagerCgroupfs && place.Parent != DefaultParent {
-		parents = append(parents, place.Parent)
-	}
-	for _, pattern := range scopes() {
-		parents = append(parents, host.Match(pattern)...)
-	}
-	return parents
-}
 
 // UsageOf is the usage that the counters of a run's group tell.
 func UsageOf(s *cgroup.Stats) Usage { return usage(s) }
@@ -46,13 +32,13 @@ func (res *resources) sweep() (stop func()) {
 	group := res.group.Cgroup
 	parents := []string{path.Dir(group.Path())}
 	switch {
-	case res.place.unit != nil:
-		parents = res.host.Match(globQuote.Replace(path.Dir(res.place.base)) + "/cgshim-*.scope")
+	case res.place.Scoped():
+		parents = res.place.Scopes(res.host)
 	case parents[0] == "/" && !ledger.Automatic(group.Path()): // which is everybody's
 		return func() {}
 	}
 	others := group.Others()
-	if res.place.unit == nil && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
+	if !res.place.Scoped() && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -81,6 +67,3 @@ func (res *resources) sweep() (stop func()) {
 		<-done
 	}
 }
-
-// globQuote makes a pattern of a path: slices have backslashes in their names.
-var globQuote = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)

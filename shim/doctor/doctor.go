@@ -20,6 +20,7 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/jsonline"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/seam"
 )
 
@@ -38,16 +39,25 @@ type Check struct {
 	Remedy *string `json:"remedy"` // what to do; nil if it is ok, or nothing can be done
 }
 
+// A Place is where the group of a run is made, and why there.
+type Place struct {
+	Manager string `json:"manager"` // shim.ManagerCgroupfs or shim.ManagerSystemd
+	// Parent is the group in which the run's is made; with systemd it is the slice of the scope that it gets, "" for the manager's
+	// default.
+	Parent string `json:"parent"`
+	Reason string `json:"reason"` // for people
+}
+
 // A Report is what Examine has found. Its JSON form is one line; nil (null in JSON) is unknown.
 type Report struct {
-	Type          string      `json:"type"` // "doctor"
-	SchemaVersion int         `json:"schema_version"`
-	Version       string      `json:"version"` // of the caller, who sets it
-	OK            bool        `json:"ok"`      // nothing has failed
-	Kernel        string      `json:"kernel"`
-	CgroupVersion *int        `json:"cgroup_version"`
-	Placement     *shim.Place `json:"placement"`
-	Checks        []Check     `json:"checks"`
+	Type          string  `json:"type"` // "doctor"
+	SchemaVersion int     `json:"schema_version"`
+	Version       string  `json:"version"` // of the caller, who sets it
+	OK            bool    `json:"ok"`      // nothing has failed
+	Kernel        string  `json:"kernel"`
+	CgroupVersion *int    `json:"cgroup_version"`
+	Placement     *Place  `json:"placement"`
+	Checks        []Check `json:"checks"`
 }
 
 // JSON is the report on one line, with a newline.
@@ -154,17 +164,17 @@ func (e *examiner) place() bool {
 		names = append(names, string(c))
 	}
 	e.pass("cgroup-mount", fmt.Sprintf("cgroup v%d in %s with %s", version, e.host.MountPoint(e.host.Controllers()[0]), strings.Join(names, ", ")))
-	place, err := shim.Locate(e.host, &e.cfg, os.Getpid())
+	found, err := place.Locate(e.host, place.Want{Manager: e.cfg.Manager, Parent: e.cfg.Parent, Nest: e.cfg.Nest}, os.Getpid())
 	if err != nil {
 		e.blame("placement", shim.SetupError(&e.cfg, "cgroup", err).Error)
 		return false
 	}
-	e.report.Placement = &place
-	where := place.Parent
-	if place.Manager == shim.ManagerSystemd {
+	e.report.Placement = &Place{found.Manager, found.Parent, found.Reason}
+	where := found.Parent
+	if found.Manager == shim.ManagerSystemd {
 		where = "a scope"
 	}
-	e.pass("placement", fmt.Sprintf("in %s: %s", where, place.Reason))
+	e.pass("placement", fmt.Sprintf("in %s: %s", where, found.Reason))
 	return true
 }
 

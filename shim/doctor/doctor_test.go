@@ -80,4 +80,5 @@ func TestExamineWithoutCgroups(t *testing.T) {
 func TestSchemaFitsTypes(t *testing.T) {
 	schematest.AssertFits(t, shim.Schema, "doctor", Report{})
 	schematest.AssertFits(t, shim.Schema, "check", Check{})
+	schematest.AssertFits(t, shim.Schema, "place", Place{})
 }

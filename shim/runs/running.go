@@ -19,6 +19,7 @@ import (
 	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/jsonline"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/seam"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
@@ -63,7 +64,7 @@ var (
 	ErrOutOfReach = errors.New("its cgshim is dead, in another pid or time namespace, or not its user's: only SIGKILL reaches the run")
 )
 
-// List finds the runs below some parents, or below all that shim.Parents finds, if none are given. What ends meanwhile is
+// List finds the runs below some parents, or if none are given, those below which a run of this caller's may be. What ends meanwhile is
 // left out.
 func List(parents ...string) ([]*Running, error) {
 	host, err := seam.Detect()
@@ -71,7 +72,7 @@ func List(parents ...string) ([]*Running, error) {
 		return nil, err
 	}
 	if len(parents) == 0 {
-		parents = shim.Parents(host)
+		parents = place.Parents(host)
 	}
 	var list []*Running
 	for _, parent := range parents {

@@ -3,8 +3,8 @@ package runs
 import (
 	"context"
 
-	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/seam"
 )
 
@@ -16,14 +16,14 @@ type Swept struct {
 
 // Sweep kills and removes the groups below some parents that a run has left whose process is dead: of both a run
 // and its guardian that were killed with SIGKILL. Groups whose owner lives, or can't be seen because it is in
-// another pid or time namespace, and groups that are no runs, stay. No parents is all that shim.Parents finds.
+// another pid or time namespace, and groups that are no runs, stay. No parents: those below which a run of this caller's may be.
 func Sweep(ctx context.Context, parents ...string) ([]Swept, error) {
 	host, err := seam.Detect()
 	if err != nil {
 		return nil, err
 	}
 	if len(parents) == 0 {
-		parents = shim.Parents(host)
+		parents = place.Parents(host)
 	}
 	list, err := ledger.Sweep(ctx, host, parents)
 	var swept []Swept

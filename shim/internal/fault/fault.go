@@ -2,7 +2,10 @@
 // advice, above all.
 package fault
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrOthers is for a group that would do, but for processes of others in it.
@@ -24,3 +27,11 @@ var (
 	ErrToldToStop = errors.New("told to stop before the program had started")
 	ErrNotStarted = errors.New("the program had not started when its wall time was over")
 )
+
+// ErrConfig is in the chain of every error about a configuration that makes no sense.
+var ErrConfig = errors.New("bad configuration")
+
+// Config is an error about a configuration that makes no sense.
+func Config(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+}

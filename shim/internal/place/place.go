@@ -1,8 +1,7 @@
-package shim
+// Package place is about where a run's cgroup is made, and how to make that place fit for it.
+package place
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -16,17 +15,17 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
-// Who makes the group that a run's own is in: see Config.Manager.
+// Who makes the group that a run's own is in.
 const (
-	ManagerAuto     = "auto"
-	ManagerCgroupfs = "cgroupfs"
-	ManagerSystemd  = "systemd"
+	Auto     = "auto"
+	Cgroupfs = "cgroupfs"
+	Systemd  = "systemd"
 )
 
 // A Place is where a run's group is made, see Locate.
 type Place struct {
-	Manager string `json:"manager"` // ManagerCgroupfs or ManagerSystemd
-	// Parent is the group in which the run's is made; with ManagerSystemd it is the slice of the scope that it
+	Manager string `json:"manager"` // Cgroupfs or Systemd
+	// Parent is the group in which the run's is made; with Systemd it is the slice of the scope that it
 	// gets, "" for the manager's default.
 	Parent string `json:"parent"`
 	// Reason is why, for people.
@@ -37,18 +36,16 @@ type Place struct {
 	// nest are processes to move out of base, which limits nobody while it has some of its own; all if nestAll.
 	nest    []int
 	nestAll bool
-	unit    *unit // the scope, with ManagerSystemd
+	unit    *unit // the scope, with Systemd
 }
 
-// ErrOthers is for a group that would do, but for processes of others in it.
-var ErrOthers = fault.ErrOthers
+// A Want is what a run's caller has asked for.
+type Want struct {
+	Manager, Parent string
+	Nest            bool
+}
 
-// ErrForeign is for a run, a batch job or a service that we are in, whose limits are to hold, and that we may not
-// make groups in.
-var ErrForeign = fault.ErrForeign
-
-// Locate finds the place for a run's group. Of a Config it reads Manager, Parent and Nest. ours are the processes
-// that may be moved for it.
+// Locate finds the place for a run's group. ours are the processes that may be moved for it.
 //
 //	asked for               --parent                                             below it
 //	                        --manager systemd                                    a scope
@@ -57,24 +54,24 @@ var ErrForeign = fault.ErrForeign
 //	… of somebody else's    its limits are to hold                               an error
 //	in a container          v2, and the mount is writable                        below its root
 //	systemd's host          v2                                                   a scope
-//	else                                                                         DefaultParent
+//	else                                                                         ledger.DefaultParent
 //
 // Nothing is changed by it.
-func Locate(host *cgroup.Host, cfg *Config, ours ...int) (Place, error) {
+func Locate(host *cgroup.Host, want Want, ours ...int) (Place, error) {
 	switch {
-	case cfg.Parent != "" && cfg.Manager != ManagerSystemd:
-		return Place{Manager: ManagerCgroupfs, Parent: cfg.Parent, Reason: "asked for by --parent"}, nil
-	case cfg.Manager == ManagerSystemd:
-		return systemdPlace(host, cfg.Parent, "asked for by --manager")
+	case want.Parent != "" && want.Manager != Systemd:
+		return Place{Manager: Cgroupfs, Parent: want.Parent, Reason: "asked for by --parent"}, nil
+	case want.Manager == Systemd:
+		return systemdPlace(host, want.Parent, "asked for by --manager")
 	}
-	place, err := underOwn(host, cfg.Nest, ours)
+	place, err := underOwn(host, want.Nest, ours)
 	if err != nil || place.Manager != "" {
 		return place, err
 	}
-	if host.Version() == cgroup.V2 && sys.SystemdBooted() && managed(host, "/") && cfg.Manager != ManagerCgroupfs {
+	if host.Version() == cgroup.V2 && sys.SystemdBooted() && managed(host, "/") && want.Manager != Cgroupfs {
 		return systemdPlace(host, "", "systemd manages the hierarchy, and has not delegated us a part of it")
 	}
-	return Place{Manager: ManagerCgroupfs, Parent: DefaultParent, Reason: "no part of the hierarchy is ours in particular"}, nil
+	return Place{Manager: Cgroupfs, Parent: ledger.DefaultParent, Reason: "no part of the hierarchy is ours in particular"}, nil
 }
 
 // underOwn looks for a place in the group that this process is in, or as near above it as possible. The zero Place
@@ -87,7 +84,7 @@ func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
 	var others *Place
 	reach := around(host, own)
 	for _, group := range reach.groups {
-		place := Place{Manager: ManagerCgroupfs, Parent: path.Join(group, "cgshim"), Reason: reach.reason, base: group, top: reach.top}
+		place := Place{Manager: Cgroupfs, Parent: path.Join(group, "cgshim"), Reason: reach.reason, base: group, top: reach.top}
 		if host.Version() == cgroup.V1 {
 			return place, nil
 		}
@@ -106,14 +103,14 @@ func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
 	}
 	switch {
 	case others == nil && reach.bound != "" && reach.bound != "/":
-		return Place{}, &cgroup.Error{Op: "use", Path: reach.bound, Err: fmt.Errorf("%w: %w", ErrForeign, unix.EACCES)}
+		return Place{}, &cgroup.Error{Op: "use", Path: reach.bound, Err: fmt.Errorf("%w: %w", fault.ErrForeign, unix.EACCES)}
 	case others == nil:
 		return Place{}, nil
 	case nest:
 		others.nestAll = true
 		return *others, nil
 	}
-	return Place{}, &cgroup.Error{Op: "use", Path: others.base, Err: fmt.Errorf("%w: %w", ErrOthers, cgroup.ErrPopulated)}
+	return Place{}, &cgroup.Error{Op: "use", Path: others.base, Err: fmt.Errorf("%w: %w", fault.ErrOthers, cgroup.ErrPopulated)}
 }
 
 // A reach is what this process may use of the hierarchy around it.
@@ -188,53 +185,4 @@ func managed(host *cgroup.Host, group string) bool {
 func isRun(host *cgroup.Host, path string) bool {
 	_, ok := ledger.ParseOwner(host.Owner(path))
 	return ok
-}
-
-const (
-	// nestedGroup is where processes are moved that a group has to be rid of (--nest), and supervisorGroup where
-	// those of cgshim itself are.
-	nestedGroup     = "nested"
-	supervisorGroup = ledger.SupervisorGroup
-)
-
-// enterPlace makes the place fit for the run's group: with systemd by a scope that has the stage in it, else by moving
-// processes. It returns the parent to create it in. What can be taken back of that is, at the end.
-func (r *run) enterPlace(ctx context.Context, res *resources) (parent string, err error) {
-	p := &res.place
-	parent = p.Parent
-	switch {
-	case p.Manager == ManagerSystemd:
-		if parent, err = r.enterScope(ctx, res); err != nil {
-			return "", err
-		}
-	case p.nestAll:
-		err = res.host.Nest(p.base, nestedGroup)
-	case len(p.nest) > 0:
-		res.leaveBy(func() error { return unnest(res.host, p.base) })
-		if err := res.bequeath(""); err != nil {
-			return "", err
-		}
-		err = res.host.Nest(p.base, supervisorGroup, p.nest...)
-	}
-	res.host = res.host.Within(p.top)
-	return parent, err
-}
-
-// leaveBy has release take back what enterPlace did, after the last process of the launch is gone.
-func (res *resources) leaveBy(leave func() error) {
-	res.later(func() {
-		res.stage.Close()
-		if err := leave(); err != nil {
-			res.report.Error("remove", err)
-		}
-	})
-}
-
-// unnest moves this process back. Somebody else who has come to need what is there is no error: he goes on.
-func unnest(host *cgroup.Host, base string) error {
-	err := host.Unnest(base, supervisorGroup, os.Getpid())
-	if errors.Is(err, unix.EBUSY) {
-		return nil
-	}
-	return err
 }

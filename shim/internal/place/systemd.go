@@ -1,4 +1,4 @@
-package shim
+package place
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/fault"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -44,9 +45,6 @@ const (
 	systemdTimeout  = 30 * time.Second
 	propertyTimeout = 5 * time.Second
 )
-
-// ErrNoSystemd is for a systemd that can't be talked to.
-var ErrNoSystemd = fault.ErrNoSystemd
 
 // A unit is a scope of ours.
 type unit struct {
@@ -86,15 +84,15 @@ func delegatedByUser(host *cgroup.Host, group string) bool {
 	return err == nil && delegated
 }
 
-// systemdPlace is a Place of ManagerSystemd.
+// systemdPlace is a Place of Systemd.
 func systemdPlace(host *cgroup.Host, slice, reason string) (Place, error) {
 	if host.Version() != cgroup.V2 {
 		return Place{}, fmt.Errorf("%w: --manager systemd takes cgroup v2", errors.ErrUnsupported)
 	}
 	if slice != "" && !strings.HasSuffix(slice, ".slice") {
-		return Place{}, configError("parent %q: with --manager systemd it has to be a slice", slice)
+		return Place{}, fault.Config("parent %q: with --manager systemd it has to be a slice", slice)
 	}
-	return Place{Manager: ManagerSystemd, Parent: slice, Reason: reason}, nil
+	return Place{Manager: Systemd, Parent: slice, Reason: reason}, nil
 }
 
 // scopeName is the unit for a run's name. What a unit name can't have is escaped as systemd.unit(5) says.
@@ -103,40 +101,37 @@ func scopeName(name string) string {
 	return "cgshim-" + escaped + ".scope"
 }
 
-// enterScope makes the run's scope, with the stage in it. It returns the scope's group.
-func (r *run) enterScope(ctx context.Context, res *resources) (group string, err error) {
-	p, name := &res.place, scopeName(res.name)
-	asking, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	stop := res.launching.Supervise(ctx, cancel)
-	unit, err := startScope(asking, name, p.Parent, r.cfg.Args[0], res.stage.PID())
-	stop()
+// enterScope makes the run's scope, with the stage in it.
+func (p *Place) enterScope(e *Entry) error {
+	name := scopeName(e.Name)
+	err := e.Ask(func(ctx context.Context) (err error) {
+		p.unit, err = startScope(ctx, name, p.Parent, e.Program, e.Stage)
+		return err
+	})
 	switch {
-	case err == nil:
-		p.unit = unit
-	case res.launching.GaveUp != nil:
-		return "", &cgroup.Error{Op: "create", Path: name, Err: fmt.Errorf("%w: %w", fault.ErrUnanswered, res.launching.GaveUp)}
-	default:
-		return "", err
+	case errors.Is(err, fault.ErrToldToStop), errors.Is(err, fault.ErrNotStarted):
+		return &cgroup.Error{Op: "create", Path: name, Err: fmt.Errorf("%w: %w", fault.ErrUnanswered, err)}
+	case err != nil:
+		return err
 	}
-	if p.base, err = res.host.GroupOf(res.stage.PID()); err != nil {
-		return "", err
+	if p.base, err = e.Host.GroupOf(e.Stage); err != nil {
+		return err
 	}
 	p.top = p.base
-	res.leaveBy(func() error {
-		if res.unkillable {
+	e.Later(func() error {
+		if e.Stays() {
 			return nil // systemd will see it end
 		}
-		return endScope(res.host, p.base)
+		return endScope(e.Host, p.base)
 	})
-	return p.base, res.host.Nest(p.base, supervisorGroup, res.stage.PID())
+	return e.Host.Nest(p.base, supervisorGroup, e.Stage)
 }
 
 // endScope lets systemd remove the scope, in which there is nothing of ours any more: who may write to its groups may
 // have left the run's for another of them.
 func endScope(host *cgroup.Host, base string) error {
 	if scope, err := host.Open(base); err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), ledger.KillTimeout)
 		defer cancel()
 		if err := scope.Kill(ctx); err != nil && host.Exists(base) {
 			return err
@@ -173,12 +168,15 @@ func startScope(ctx context.Context, name, slice, program string, pid int) (*uni
 			return ctx.Err()
 		}
 	})
-	return u, err
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
 }
 
 // awaitRemoval waits until systemd has removed an empty scope.
 func awaitRemoval(host *cgroup.Host, scope string) error {
-	deadline := time.Now().Add(killTimeout)
+	deadline := time.Now().Add(ledger.KillTimeout)
 	for pause := time.Millisecond; host.Exists(scope); pause = min(2*pause, 4*time.Millisecond) {
 		if time.Now().After(deadline) {
 			return &cgroup.Error{Op: "remove", Path: scope, Err: errors.New("systemd does not remove it")}
@@ -208,7 +206,7 @@ func (u *unit) call(ctx context.Context, what func(context.Context, *dbus.Conn) 
 		defer conn.Close()
 		err = what(ctx, conn)
 	} else if ctx.Err() == nil {
-		err = fmt.Errorf("%w: %w", ErrNoSystemd, err)
+		err = fmt.Errorf("%w: %w", fault.ErrNoSystemd, err)
 	}
 	var refused godbus.Error
 	switch {
