@@ -14,48 +14,42 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 )
 
-// A fallback is what Config.BestEffort does instead of what can't be had.
-type fallback struct {
-	limits  []reexec.Rlimit
-	hostNet bool // no network namespace can be made
-}
-
 // A bestEffort source goes on where there is no cgroup, or one that can't enforce everything. It works one after the other: what the
 // program has to be told depends on what the group can do, and a launch that fails for a limit is tried again without it.
 type bestEffort struct{}
 
-func (b *bestEffort) acquire(ctx context.Context, r *run, res *resources) error {
-	if err := res.reserveThreads(r); err != nil {
+func (b *bestEffort) acquire(ctx context.Context, res *resources) error {
+	if err := res.reserveThreads(); err != nil {
 		return at("threads", err)
 	}
-	r.report.noteEnforced()
+	res.report.noteEnforced()
 	if err := res.startStage(); err != nil {
 		return at("stage", err)
 	}
-	if err := r.freshGroup(ctx, res, nil); err != nil {
-		r.report.warn("no cgroup: %v", err)
+	if err := res.freshGroup(ctx, nil); err != nil {
+		res.report.warn("no cgroup: %v", err)
 		// Without one there is nothing to guard, and cgshim's own processes would be counted with the program's.
 		res.stage.Close()
 	}
-	r.enforceBestEffort(res)
+	res.enforceBestEffort()
 	if res.group.Cgroup == nil {
-		return r.restart(res)
+		return res.restart()
 	}
 	return nil
 }
 
-func (b *bestEffort) retry(r *run, res *resources, failed error) (bool, error) {
-	if !r.concede(res, failed) {
+func (b *bestEffort) retry(res *resources, failed error) (bool, error) {
+	if !res.concede(failed) {
 		return false, failed
 	}
-	if err := r.restart(res); err != nil {
+	if err := res.restart(); err != nil {
 		return false, err
 	}
 	return true, nil
 }
 
 // restart replaces the stage by a fresh one. If there is a group, it has a guardian all the time.
-func (r *run) restart(res *resources) error {
+func (res *resources) restart() error {
 	old := res.stage
 	defer old.Close()
 	stage, err := startStage(reexec.Options{Guardian: res.group.Cgroup != nil})
@@ -77,70 +71,70 @@ func (r *run) restart(res *resources) error {
 
 // enforceBestEffort sets every limit that the group can enforce, if there is one, and finds something else for
 // the others.
-func (r *run) enforceBestEffort(res *resources) {
-	for _, limit := range rungroup.LimitsByName(&r.cfg.Limits) {
-		r.enforce(res, limit)
+func (res *resources) enforceBestEffort() {
+	for _, limit := range rungroup.LimitsByName(&res.cfg.Limits) {
+		res.enforce(limit)
 	}
-	if res.group.Cgroup != nil && r.report.enforces("mem", ByCgroup) {
+	if res.group.Cgroup != nil && res.report.enforces("mem", ByCgroup) {
 		if err := res.group.OOM.Open(res.host, res.group.Cgroup); err != nil {
-			r.report.warn("OOM events: %v", err) // an OOM kill is still counted at the end
+			res.report.warn("OOM events: %v", err) // an OOM kill is still counted at the end
 		}
 	}
-	if r.cfg.CPUTime > 0 {
-		r.report.enforced("cpu_time", ByTimer)
+	if res.cfg.CPUTime > 0 {
+		res.report.enforced("cpu_time", ByTimer)
 		if res.group.Cgroup == nil || !res.host.Has(cgroup.CPUAcct) {
-			r.withoutGroup(res, "cpu_time")
+			res.withoutGroup("cpu_time")
 		}
 	}
 	if res.group.Cgroup == nil {
-		r.becomeSubreaper(res)
+		res.becomeSubreaper()
 	}
 }
 
 // enforce sets one limit in the group, or else by other means.
-func (r *run) enforce(res *resources, limit rungroup.NamedLimit) {
+func (res *resources) enforce(limit rungroup.NamedLimit) {
 	err := error(cgroup.ErrNotMounted)
 	if res.group.Cgroup != nil {
 		err = res.group.Cgroup.Set(limit.Limits)
 	}
 	switch {
 	case err == nil:
-		r.report.enforced(limit.Name, ByCgroup)
+		res.report.enforced(limit.Name, ByCgroup)
 	case limit.Name == "mem" && errors.Is(err, cgroup.ErrSwapAccounting):
-		r.report.enforced("mem", ByCgroup) // that is written first
-		r.report.warn("swap: %v", err)
+		res.report.enforced("mem", ByCgroup) // that is written first
+		res.report.warn("swap: %v", err)
 	default:
 		if res.group.Cgroup != nil {
-			r.report.warn("%s: %v", limit.Name, err)
+			res.report.warn("%s: %v", limit.Name, err)
 		}
-		r.withoutGroup(res, limit.Name)
+		res.withoutGroup(limit.Name)
 	}
 }
 
 // withoutGroup enforces a limit on each process by itself, where there is such a limit.
-func (r *run) withoutGroup(res *resources, name string) {
+func (res *resources) withoutGroup(name string) {
 	set := false
 	switch name {
 	case "mem":
 		// Of the rlimits the one that is nearest to RAM: private writable memory, as far as it is mapped.
-		set = r.addRlimit(res, unix.RLIMIT_DATA, uint64(r.cfg.Limits.Memory))
+		set = res.addRlimit(unix.RLIMIT_DATA, uint64(res.cfg.Limits.Memory))
 		if set {
-			r.report.warnOnce(dataWarning)
+			res.report.warnOnce(dataWarning)
 		}
 	case "pids":
 		// It counts all that the user runs, and does not bind root.
-		if uid := uidOf(r.cfg); uid != 0 {
-			set = r.addRlimit(res, unix.RLIMIT_NPROC, rungroup.UserTasks(uid)+uint64(r.cfg.Limits.PIDs))
+		if uid := uidOf(res.cfg); uid != 0 {
+			set = res.addRlimit(unix.RLIMIT_NPROC, rungroup.UserTasks(uid)+uint64(res.cfg.Limits.PIDs))
 		}
 	case "cpu_time":
 		// The timer looks at the program itself, this is for what it starts: a second later, so that the
 		// timer comes first.
-		set = r.addRlimit(res, unix.RLIMIT_CPU, uint64(math.Ceil(r.cfg.CPUTime.Seconds()))+1)
+		set = res.addRlimit(unix.RLIMIT_CPU, uint64(math.Ceil(res.cfg.CPUTime.Seconds()))+1)
 	}
 	if set {
-		r.report.enforced(name, ByRlimit)
+		res.report.enforced(name, ByRlimit)
 	} else {
-		r.report.enforced(name, ByNothing)
+		res.report.enforced(name, ByNothing)
 	}
 }
 
@@ -149,12 +143,12 @@ const dataWarning = "mem: by RLIMIT_DATA, of each process by itself, which count
 	"java, for example, takes hundreds of megabytes to start; --ulimit data=unlimited does without this limit"
 
 // addRlimit sets a limit, unless the caller has asked for another one of the same resource.
-func (r *run) addRlimit(res *resources, resource int, value uint64) bool {
+func (res *resources) addRlimit(resource int, value uint64) bool {
 	var now unix.Rlimit
 	if unix.Getrlimit(resource, &now) == nil {
 		value = min(value, now.Max) // raising takes a privilege, and is not what is wanted
 	}
-	if slices.ContainsFunc(r.cfg.Rlimits, func(l reexec.Rlimit) bool { return l.Resource == resource }) {
+	if slices.ContainsFunc(res.cfg.Rlimits, func(l reexec.Rlimit) bool { return l.Resource == resource }) {
 		return false
 	}
 	res.fallback.limits = append(res.fallback.limits, reexec.Rlimit{Resource: resource, Soft: value, Hard: value})
@@ -163,22 +157,22 @@ func (r *run) addRlimit(res *resources, resource int, value uint64) bool {
 
 // concede gives up what made a launch fail, if it is a limit, and says whether there is something new to
 // try.
-func (r *run) concede(res *resources, err error) bool {
+func (res *resources) concede(err error) bool {
 	var e *reexec.Error
 	if !errors.As(err, &e) {
 		var failed *cgroup.Error
-		return errors.As(err, &failed) && r.leaveGroup(res, err)
+		return errors.As(err, &failed) && res.leaveGroup(err)
 	}
 	switch e.Step {
 	case reexec.StepJoin, reexec.StepClone:
-		return r.leaveGroup(res, err)
+		return res.leaveGroup(err)
 	case reexec.StepNet:
 		if res.fallback.hostNet {
 			return false
 		}
 		res.fallback.hostNet = true
-		r.report.enforced("net", ByNothing)
-		r.report.warn("net: %v", unstepped(err))
+		res.report.enforced("net", ByNothing)
+		res.report.warn("net: %v", unstepped(err))
 		return true
 	}
 	return false
@@ -186,27 +180,27 @@ func (r *run) concede(res *resources, err error) bool {
 
 // leaveGroup goes on without a group that can't be joined: on v2, one whose common ancestor with the
 // caller's is not the caller's to write to.
-func (r *run) leaveGroup(res *resources, err error) bool {
+func (res *resources) leaveGroup(err error) bool {
 	group := res.group.Cgroup
 	if group == nil {
 		return false
 	}
 	res.group.OOM.Close()
 	if err := group.Remove(); err != nil {
-		r.report.Error("remove", err)
+		res.report.Error("remove", err)
 		return false
 	}
 	res.stage.Close()
 	res.group.Cgroup = nil
-	r.report.hasNoGroup()
-	r.report.warn("no cgroup: %v", unstepped(err))
-	for _, limit := range rungroup.LimitsByName(&r.cfg.Limits) {
-		r.withoutGroup(res, limit.Name)
+	res.report.hasNoGroup()
+	res.report.warn("no cgroup: %v", unstepped(err))
+	for _, limit := range rungroup.LimitsByName(&res.cfg.Limits) {
+		res.withoutGroup(limit.Name)
 	}
-	if r.cfg.CPUTime > 0 {
-		r.withoutGroup(res, "cpu_time")
+	if res.cfg.CPUTime > 0 {
+		res.withoutGroup("cpu_time")
 	}
-	r.becomeSubreaper(res)
+	res.becomeSubreaper()
 	return true
 }
 
@@ -218,10 +212,10 @@ func uidOf(cfg *Config) uint32 {
 }
 
 // becomeSubreaper makes what the program leaves behind ours, so that it can be found and killed.
-func (r *run) becomeSubreaper(res *resources) {
-	if r.cfg.Subreaper && unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil {
+func (res *resources) becomeSubreaper() {
+	if res.cfg.Subreaper && unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil {
 		res.group.Subreaper = true
 		return
 	}
-	r.report.warn("processes that outlive the program are not found without a cgroup")
+	res.report.warn("processes that outlive the program are not found without a cgroup")
 }

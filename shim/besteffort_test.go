@@ -75,6 +75,8 @@ func TestWithoutCgroupsSampled(t *testing.T) {
 	}
 }
 
+func resourcesOf(cfg *Config) *resources { return newResources(cfg, newReport(cfg), nil) }
+
 func TestConcede(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
@@ -86,13 +88,12 @@ func TestConcede(t *testing.T) {
 		"no group to leave":    {&reexec.Error{Step: reexec.StepJoin, Errno: unix.EACCES}, false},
 		"something else":       {errors.New("else"), false},
 	} {
-		r := newRun(&Config{BestEffort: true, NoNetwork: true}, nil)
-		res := newResources(r)
-		if got := r.concede(res, at("net", test.err)); got != test.want {
+		res := resourcesOf(&Config{BestEffort: true, NoNetwork: true})
+		if got := res.concede(at("net", test.err)); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
-		warnings := &r.report.result.Warnings
-		if test.want && (r.concede(res, at("net", test.err)) || len(*warnings) != 1 || !strings.HasPrefix((*warnings)[0], "net: "+test.err.Error())) {
+		warnings := &res.report.result.Warnings
+		if test.want && (res.concede(at("net", test.err)) || len(*warnings) != 1 || !strings.HasPrefix((*warnings)[0], "net: "+test.err.Error())) {
 			t.Errorf("%s: conceded twice, or not told: %q", name, *warnings)
 		}
 	}
@@ -102,19 +103,17 @@ func TestConcede(t *testing.T) {
 func TestFallbackRlimits(t *testing.T) {
 	own := reexec.Rlimit{Resource: unix.RLIMIT_DATA, Soft: 1 << 30, Hard: 1 << 30}
 	cfg := &Config{Limits: cgroup.Limits{Memory: 1 << 20}, Rlimits: []reexec.Rlimit{own}}
-	r := newRun(cfg, nil)
-	res := newResources(r)
-	r.withoutGroup(res, "mem")
-	if !r.report.enforces("mem", ByNothing) || len(res.fallback.limits) != 0 {
-		t.Errorf("%v, %v", r.report.result.Enforced, res.fallback.limits)
+	res := resourcesOf(cfg)
+	res.withoutGroup("mem")
+	if !res.report.enforces("mem", ByNothing) || len(res.fallback.limits) != 0 {
+		t.Errorf("%v, %v", res.report.result.Enforced, res.fallback.limits)
 	}
 	var now unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &now); err != nil {
 		t.Fatal(err)
 	}
-	r = newRun(&Config{User: &User{UID: 65533}, Limits: cgroup.Limits{PIDs: cgroup.MaxPIDs}}, nil)
-	res = newResources(r)
-	r.withoutGroup(res, "pids")
+	res = resourcesOf(&Config{User: &User{UID: 65533}, Limits: cgroup.Limits{PIDs: cgroup.MaxPIDs}})
+	res.withoutGroup("pids")
 	if limits := res.fallback.limits; len(limits) != 1 || limits[0].Hard > now.Max || limits[0].Soft != limits[0].Hard {
 		t.Errorf("%v, with a hard limit of %d", limits, now.Max)
 	}

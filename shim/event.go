@@ -1,6 +1,11 @@
 package shim
 
-import "github.com/cgshim/cgshim/shim/internal/jsonline"
+import (
+	"time"
+
+	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/jsonline"
+)
 
 // An Event is something that happened during a run, or a Sample: see Config.OnEvent. Events have a
 // JSON form of one line; nil (null in JSON) is unknown, never 0.
@@ -74,3 +79,38 @@ func (e *Sample) JSON() []byte { return jsonline.Encode(e, false) }
 
 // JSON implements Event.
 func (e *LimitReached) JSON() []byte { return jsonline.Encode(e, false) }
+
+func usage(s *cgroup.Stats) Usage {
+	return Usage{
+		MemoryBytes:         value(s.MemoryCurrent),
+		PeakMemoryBytes:     value(s.MemoryPeak),
+		MemoryAnonBytes:     value(s.MemoryAnon),
+		MemoryFileBytes:     value(s.MemoryFile),
+		MemoryKernelBytes:   value(s.MemoryKernel),
+		SwapBytes:           value(s.SwapCurrent),
+		CPUSeconds:          valueSeconds(s.CPUUsage),
+		CPUUserSeconds:      valueSeconds(s.CPUUser),
+		CPUSystemSeconds:    valueSeconds(s.CPUSystem),
+		CPUThrottledSeconds: valueSeconds(s.CPUThrottled),
+		PIDs:                value(s.PIDsCurrent),
+		PIDsPeak:            value(s.PIDsPeak),
+		PIDsDenied:          value(s.PIDsDenied),
+		OOMKills:            value(s.OOMKills),
+		IOReadBytes:         value(s.IORead),
+		IOWriteBytes:        value(s.IOWrite),
+	}
+}
+
+func value(f cgroup.Figure) *uint64 {
+	if !f.Known() {
+		return nil
+	}
+	return &f.Value
+}
+
+func valueSeconds(f cgroup.Figure) *Seconds {
+	if !f.Known() {
+		return nil
+	}
+	return seconds(time.Duration(f.Value))
+}

@@ -107,3 +107,27 @@ func exitStatus(err error) int {
 	}
 	return ExitFailed
 }
+
+// A stepError is an error with the step at which it occurred, see ErrorInfo.
+type stepError struct {
+	step string
+	err  error
+}
+
+// unstepped is the error without a step.
+func unstepped(err error) error {
+	var e *stepError
+	if errors.As(err, &e) {
+		return e.err
+	}
+	return err
+}
+
+func at(step string, err error) error { return &stepError{step, err} }
+
+func (e *stepError) Error() string { return e.step + ": " + e.err.Error() }
+
+func (e *stepError) Unwrap() error { return e.err }
+
+// errUnwanted is for a run that was cancelled, or whose pool was stopped, before its program was started.
+var errUnwanted = errors.New("cancelled before it was started")

@@ -62,8 +62,7 @@ func TestLaunchErrorNames(t *testing.T) {
 
 // launchFails is the step and the error of a launch that has failed.
 func launchFails(cfg *Config, err error, join *cgroup.Join) (step string, _ error) {
-	r := newRun(cfg, nil)
-	err = r.launchError(newResources(r), err, join)
+	err = resourcesOf(cfg).launchError(err, join)
 	var e *stepError
 	if !errors.As(err, &e) {
 		return "", err

@@ -1,10 +1,13 @@
 package shim
 
 import (
-	"time"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/rungroup"
 )
+
+// final is the final figures.
+type final = rungroup.Final
 
 // figures puts a run's final figures into the result.
 func (r *report) figures(s *final) {
@@ -48,45 +51,4 @@ func (r *report) seconds(key string, f cgroup.Figure) *Seconds {
 		r.result.Sources[key] = f.Source
 	}
 	return valueSeconds(f)
-}
-
-func usage(s *cgroup.Stats) Usage {
-	return Usage{
-		MemoryBytes:         value(s.MemoryCurrent),
-		PeakMemoryBytes:     value(s.MemoryPeak),
-		MemoryAnonBytes:     value(s.MemoryAnon),
-		MemoryFileBytes:     value(s.MemoryFile),
-		MemoryKernelBytes:   value(s.MemoryKernel),
-		SwapBytes:           value(s.SwapCurrent),
-		CPUSeconds:          valueSeconds(s.CPUUsage),
-		CPUUserSeconds:      valueSeconds(s.CPUUser),
-		CPUSystemSeconds:    valueSeconds(s.CPUSystem),
-		CPUThrottledSeconds: valueSeconds(s.CPUThrottled),
-		PIDs:                value(s.PIDsCurrent),
-		PIDsPeak:            value(s.PIDsPeak),
-		PIDsDenied:          value(s.PIDsDenied),
-		OOMKills:            value(s.OOMKills),
-		IOReadBytes:         value(s.IORead),
-		IOWriteBytes:        value(s.IOWrite),
-	}
-}
-
-func value(f cgroup.Figure) *uint64 {
-	if !f.Known() {
-		return nil
-	}
-	return &f.Value
-}
-
-func valueSeconds(f cgroup.Figure) *Seconds {
-	if !f.Known() {
-		return nil
-	}
-	return seconds(time.Duration(f.Value))
-}
-
-// seconds is a duration as a result has it.
-func seconds(d time.Duration) *Seconds {
-	s := Seconds(d.Seconds())
-	return &s
 }

@@ -7,60 +7,56 @@ import (
 
 	"github.com/cgshim/cgshim/shim/internal/monitor"
 	"github.com/cgshim/cgshim/shim/internal/relay"
-	"github.com/cgshim/cgshim/shim/internal/rungroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
-// final is the final figures.
-type final = rungroup.Final
-
 // finish kills what has outlived the program, reaps it, and reads the final figures while the group is there.
-func (r *run) finish(res *resources, p *program, outcome *monitor.Outcome) *ending {
+func (res *resources) finish(p *program, outcome *monitor.Outcome) *ending {
 	e := &ending{Outcome: *outcome, seen: outcome.Ended}
 	if e.seen.IsZero() {
 		e.seen = time.Now()
 	}
 	res.unkillable = outcome.Unkillable
-	leftover := r.killRest(res, outcome.EndedBy == "")
+	leftover := res.killRest(outcome.EndedBy == "")
 	if !outcome.Killed && outcome.EndedBy == "" {
-		e.ulimit = r.ulimitReached(p.PID, outcome.DiedOf)
+		e.ulimit = res.ulimitReached(p.PID, outcome.DiedOf)
 	}
 	var usage *unix.Rusage
 	if outcome.Ended.IsZero() {
 		go func() { _, _ = sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(p.PID, nil, 0, nil) }) }()
 	} else {
-		usage = r.reap(p.PID, &e.status)
+		usage = res.reap(p.PID, &e.status)
 	}
 	e.ran = usage != nil
-	r.report.phase("reap")
-	figures, err := res.group.Finish(usage, leftover, r.cfg.BestEffort)
+	res.report.phase("reap")
+	figures, err := res.group.Finish(usage, leftover, res.cfg.BestEffort)
 	if err != nil {
-		r.report.Error("stats", err)
+		res.report.Error("stats", err)
 	}
-	r.report.figures(&figures)
+	res.report.figures(&figures)
 	if text := res.group.ForeignOOM(&figures.Stats); text != "" {
-		r.report.Warn(text)
+		res.report.Warn(text)
 	}
 	e.counted, e.oom = res.group.Hits(&figures.Stats), res.group.OwnOOM(&figures.Stats)
-	e.hold(r.cfg, e.seen.Sub(p.started), figures.CPUUsage)
-	r.report.phase("read")
+	e.hold(res.cfg, e.seen.Sub(p.started), figures.CPUUsage)
+	res.report.phase("read")
 	return e
 }
 
 // killRest kills the processes that outlived the program, or a launch that has failed. It counts them, and reports whether there were
 // any, unless a limit ended the run (voluntary is false): then they did not outlive it by their own doing, and may be dying of
 // memory.oom.group already.
-func (r *run) killRest(res *resources, voluntary bool) (leftover bool) {
+func (res *resources) killRest(voluntary bool) (leftover bool) {
 	group := &res.group
 	group.OOM.Close()
 	res.closeJoin()
-	defer r.report.phase("kill")
+	defer res.report.phase("kill")
 	if group.Cgroup == nil && group.Program == 0 {
 		return false
 	}
 	populated, err := group.Populated()
 	if err != nil {
-		r.report.Error("kill", err)
+		res.report.Error("kill", err)
 		return false
 	}
 	var left uint64
@@ -68,23 +64,23 @@ func (r *run) killRest(res *resources, voluntary bool) (leftover bool) {
 		if voluntary && group.Program != 0 && !group.OOMEndsAll() {
 			pids, err := group.PIDs()
 			if err != nil {
-				r.report.Error("kill", err)
+				res.report.Error("kill", err)
 			}
 			left = uint64(len(pids))
 		}
 		res.kill()
 	}
 	if group.Program != 0 && (group.Cgroup != nil || group.Subreaper) {
-		r.report.leftover(&left)
+		res.report.leftover(&left)
 	}
 	return left > 0
 }
 
 // reap waits for the program, which is a zombie. Nil is that it could not be waited for.
-func (r *run) reap(pid int, status *unix.WaitStatus) *unix.Rusage {
+func (res *resources) reap(pid int, status *unix.WaitStatus) *unix.Rusage {
 	usage := new(unix.Rusage)
 	if _, err := sys.IgnoringEINTR(func() (int, error) { return unix.Wait4(pid, status, 0, usage) }); err != nil {
-		r.report.Error("wait", err)
+		res.report.Error("wait", err)
 		return nil
 	}
 	return usage
@@ -92,29 +88,29 @@ func (r *run) reap(pid int, status *unix.WaitStatus) *unix.Rusage {
 
 // finishOutput delivers what is left of the output. That there was more than the limit, or that some of what was within it
 // could not be delivered, is part of the ending.
-func (r *run) finishOutput(output *relay.Relay, e *ending) {
+func (res *resources) finishOutput(output *relay.Relay, e *ending) {
 	if output == nil {
 		return
 	}
 	if err := output.Finish(); err != nil {
-		r.report.Error("output", err)
+		res.report.Error("output", err)
 		e.outputLost = true
 	}
 	delivered := output.Passed()
-	r.report.result.OutputBytes = &delivered
+	res.report.result.OutputBytes = &delivered
 	e.tooMuch = output.TooMuch()
 }
 
 // collect takes what the dead have left in the kernel, once nobody is alive: zombies that are our children by
 // CLONE_PARENT, for which the first process of a killed pid namespace waits; and descriptors on their way through sockets
 // that are on their way themselves, which the kernel looks for when some socket is closed: one may be our caller's pipe.
-func (r *run) collect(res *resources) {
-	defer r.report.phase("collect")
+func (res *resources) collect() {
+	defer res.report.phase("collect")
 	defer threads.giveBack(res.threads, 0)
 	if res.score != nil || res.stage == nil { // else such a socket was closed with the stage
 		sys.CollectDescriptors()
 	}
-	if !r.cfg.Subreaper || res.unkillable || res.stage != nil && len(res.stage.Stuck()) > 0 {
+	if !res.cfg.Subreaper || res.unkillable || res.stage != nil && len(res.stage.Stuck()) > 0 {
 		return
 	}
 	reapAll(collectPatience)

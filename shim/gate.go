@@ -2,7 +2,6 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"sync"
 )
 
@@ -16,9 +15,6 @@ type gate struct {
 	shut    context.Context
 	end     context.CancelFunc
 }
-
-// errUnwanted is for a run that was cancelled, or whose pool was stopped, before its program was started.
-var errUnwanted = errors.New("cancelled before it was started")
 
 func (g *gate) open() { g.shut, g.end = context.WithCancel(context.Background()) }
 

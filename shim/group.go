@@ -17,20 +17,20 @@ import (
 )
 
 // settle finds the place for the group, makes it fit, and returns the group's parent.
-func (r *run) settle(ctx context.Context, res *resources) (parent string, err error) {
-	res.owner, res.name = ledger.ThisOwner(), r.cfg.runName()
-	want := place.Want{Manager: r.cfg.Manager, Parent: r.cfg.Parent, Nest: r.cfg.Nest}
+func (res *resources) settle(ctx context.Context) (parent string, err error) {
+	res.owner, res.name = ledger.ThisOwner(), res.cfg.runName()
+	want := place.Want{Manager: res.cfg.Manager, Parent: res.cfg.Parent, Nest: res.cfg.Nest}
 	if res.place, err = place.Locate(res.host, want, os.Getpid(), res.stage.PID()); err != nil {
 		return "", err
 	}
 	host, parent, err := res.place.Enter(&place.Entry{
-		Host: res.host, Stage: res.stage.PID(), Name: res.name, Program: r.cfg.Args[0],
+		Host: res.host, Stage: res.stage.PID(), Name: res.name, Program: res.cfg.Args[0],
 		Ask:      func(ask func(context.Context) error) error { return res.supervised(ctx, ask) },
 		Bequeath: func() error { return res.bequeath("") },
 		Later:    res.leaveBy,
 		Stays:    func() bool { return res.unkillable },
 	})
-	r.report.phase("place")
+	res.report.phase("place")
 	if err == nil {
 		res.host = host
 	}
@@ -60,13 +60,13 @@ func (res *resources) leaveBy(leave func() error) {
 }
 
 // plan says what kind of group the run is to have below parent: with the controllers that are needed, and those that are wanted.
-func (res *resources) plan(cfg *Config, parent string, needed []cgroup.Controller) (_, wanted []cgroup.Controller) {
+func (res *resources) plan(parent string, needed []cgroup.Controller) (_, wanted []cgroup.Controller) {
 	if res.host.Has(cgroup.CPUAcct) && !slices.Contains(needed, cgroup.CPUAcct) {
 		needed = append(needed, cgroup.CPUAcct) // on v2 every group has it
 	}
-	wanted = wantedControllers(res.host, cfg, needed)
+	wanted = wantedControllers(res.host, res.cfg, needed)
 	// With a limit of CPU time, keep the separate cpuacct cgroup: a root program then has to escape two cgroups to evade the limit.
-	res.placement = placement{parent: parent, asked: slices.Clone(wanted), frugal: cfg.CPUTime == 0}
+	res.placement = placement{parent: parent, asked: slices.Clone(wanted), frugal: res.cfg.CPUTime == 0}
 	return needed, wanted
 }
 
@@ -98,9 +98,9 @@ func (res *resources) createGroup(host *cgroup.Host, where string, needed, wante
 }
 
 // owning is the host for the run's group.
-func (res *resources) owning(cfg *Config) *cgroup.Host {
+func (res *resources) owning() *cgroup.Host {
 	host := res.host.OwnedBy(res.owner)
-	if cfg.Name == "" {
+	if res.cfg.Name == "" {
 		host = host.Fresh() // see runName
 	}
 	if res.placement.frugal {
@@ -110,20 +110,20 @@ func (res *resources) owning(cfg *Config) *cgroup.Host {
 }
 
 // limitGroup sets the limits, and watches the group for OOM.
-func (r *run) limitGroup(res *resources) error {
-	limits := r.cfg.Limits
+func (res *resources) limitGroup() error {
+	limits := res.cfg.Limits
 	limits.OOMGroup = limits.Memory != 0
 	if err := res.group.Cgroup.Set(limits); err != nil {
 		return err
 	}
-	for _, limit := range rungroup.LimitsByName(&r.cfg.Limits) {
-		r.report.enforced(limit.Name, ByCgroup)
+	for _, limit := range rungroup.LimitsByName(&res.cfg.Limits) {
+		res.report.enforced(limit.Name, ByCgroup)
 	}
-	if r.cfg.CPUTime > 0 {
-		r.report.enforced("cpu_time", ByTimer)
+	if res.cfg.CPUTime > 0 {
+		res.report.enforced("cpu_time", ByTimer)
 	}
-	r.report.noteEnforced()
-	r.report.phase("limits")
+	res.report.noteEnforced()
+	res.report.phase("limits")
 	if limits.Memory == 0 {
 		res.group.OOM.Close() // of a group made ahead
 		return nil
@@ -131,7 +131,7 @@ func (r *run) limitGroup(res *resources) error {
 	if err := res.group.OOM.Open(res.host, res.group.Cgroup); err != nil {
 		return err
 	}
-	r.report.phase("oom")
+	res.report.phase("oom")
 	return nil
 }
 

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"math"
@@ -307,4 +308,29 @@ func (s Seconds) append(b []byte) []byte {
 		return strconv.AppendFloat(b, f, 'f', 6, 64)
 	}
 	return append(b, "null"...)
+}
+
+// exact is the result with the bytes of strings that are no UTF-8.
+func (r *Result) exact() *Result {
+	group, odd := inexact(r.Cgroup), slices.ContainsFunc(r.Argv, func(arg string) bool { return !utf8.ValidString(arg) })
+	if group == "" && !odd {
+		return r
+	}
+	exact := *r
+	exact.CgroupBase64 = group
+	if odd {
+		exact.ArgvBase64 = make([]string, len(r.Argv))
+		for i, arg := range r.Argv {
+			exact.ArgvBase64[i] = base64.StdEncoding.EncodeToString([]byte(arg))
+		}
+	}
+	return &exact
+}
+
+// inexact is the base64 of a string that is no UTF-8; else it is empty.
+func inexact(s *string) string {
+	if s == nil || utf8.ValidString(*s) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString([]byte(*s))
 }

@@ -24,7 +24,7 @@ type program struct {
 }
 
 // launch has the stage start the program, in the run's group and with its descriptors.
-func (r *run) launch(ctx context.Context, res *resources) (_ *program, err error) {
+func (res *resources) launch(ctx context.Context) (_ *program, err error) {
 	join := new(cgroup.Join)
 	if res.join != nil {
 		join, res.join = res.join, nil
@@ -34,15 +34,15 @@ func (r *run) launch(ctx context.Context, res *resources) (_ *program, err error
 		}
 	}
 	defer join.Close()
-	leave, err := r.gate.pass(ctx)
+	leave, err := res.gate.pass(ctx)
 	if err != nil {
 		return nil, at("cancelled", err)
 	}
 	defer leave()
-	stdio := r.stdio()
+	stdio := res.cfg.stdio()
 	p := new(program)
-	if r.cfg.OutputLimit > 0 {
-		if p.output, err = relay.New(r.cfg.OutputLimit, &stdio); err != nil {
+	if res.cfg.OutputLimit > 0 {
+		if p.output, err = relay.New(res.cfg.OutputLimit, &stdio); err != nil {
 			return nil, at("output", err)
 		}
 		defer func() {
@@ -51,37 +51,37 @@ func (r *run) launch(ctx context.Context, res *resources) (_ *program, err error
 			}
 		}()
 	}
-	r.report.phase("join")
+	res.report.phase("join")
 	score := res.score
 	if score == nil {
 		score = openOOMScore(res.stage.PID())
 		defer score.close()
 	}
-	if err := score.raise(r.cfg.OOMScoreAdj); err != nil {
+	if err := score.raise(res.cfg.OOMScoreAdj); err != nil {
 		return nil, at("oom-score-adj", err)
 	}
-	spec := r.spec(res)
-	stop := superviseStage(ctx, res, spec, leave)
+	spec := res.spec()
+	stop := res.superviseStage(ctx, spec, leave)
 	spec.Meanwhile = res.meanwhile
-	r.report.phase("spec")
+	res.report.phase("spec")
 	p.Program, err = res.stage.Launch(spec,
 		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
-		reexec.Descriptors{Stdio: &stdio, Keep: r.cfg.KeepFDs})
-	r.report.phase("launch")
+		reexec.Descriptors{Stdio: &stdio, Keep: res.cfg.KeepFDs})
+	res.report.phase("launch")
 	score.restore()
 	stop()
 	if err != nil {
-		return nil, r.launchError(res, err, join)
+		return nil, res.launchError(err, join)
 	}
-	r.programStarted(res, p)
+	res.programStarted(p)
 	return p, nil
 }
 
 // programStarted notes when the program was created, and starts what goes with it.
-func (r *run) programStarted(res *resources, p *program) {
+func (res *resources) programStarted(p *program) {
 	p.started = timeOf(p.StartedNanos)
 	res.group.Program = p.PID
-	r.report.programStarted(p)
+	res.report.programStarted(&p.Program, p.started)
 	if p.output != nil {
 		p.output.Start()
 	}
@@ -116,7 +116,7 @@ const gatePatience = time.Second
 
 // superviseStage supervises the stage's part of a launch, which is over before anybody could lose his patience, mostly. If
 // it is not, leave is called some time later: nobody else should wait for it.
-func superviseStage(ctx context.Context, res *resources, spec *reexec.Spec, leave func()) (stop func()) {
+func (res *resources) superviseStage(ctx context.Context, spec *reexec.Spec, leave func()) (stop func()) {
 	end := res.launching.TakeEarly
 	spec.Slow = func() {
 		late := time.AfterFunc(gatePatience, leave)
@@ -130,7 +130,7 @@ func superviseStage(ctx context.Context, res *resources, spec *reexec.Spec, leav
 }
 
 // launchError names the step at which the launch failed, and what it was about: for a join the file.
-func (r *run) launchError(res *resources, err error, join *cgroup.Join) error {
+func (res *resources) launchError(err error, join *cgroup.Join) error {
 	var e *reexec.Error
 	if !errors.As(err, &e) {
 		return at("stage", err)
@@ -150,16 +150,16 @@ func (r *run) launchError(res *resources, err error, join *cgroup.Join) error {
 			err = &cgroup.Error{Op: "join", Path: join.Paths[e.Index], Err: e.Errno}
 		}
 	case reexec.StepRlimit:
-		if limits := r.rlimits(res); e.Index >= 0 && e.Index < len(limits) {
+		if limits := res.rlimits(); e.Index >= 0 && e.Index < len(limits) {
 			e.Arg = rlimitName(limits[e.Index].Resource)
 		}
 	case reexec.StepUser:
-		e.Arg = fmt.Sprintf("%d:%d", r.cfg.User.UID, r.cfg.User.GID)
+		e.Arg = fmt.Sprintf("%d:%d", res.cfg.User.UID, res.cfg.User.GID)
 	case reexec.StepAffinity:
-		e.Arg = r.cfg.Limits.CPUSetCPUs
+		e.Arg = res.cfg.Limits.CPUSetCPUs
 	case reexec.StepFD:
-		if e.Index >= 0 && e.Index < len(r.cfg.KeepFDs) {
-			e.Arg = strconv.Itoa(r.cfg.KeepFDs[e.Index])
+		if e.Index >= 0 && e.Index < len(res.cfg.KeepFDs) {
+			e.Arg = strconv.Itoa(res.cfg.KeepFDs[e.Index])
 		}
 	}
 	return at(e.Step.String(), err)

@@ -156,7 +156,7 @@ func slowWithoutDescriptors() {
 			panic(err)
 		}
 	}
-	res := newResources(newRun(&Config{Args: []string{"/bin/true"}}, nil))
+	res := resourcesOf(&Config{Args: []string{"/bin/true"}})
 	none(func() {
 		if err := res.startStage(); !errors.Is(err, unix.EMFILE) {
 			fmt.Printf("LEAK: there is a stage that nobody could supervise: %v\n", err)
@@ -167,7 +167,7 @@ func slowWithoutDescriptors() {
 	}
 	defer res.release()
 	var spec reexec.Spec
-	stop := superviseStage(context.Background(), res, &spec, func() {})
+	stop := res.superviseStage(context.Background(), &spec, func() {})
 	none(spec.Slow)
 	if stop(); res.launching.GaveUp != nil {
 		fmt.Printf("LEAK: the launch was given up: %v\n", res.launching.GaveUp)

@@ -69,7 +69,7 @@ func TestCPUTimeUnreadable(t *testing.T) {
 	cfg := shell(newParent(t), "exec sleep 10000")
 	cfg.CPUTime = 50 * time.Millisecond
 	r := newRun(&cfg, nil)
-	res := newResources(r)
+	res := newResources(r.cfg, r.report, r.gate)
 	program, err := r.start(t.Context(), res)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestCPUTimeUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	outcome := r.watch(context.Background(), res, program)
-	end := r.finish(res, program, &outcome)
+	end := res.finish(program, &outcome)
 	res.release()
 	if result := r.report.finished(end); result.Verdict != Failed || result.Error == nil || result.Error.Step != "cpu-time" {
 		t.Errorf("%s", result.JSON(false))

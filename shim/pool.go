@@ -132,12 +132,12 @@ func (p *Pool) shares() ([]string, error) {
 // keepPlace enters the place for the runs, with a stage that guards what that takes, and leaves it in the end.
 func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	runtime.LockOSThread() // for good: the stage's parent is this thread
-	r := newRun(cfg, nil)
-	res := newResources(r)
+	report := newReport(cfg)
+	res := newResources(cfg, report, nil)
 	err := res.startStage()
 	if err == nil {
 		res.host = p.host
-		err = p.enterPlace(r, res)
+		err = p.enterPlace(res)
 	}
 	ready <- err
 	if err == nil {
@@ -145,14 +145,14 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	}
 	res.release()
 	err = nil
-	if e := r.report.result.Error; e != nil {
+	if e := report.result.Error; e != nil {
 		err = e.cause
 	}
 	p.left <- err
 }
 
-func (p *Pool) enterPlace(r *run, res *resources) error {
-	parent, err := r.settle(context.Background(), res)
+func (p *Pool) enterPlace(res *resources) error {
+	parent, err := res.settle(context.Background())
 	if err != nil {
 		return err
 	}

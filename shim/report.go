@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
 	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
@@ -103,19 +104,19 @@ func (r *report) version(host *cgroup.Host) {
 }
 
 // hasGroup says where the run's group is.
-func (r *report) hasGroup(res *resources) {
-	where := res.group.Cgroup.Path()
-	r.result.Cgroup, r.place, r.hits = &where, &res.place, res.group.Hits
+func (r *report) hasGroup(place *place.Place, group *rungroup.Group) {
+	where := group.Cgroup.Path()
+	r.result.Cgroup, r.place, r.hits = &where, place, group.Hits
 }
 
 func (r *report) hasNoGroup() { r.result.Cgroup, r.place = nil, nil }
 
 // programStarted says that the program runs.
-func (r *report) programStarted(p *program) {
-	r.started = p.started
-	at := p.started.UTC().Format("2006-01-02T15:04:05.000000Z")
+func (r *report) programStarted(p *reexec.Program, created time.Time) {
+	r.started = created
+	at := created.UTC().Format("2006-01-02T15:04:05.000000Z")
 	r.result.StartedAt, r.result.PID = &at, &p.PID
-	r.result.SetupSeconds = seconds(p.started.Sub(r.began))
+	r.result.SetupSeconds = seconds(created.Sub(r.began))
 	if r.cfg.OnEvent == nil {
 		return
 	}
@@ -186,4 +187,10 @@ func (r *report) classify(e *ending) {
 		code := e.status.ExitStatus()
 		res.ExitCode = &code
 	}
+}
+
+// SetupError is the result for a caller that could not make its own preparations for a run, such as for
+// signals.
+func SetupError(cfg *Config, step string, err error) *Result {
+	return newReport(cfg).failed(at(step, err))
 }

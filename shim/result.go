@@ -1,14 +1,10 @@
 package shim
 
 import (
-	"encoding/base64"
-	"errors"
-	"fmt"
-	"math"
-	"slices"
-	"unicode/utf8"
+	"time"
 
-	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/monitor"
 )
 
 // SchemaVersion is the result's schema_version. Within a version keys are only added.
@@ -187,136 +183,15 @@ func (r *Result) ExitStatus() int {
 	return ExitFailed
 }
 
-// JSON is the result on one line, with a newline; pretty spreads it over several. It is at most 63 KiB long, so that a pipe
-// takes it whole before anybody reads: Argv is cut for that, and what else may be long. Its strings are UTF-8 without lone
-// surrogates, because strict readers refuse a whole line for one of those, and with U+FFFD for each byte that is none;
-// base64 tells the bytes.
-func (r *Result) JSON(pretty bool) []byte {
-	whole := r.encode(pretty)
-	if len(whole) <= maxResult {
-		return whole
-	}
-	return r.shortened(pretty)
+// limitOf is the name in limits_hit of the limit that a verdict is about.
+var limitOf = map[Verdict]string{
+	MemoryLimit: monitor.Memory, CPUTimeLimit: monitor.CPUTime, WallTimeLimit: monitor.WallTime, OutputLimit: monitor.Output,
 }
 
-// exact is the result with the bytes of strings that are no UTF-8.
-func (r *Result) exact() *Result {
-	group, odd := inexact(r.Cgroup), slices.ContainsFunc(r.Argv, func(arg string) bool { return !utf8.ValidString(arg) })
-	if group == "" && !odd {
-		return r
-	}
-	exact := *r
-	exact.CgroupBase64 = group
-	if odd {
-		exact.ArgvBase64 = make([]string, len(r.Argv))
-		for i, arg := range r.Argv {
-			exact.ArgvBase64[i] = base64.StdEncoding.EncodeToString([]byte(arg))
-		}
-	}
-	return &exact
-}
-
-// inexact is the base64 of a string that is no UTF-8; else it is empty.
-func inexact(s *string) string {
-	if s == nil || utf8.ValidString(*s) {
-		return ""
-	}
-	return base64.StdEncoding.EncodeToString([]byte(*s))
-}
-
-func newResult(cfg *Config) *Result {
-	return &Result{
-		Type:          "result",
-		SchemaVersion: SchemaVersion,
-		LimitsHit:     []string{},
-		Sources:       map[string]string{},
-		Enforced:      map[string]string{},
-		Argv:          append([]string{}, cfg.Args...),
-		Limits:        requestedLimits(cfg),
-		Warnings:      []string{},
-	}
-}
-
-func requestedLimits(cfg *Config) RequestedLimits {
-	l := RequestedLimits{
-		MemBytes:        cfg.Limits.Memory,
-		SwapBytes:       cfg.Limits.Swap,
-		PIDs:            cfg.Limits.PIDs,
-		CPUs:            finite(cfg.Limits.CPUs),
-		CPUWeight:       cfg.Limits.CPUWeight,
-		CPUShares:       cfg.Limits.CPUShares,
-		CPUSetCPUs:      cfg.Limits.CPUSetCPUs,
-		CPUSetMems:      cfg.Limits.CPUSetMems,
-		CPUTimeSeconds:  Seconds(cfg.CPUTime.Seconds()),
-		WallTimeSeconds: Seconds(cfg.WallTime.Seconds()),
-		GraceSeconds:    Seconds(cfg.Grace.Seconds()),
-		OutputBytes:     cfg.OutputLimit,
-	}
-	rate := func(rates *map[string]uint64, device string, value uint64) {
-		if value == 0 {
-			return
-		}
-		if *rates == nil {
-			*rates = map[string]uint64{}
-		}
-		(*rates)[device] = value
-	}
-	for _, io := range cfg.Limits.IO {
-		device := fmt.Sprintf("%d:%d", io.Major, io.Minor)
-		rate(&l.DeviceReadBPS, device, io.ReadBPS)
-		rate(&l.DeviceWriteBPS, device, io.WriteBPS)
-		rate(&l.DeviceReadIOPS, device, io.ReadIOPS)
-		rate(&l.DeviceWriteIOPS, device, io.WriteIOPS)
-	}
-	for _, r := range cfg.Rlimits {
-		if l.Ulimits == nil {
-			l.Ulimits = map[string]RequestedRlimit{}
-		}
-		l.Ulimits[rlimitName(r.Resource)] = RequestedRlimit{limited(r.Soft), limited(r.Hard)}
-	}
-	if cfg.NoNetwork {
-		l.Net = "none"
-	}
-	return l
-}
-
-// limited is nil for RLIM_INFINITY.
-func limited(n uint64) *uint64 {
-	if n == unix.RLIM_INFINITY {
-		return nil
-	}
-	return &n
-}
-
-// finite keeps what JSON has no word for out of the report on a configuration that was refused for it.
-func finite(f float64) float64 {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return 0
-	}
-	return f
-}
-
-// UsageError is the result for a caller that could not make a Config of what it was given. An error that has a method
-// Hint, which returns a string, says what to do about it.
-func UsageError(cfg *Config, err error) *Result {
-	r := newResult(cfg)
-	r.Verdict = Failed
-	hint := "cgshim --help lists the flags"
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		hint = hinted.Hint()
-	}
-	r.Error = &ErrorInfo{
-		Step: "usage", Message: message("usage", err), Hint: optional(hint), cause: err,
-		exitStatus: ExitFailed,
-	}
-	return r
-}
-
-// SetupError is the result for a caller that could not make its own preparations for a run, such as for
-// signals.
-func SetupError(cfg *Config, step string, err error) *Result {
-	return newReport(cfg).failed(at(step, err))
+// seconds is a duration as a result has it.
+func seconds(d time.Duration) *Seconds {
+	s := Seconds(d.Seconds())
+	return &s
 }
 
 func optional(s string) *string {

@@ -2,27 +2,17 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"runtime"
 
-
-	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
-	"github.com/cgshim/cgshim/shim/internal/seam"
 )
-
-// killTimeout is how long processes may take to die after SIGKILL.
-const killTimeout = monitor.KillTimeout
-
-func detect() (*cgroup.Host, error) { return seam.Detect() }
 
 // A run is one run: what it was asked for, and where it gets what it needs.
 type run struct {
-	cfg     *Config
-	source  source
-	gate    *gate // of a Pool; nil: there is none
-	report  *report
-	signals *monitor.Signals
+	cfg    *Config
+	source source
+	report *report
+	gate   *gate // of a Pool; nil: there is none
 }
 
 // Run runs a program and returns when it, everything it started, and its cgroups are gone. The end of
@@ -41,7 +31,7 @@ func RunOnThread(ctx context.Context, cfg Config) *Result { return newRun(&cfg, 
 
 // newRun is a run without a pool, or of one that has no slot for it.
 func newRun(cfg *Config, gate *gate) *run {
-	r := &run{cfg: cfg, source: fresh{}, gate: gate, report: newReport(cfg), signals: newSignals(cfg)}
+	r := &run{cfg: cfg, source: fresh{}, gate: gate, report: newReport(cfg)}
 	if cfg.BestEffort {
 		r.source = &bestEffort{}
 	}
@@ -53,36 +43,36 @@ func (r *run) do(ctx context.Context) *Result {
 	if err := r.cfg.Validate(); err != nil {
 		return r.report.failed(at("usage", err))
 	}
-	res := newResources(r)
-	defer r.collect(res)
+	res := newResources(r.cfg, r.report, r.gate)
+	defer res.collect()
 	program, err := r.start(ctx, res)
 	if err != nil {
 		result := r.report.failed(err)
-		r.killRest(res, false)
+		res.killRest(false)
 		res.release()
 		return result
 	}
 	r.report.phase("started")
 	outcome := r.watch(ctx, res, program)
 	r.report.phase("wait")
-	end := r.finish(res, program, &outcome)
+	end := res.finish(program, &outcome)
 	res.release()
-	r.finishOutput(program.output, end)
+	res.finishOutput(program.output, end)
 	r.report.phase("sweep")
 	return r.report.finished(end)
 }
 
 // start gets what the run needs, and brings the program up to its execve.
 func (r *run) start(ctx context.Context, res *resources) (*program, error) {
-	if err := r.source.acquire(ctx, r, res); err != nil {
+	if err := r.source.acquire(ctx, res); err != nil {
 		return nil, err
 	}
 	for {
-		program, err := r.launch(ctx, res)
+		program, err := res.launch(ctx)
 		if err == nil {
 			return program, nil
 		}
-		if again, err := r.source.retry(r, res, err); !again {
+		if again, err := r.source.retry(res, err); !again {
 			return nil, err
 		}
 	}
@@ -94,7 +84,7 @@ func (r *run) watch(ctx context.Context, res *resources, p *program) monitor.Out
 		Group: &res.group, Started: p.started, StartedNanos: p.StartedNanos,
 		CPUTime: r.cfg.CPUTime, WallTime: r.cfg.WallTime, Grace: r.cfg.Grace, StopTimeout: r.cfg.stopTimeout(),
 		WaitAll: r.cfg.WaitAll, Sample: r.cfg.Sample,
-		Signals: r.signals, Early: res.launching.Early, Report: r.report,
+		Signals: res.launching.Signals, Early: res.launching.Early, Report: r.report,
 		TakesLonger: res.takesLonger,
 	}
 	if p.output != nil {
@@ -102,24 +92,3 @@ func (r *run) watch(ctx context.Context, res *resources, p *program) monitor.Out
 	}
 	return watched.Watch(ctx)
 }
-
-// A stepError is an error with the step at which it occurred, see ErrorInfo.
-type stepError struct {
-	step string
-	err  error
-}
-
-// unstepped is the error without a step.
-func unstepped(err error) error {
-	var e *stepError
-	if errors.As(err, &e) {
-		return e.err
-	}
-	return err
-}
-
-func at(step string, err error) error { return &stepError{step, err} }
-
-func (e *stepError) Error() string { return e.step + ": " + e.err.Error() }
-
-func (e *stepError) Unwrap() error { return e.err }

@@ -98,3 +98,15 @@ func argumentSize(arg string, odd, pretty bool) int {
 	}
 	return size
 }
+
+// JSON is the result on one line, with a newline; pretty spreads it over several. It is at most 63 KiB long, so that a pipe
+// takes it whole before anybody reads: Argv is cut for that, and what else may be long. Its strings are UTF-8 without lone
+// surrogates, because strict readers refuse a whole line for one of those, and with U+FFFD for each byte that is none;
+// base64 tells the bytes.
+func (r *Result) JSON(pretty bool) []byte {
+	whole := r.encode(pretty)
+	if len(whole) <= maxResult {
+		return whole
+	}
+	return r.shortened(pretty)
+}

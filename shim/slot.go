@@ -58,18 +58,6 @@ type spare struct {
 	oom   rungroup.OOMWatch
 }
 
-// A placement is what kind of group a run has.
-type placement struct {
-	parent string
-	asked  []cgroup.Controller // and
-	got    []cgroup.Controller // of these, what there is
-	frugal bool
-}
-
-func (p *placement) same(other *placement) bool {
-	return p.parent == other.parent && p.frugal == other.frugal && slices.Equal(p.asked, other.asked)
-}
-
 func (s *slot) work() {
 	runtime.LockOSThread() // for good: what it has started dies with it, and it has a priority of its own
 	preferSelf()
@@ -191,8 +179,8 @@ func (s *slot) run(job *Job) *Result {
 }
 
 // acquire has the slot's stage, and a group made ahead if there is one.
-func (s *slot) acquire(_ context.Context, r *run, res *resources) (err error) {
-	if r.cfg.OutputLimit > 0 {
+func (s *slot) acquire(_ context.Context, res *resources) (err error) {
+	if res.cfg.OutputLimit > 0 {
 		if res.threads, err = reserve(outputThreads, false); err != nil {
 			return at("threads", err)
 		}
@@ -200,38 +188,38 @@ func (s *slot) acquire(_ context.Context, r *run, res *resources) (err error) {
 	if err := s.ready(); err != nil {
 		return at("stage", err)
 	}
-	res.owner, res.name = ledger.PoolOwner(), r.cfg.runName()
+	res.owner, res.name = ledger.PoolOwner(), res.cfg.runName()
 	res.host, res.place = s.pool.here, s.pool.place
-	if r.cfg.Parent != "" {
-		res.host, res.place = s.pool.host, place.Place{Manager: place.Cgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
+	if res.cfg.Parent != "" {
+		res.host, res.place = s.pool.host, place.Place{Manager: place.Cgroupfs, Parent: res.cfg.Parent, Reason: "asked for by --parent"}
 	}
 	if err := s.tell(res.place.Parent); err != nil {
 		return at("stage", err)
 	}
 	res.stage, res.score = s.stage, s.score
 	res.later(res.noteStuck)
-	r.report.phase("stage")
-	if err := s.group(r, res); err != nil {
+	res.report.phase("stage")
+	if err := s.group(res); err != nil {
 		return at("cgroup", err)
 	}
-	r.report.phase("mkdir")
-	res.started = func() { s.prepare(r, res) }
-	if err := r.limitGroup(res); err != nil {
+	res.report.phase("mkdir")
+	res.started = func() { s.prepare(res) }
+	if err := res.limitGroup(); err != nil {
 		return at("limit", err)
 	}
 	return nil
 }
 
 // group gets the run's group.
-func (s *slot) group(r *run, res *resources) error {
-	r.report.version(res.host)
-	needed, wanted := res.plan(r.cfg, res.place.Parent, neededControllers(r.cfg))
-	if !s.take(r, res) {
-		if err := res.createGroup(res.owning(r.cfg), path.Join(res.place.Parent, res.name), needed, wanted); err != nil {
+func (s *slot) group(res *resources) error {
+	res.report.version(res.host)
+	needed, wanted := res.plan(res.place.Parent, neededControllers(res.cfg))
+	if !s.take(res) {
+		if err := res.createGroup(res.owning(), path.Join(res.place.Parent, res.name), needed, wanted); err != nil {
 			return err
 		}
 	}
-	r.report.hasGroup(res)
+	res.report.hasGroup(&res.place, &res.group)
 	res.later(func() { s.remove(res) })
 	return nil
 }
@@ -250,7 +238,7 @@ func (s *slot) remove(res *resources) {
 }
 
 // retry is for a stage that was lost: whoever has killed it has not kept this program from being run, for there was none yet.
-func (s *slot) retry(_ *run, res *resources, failed error) (bool, error) {
+func (s *slot) retry(res *resources, failed error) (bool, error) {
 	if res.retried || res.launching.GaveUp != nil || !stageLost(failed) {
 		return false, failed
 	}
@@ -271,8 +259,8 @@ func stageLost(err error) bool {
 }
 
 // take takes the group made ahead for a run, if it is such a one.
-func (s *slot) take(r *run, res *resources) bool {
-	if !s.pending || r.cfg.Name != "" {
+func (s *slot) take(res *resources) bool {
+	if !s.pending || res.cfg.Name != "" {
 		return false
 	}
 	s.pending = false
@@ -292,11 +280,11 @@ func (s *slot) take(r *run, res *resources) bool {
 }
 
 // prepare has the group for the next run made, while the program of this one runs: one like it.
-func (s *slot) prepare(r *run, res *resources) {
+func (s *slot) prepare(res *resources) {
 	// A parent that was asked for should not stay longer than that run.
 	if s.pool.ahead && s.quick && !s.pending && res.place.Parent == s.pool.place.Parent {
 		s.pending = true
-		s.wishes <- wish{res.placement, res.owning(r.cfg), res.group.OOM.Watches(), s.pattern}
+		s.wishes <- wish{res.placement, res.owning(), res.group.OOM.Watches(), s.pattern}
 	}
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/cgshim/cgshim/reexec"
 )
 
-func (r *run) stdio() [3]int {
+func (c *Config) stdio() [3]int {
 	stdio := [3]int{0, 1, 2}
-	for i, file := range []*os.File{r.cfg.Stdin, r.cfg.Stdout, r.cfg.Stderr} {
+	for i, file := range []*os.File{c.Stdin, c.Stdout, c.Stderr} {
 		if file != nil {
 			stdio[i] = int(file.Fd())
 		}
@@ -20,21 +20,21 @@ func (r *run) stdio() [3]int {
 	return stdio
 }
 
-func (r *run) spec(res *resources) *reexec.Spec {
-	cfg := r.cfg
+func (res *resources) spec() *reexec.Spec {
+	cfg := res.cfg
 	spec := &reexec.Spec{
 		Args:          cfg.Args,
 		Env:           cfg.environment(),
 		Dir:           cfg.Dir,
 		AllowNewPrivs: cfg.AllowNewPrivs,
-		Rlimits:       r.rlimits(res),
+		Rlimits:       res.rlimits(),
 		NewNet:        cfg.NoNetwork && !res.fallback.hostNet,
 	}
 	if cfg.Limits.CPUSetCPUs != "" {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.
 		cpus, _ := cgroup.ParseCPUList(cfg.Limits.CPUSetCPUs)
 		spec.Affinity, spec.AffinityOptional = mask(cpus), cfg.BestEffort
-	} else if joinsCPUSet(res) {
+	} else if res.joinsCPUSet() {
 		spec.Affinity, spec.AffinityOptional = ownAffinity(), true
 	}
 	if cfg.User != nil {
@@ -44,7 +44,7 @@ func (r *run) spec(res *resources) *reexec.Spec {
 }
 
 // joinsCPUSet says whether the program may enter a group with the cpuset controller.
-func joinsCPUSet(res *resources) bool {
+func (res *resources) joinsCPUSet() bool {
 	if res.host == nil || res.host.Version() == cgroup.V2 {
 		return true
 	}
@@ -54,8 +54,8 @@ func joinsCPUSet(res *resources) bool {
 		slices.ContainsFunc(res.host.Controllers(), func(c cgroup.Controller) bool { return c != cgroup.CPUSet && res.host.MountPoint(c) == mount })
 }
 
-func (r *run) rlimits(res *resources) []reexec.Rlimit {
-	return slices.Concat(res.fallback.limits, r.cfg.Rlimits)
+func (res *resources) rlimits() []reexec.Rlimit {
+	return slices.Concat(res.fallback.limits, res.cfg.Rlimits)
 }
 
 // ownAffinity is this thread's, if it is not all CPUs: before Linux 6.2 a task that joins a group with the

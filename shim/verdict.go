@@ -26,11 +26,6 @@ type ending struct {
 	counted    []string        // the limits that were reached as the cgroup's counters tell
 }
 
-// limitOf is the name in limits_hit of the limit that a verdict is about.
-var limitOf = map[Verdict]string{
-	MemoryLimit: monitor.Memory, CPUTimeLimit: monitor.CPUTime, WallTimeLimit: monitor.WallTime, OutputLimit: monitor.Output,
-}
-
 // verdictOf is the verdict about a limit.
 func verdictOf(limit string) Verdict {
 	for verdict, name := range limitOf {
