@@ -38,7 +38,7 @@ type hierarchy interface {
 	// set applies the limits that are not zero.
 	set(*Limits) error
 	// stats reads the figures of some parts.
-	stats(*Stats, *reader, part)
+	stats(*Stats, *reader, Part)
 	// freeze stops or continues every process, and waits until that is so.
 	freeze(ctx context.Context, frozen bool) error
 	// signalAll makes every process die, in whatever state; not necessarily at once.
@@ -145,17 +145,23 @@ func (g *Group) pollEmpty(ctx context.Context) error {
 	}
 }
 
-// Stats reads what the group has used so far. What the kernel does not tell is unknown, and no error.
-func (g *Group) Stats() (Stats, error) {
-	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart | nowPart)
+// Stats reads what the group has used so far: the parts asked for, or all of them if none is named. What the kernel does not tell is
+// unknown, and no error.
+func (g *Group) Stats(parts ...Part) (Stats, error) {
+	wanted := allParts
+	if len(parts) > 0 {
+		wanted = 0
+	}
+	for _, part := range parts {
+		wanted |= part
+	}
+	var s Stats
+	r := reader{hidden: g.hidden, warm: &g.warm}
+	g.h.stats(&s, &r, wanted)
+	return s, r.err
 }
 
-// Totals is Stats without MemoryCurrent, SwapCurrent and PIDsCurrent, for when nobody is there any more.
-func (g *Group) Totals() (Stats, error) {
-	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart)
-}
-
-// Prepare opens the files that Totals reads, for who has the time now and will not have it then, of a group whose limits nobody else
+// Prepare opens the files that Stats(Totals) reads, for who has the time now and will not have it then, of a group whose limits nobody else
 // changes meanwhile. Remove, or Unprepare, closes them. What can't be opened, or only under a number that is not below the one given,
 // as numbers are the lowest that are free, is opened when it is read.
 func (g *Group) Prepare(below int) {
@@ -163,7 +169,7 @@ func (g *Group) Prepare(below int) {
 	g.warm.prepared = true
 	g.warm.mu.Unlock()
 	r := reader{hidden: g.hidden, warm: &g.warm, opens: below}
-	g.h.stats(&Stats{}, &r, memoryPart|cpuPart|pidsPart|ioPart|pressurePart)
+	g.h.stats(&Stats{}, &r, Totals)
 }
 
 // Unprepare takes Prepare back: it closes what is open, unless KeepOpen wants it.
@@ -174,39 +180,6 @@ func (g *Group) Unprepare() {
 	if !g.warm.keep {
 		g.warm.closeAll()
 	}
-}
-
-// Sample is Stats without the pressure, for who reads it often.
-func (g *Group) Sample() (Stats, error) {
-	return g.read(memoryPart | cpuPart | pidsPart | ioPart | nowPart)
-}
-
-// MemoryPeak reads the most memory, in bytes, that was ever charged to the group.
-func (g *Group) MemoryPeak() (Figure, error) {
-	s, err := g.read(peakPart)
-	return s.MemoryPeak, err
-}
-
-// OOMKills reads how many processes of the group the kernel has killed for lack of memory.
-func (g *Group) OOMKills() (Figure, error) {
-	s, err := g.read(oomPart)
-	return s.OOMKills, err
-}
-
-// OOM reads of the Stats no more than OOMKills and OwnOOMKills.
-func (g *Group) OOM() (Stats, error) { return g.read(oomPart) }
-
-// CPUUsage reads the CPU time, in nanoseconds, that the group has used so far.
-func (g *Group) CPUUsage() (Figure, error) {
-	s, err := g.read(cpuUsagePart)
-	return s.CPUUsage, err
-}
-
-func (g *Group) read(parts part) (Stats, error) {
-	var s Stats
-	r := reader{hidden: g.hidden, warm: &g.warm}
-	g.h.stats(&s, &r, parts)
-	return s, r.err
 }
 
 // Freeze stops every process of the group, and returns when all are stopped.

@@ -15,8 +15,8 @@ func TestOOM(t *testing.T) {
 	g := create(t, h, testPath(t))
 	set(t, g, Limits{Memory: 16 << 20})
 	events := watchOOM(t, g)
-	if kills, err := g.OOMKills(); err != nil || !kills.Known() || kills.Value != 0 {
-		t.Errorf("OOMKills() = %+v, %v before there was one", kills, err)
+	if s, err := g.Stats(PartOOM); err != nil || !s.OOMKills.Known() || s.OOMKills.Value != 0 {
+		t.Errorf("OOM kills are %+v, %v before there was one", s.OOMKills, err)
 	}
 	p := startIn(t, g, "eat")
 	p.goOn()
@@ -28,11 +28,11 @@ func TestOOM(t *testing.T) {
 	p.mustBeKilled()
 	// On v1 the event comes before the kill, and on v2 memory.events changes at the limit, too.
 	eventually(t, "an OOM kill", func() bool {
-		kills, err := g.OOMKills()
+		s, err := g.Stats(PartOOM)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return kills.Value == 1
+		return s.OOMKills.Value == 1
 	})
 	s, err := g.Stats()
 	if err != nil {
@@ -77,10 +77,10 @@ func TestOOMGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills, err := g.OOMKills()
+	s, err := g.Stats(PartOOM)
 	// Once the kernel (6.1) has counted four, for two processes that were killed as one group.
-	if _, told := keyed(events, "oom_group_kill"); err != nil || kills.Known() != told || told && kills.Value < 2 {
-		t.Errorf("OOMKills() = %+v, %v, want 2, or unknown before Linux 5.17: %s", kills, err, events)
+	if _, told := keyed(events, "oom_group_kill"); err != nil || s.OOMKills.Known() != told || told && s.OOMKills.Value < 2 {
+		t.Errorf("OOM kills are %+v, %v, want 2, or unknown before Linux 5.17: %s", s.OOMKills, err, events)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestOOMKillsOfOne(t *testing.T) {
 	p.goOn()
 	p.mustBeKilled()
 	eventually(t, "an OOM kill", func() bool {
-		s, err := g.OOM()
+		s, err := g.Stats(PartOOM)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestOwnOOM(t *testing.T) {
 			files["memory.events.local"] = test.local
 		}
 		g := &Group{h: &v2{dir: fakeDir(t, files)}}
-		s, err := g.OOM()
+		s, err := g.Stats(PartOOM)
 		if err != nil || s.OOMKills.Value != 10 || !s.OwnOOMKills.Known() || s.OwnOOMKills.Value != test.own ||
 			s.AboveOOMKills.Value != test.above || s.MemoryHits.Value != test.hits {
 			t.Errorf("%s: %+v, %v", name, s, err)
@@ -289,7 +289,7 @@ func oomKill(t *testing.T, g *Group) (s Stats) {
 	t.Helper()
 	eventually(t, "an OOM kill", func() bool {
 		var err error
-		if s, err = g.OOM(); err != nil {
+		if s, err = g.Stats(PartOOM); err != nil {
 			t.Fatal(err)
 		}
 		return s.OOMKills.Value > 0

@@ -48,8 +48,8 @@ func TestPrepare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := fresh.Totals()
-		got, gotErr := g.Totals()
+		want, err := fresh.Stats(Totals)
+		got, gotErr := g.Stats(Totals)
 		for _, s := range []*Stats{&want, &got} { // which may fall after the end
 			s.MemoryKernel, s.MemoryAnon, s.MemoryFile = Figure{}, Figure{}, Figure{}
 		}
@@ -85,7 +85,7 @@ func TestKeepOpenAfterFailedRemove(t *testing.T) {
 	if alive, err := g.Populated(); !alive || err != nil {
 		t.Errorf("Populated() = %v, %v", alive, err)
 	}
-	if _, err := g.Sample(); err != nil {
+	if _, err := g.Stats(Sample); err != nil {
 		t.Error(err)
 	}
 	p.finish()
@@ -124,7 +124,7 @@ func TestMemoryHitsOfLowerLimit(t *testing.T) {
 	p.mustBeKilled()
 	set(t, g, Limits{Memory: 4 << 30, Swap: Unlimited})
 	g.Prepare(1 << 20)
-	if s, err := g.Totals(); err != nil || s.MemoryHits.Value == 0 {
+	if s, err := g.Stats(Totals); err != nil || s.MemoryHits.Value == 0 {
 		t.Errorf("%+v, %v: the limit was reached", s, err)
 	}
 }

@@ -49,19 +49,27 @@ type Stats struct {
 	CPUSome, CPUFull, MemorySome, MemoryFull, IOSome, IOFull Figure
 }
 
-// part selects figures, for callers that want few of them often.
-type part uint
+// A Part is some of the figures of Stats. Group.Stats opens no file that the parts asked for do not need.
+type Part uint
 
+// The parts. Figures that a part does not have are unknown.
 const (
-	memoryPart part = 1 << iota
-	cpuPart
-	pidsPart
-	ioPart
-	pressurePart
-	nowPart      // of the others what is only of the moment
-	oomPart      // of memoryPart only the OOM kills
-	peakPart     // of memoryPart only the peak
-	cpuUsagePart // of cpuPart at least the usage
+	PartMemory     Part = 1 << iota // Memory…, Swap… and …OOMKills, but for what PartCurrent has
+	PartCPU                         // CPUUsage, CPUUser, CPUSystem, CPUThrottled
+	PartPIDs                        // PIDsPeak, PIDsDenied
+	PartIO                          // IORead, IOWrite
+	PartPressure                    // …Some and …Full
+	PartCurrent                     // with PartMemory and PartPIDs also MemoryCurrent, SwapCurrent, PIDsCurrent
+	PartOOM                         // OOMKills, OwnOOMKills, AboveOOMKills and, on v2, MemoryHits
+	PartMemoryPeak                  // MemoryPeak
+	PartCPUUsage                    // CPUUsage
+
+	// Totals are all figures that are not of the moment, for when nobody is in the group any more.
+	Totals = PartMemory | PartCPU | PartPIDs | PartIO | PartPressure
+	// Sample is what to read often: all but the pressure.
+	Sample = PartMemory | PartCPU | PartPIDs | PartIO | PartCurrent
+
+	allParts = Totals | PartCurrent
 )
 
 // reader collects figures from files, and remembers the first error that is not "no such file": that

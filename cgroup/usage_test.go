@@ -50,8 +50,8 @@ func TestStats(t *testing.T) {
 	check("PIDsCurrent", after.PIDsCurrent, 0, 0)
 	check("CPUUsage", after.CPUUsage, s.CPUUsage.Value, unknownMost)
 	checkPeaks(t, h, g, after)
-	if usage, err := g.CPUUsage(); err != nil || usage != after.CPUUsage {
-		t.Errorf("CPUUsage() = %+v, %v, want %+v", usage, err, after.CPUUsage)
+	if s, err := g.Stats(PartCPUUsage); err != nil || s.CPUUsage != after.CPUUsage {
+		t.Errorf("CPU usage is %+v, %v, want %+v", s.CPUUsage, err, after.CPUUsage)
 	}
 }
 

@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (g *v1) stats(s *Stats, r *reader, parts part) {
-	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|peakPart) != 0 {
+func (g *v1) stats(s *Stats, r *reader, parts Part) {
+	if dir, ok := g.of[Memory]; ok && parts&(PartMemory|PartMemoryPeak) != 0 {
 		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
 	}
-	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
-		if parts&nowPart != 0 {
+	if dir, ok := g.of[Memory]; ok && parts&PartMemory != 0 {
+		if parts&PartCurrent != 0 {
 			s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
 		}
 		r.keys(dir+"/memory.stat", 1, map[string]*Figure{
@@ -33,7 +33,7 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 			}
 		}
 	}
-	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|oomPart) != 0 {
+	if dir, ok := g.of[Memory]; ok && parts&(PartMemory|PartOOM) != 0 {
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OwnOOMKills})
 		s.OOMKills = s.OwnOOMKills
@@ -42,14 +42,14 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		}
 	}
 	dir, ok := g.of[CPUAcct]
-	if ok && dir == g.unified && parts&(cpuPart|cpuUsagePart) != 0 {
+	if ok && dir == g.unified && parts&(PartCPU|PartCPUUsage) != 0 {
 		r.keys(dir+"/"+cpuStatFile, 1000, map[string]*Figure{"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem})
 		ok = false
 	}
-	if ok && parts&(cpuPart|cpuUsagePart) != 0 {
+	if ok && parts&(PartCPU|PartCPUUsage) != 0 {
 		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
 	}
-	if ok && parts&cpuPart != 0 {
+	if ok && parts&PartCPU != 0 {
 		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
 		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
 		if !s.CPUUser.Known() && r.opens == 0 {
@@ -58,17 +58,17 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 		}
 		scaleCPU(s)
 	}
-	if dir, ok := g.of[CPU]; ok && parts&cpuPart != 0 {
+	if dir, ok := g.of[CPU]; ok && parts&PartCPU != 0 {
 		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
 	}
-	if dir, ok := g.of[PIDs]; ok && parts&pidsPart != 0 {
-		if parts&nowPart != 0 {
+	if dir, ok := g.of[PIDs]; ok && parts&PartPIDs != 0 {
+		if parts&PartCurrent != 0 {
 			s.PIDsCurrent = r.number(dir+"/pids.current", 1)
 		}
 		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
 		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
 	}
-	if dir, ok := g.of[IO]; ok && parts&ioPart != 0 {
+	if dir, ok := g.of[IO]; ok && parts&PartIO != 0 {
 		bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
 		r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
 		if !s.IORead.Known() && r.opens == 0 {
@@ -80,7 +80,7 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 			}
 		}
 	}
-	if g.unified != "" && parts&pressurePart != 0 {
+	if g.unified != "" && parts&PartPressure != 0 {
 		r.pressures(g.unified, s)
 	}
 }

@@ -64,8 +64,8 @@ func TestPopulatedParentWithoutControllers(t *testing.T) {
 		t.Error(err)
 	}
 	p.mustBeKilled()
-	if usage, err := child.CPUUsage(); err != nil || usage.Value == 0 {
-		t.Errorf("CPUUsage() = %+v, %v", usage, err)
+	if s, err := child.Stats(PartCPUUsage); err != nil || s.CPUUsage.Value == 0 {
+		t.Errorf("CPU usage is %+v, %v", s.CPUUsage, err)
 	}
 }
 

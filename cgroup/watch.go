@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An OOMWatch tells when a group may have run out of memory. Whether the kernel killed a process, Group.OOM tells, on v1 a
+// An OOMWatch tells when a group may have run out of memory. Whether the kernel killed a process, Group.Stats tells, on v1 a
 // moment later. Close it.
 type OOMWatch struct {
 	fd     int

@@ -114,7 +114,7 @@ func (r *run) readOOM() (s cgroup.Stats, known bool) {
 	if r.cfg.Limits.Memory == 0 || r.group == nil {
 		return s, false
 	}
-	s, err := r.group.OOM()
+	s, err := r.group.Stats(cgroup.PartOOM)
 	return s, err == nil
 }
 
@@ -140,8 +140,8 @@ func (r *run) ownOOM(s *cgroup.Stats) bool {
 // memoryReached says whether the run's memory was ever up to its limit, but for a batch of charges.
 func (r *run) memoryReached() bool {
 	const batch = 64 * 4096
-	peak, err := r.group.MemoryPeak()
-	return err == nil && peak.Known() && int64(peak.Value) >= r.cfg.Limits.Memory-batch
+	s, err := r.group.Stats(cgroup.PartMemoryPeak)
+	return err == nil && s.MemoryPeak.Known() && int64(s.MemoryPeak.Value) >= r.cfg.Limits.Memory-batch
 }
 
 // foreignOOM says whether processes were killed for a limit above the run's, or because the whole system had run out.

@@ -114,7 +114,7 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	if populated, err := group.Populated(); err == nil && !populated && automatic(entry.Path) && !o.dead() {
 		return nil, false // a run that is about to begin, or over: or a pool's, made ahead
 	}
-	stats, err := group.Sample()
+	stats, err := group.Stats(cgroup.Sample)
 	if err != nil {
 		return nil, false
 	}

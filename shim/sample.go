@@ -28,7 +28,7 @@ func (r *run) lacksPeak() bool {
 	if r.group == nil {
 		return false
 	}
-	if peak, err := r.group.MemoryPeak(); err != nil || peak.Known() || !r.readSample().MemoryCurrent.Known() {
+	if s, err := r.group.Stats(cgroup.PartMemoryPeak); err != nil || s.MemoryPeak.Known() || !r.readSample().MemoryCurrent.Known() {
 		return false
 	}
 	r.warn("peak_memory_bytes is sampled every %v: this kernel does not keep the peak", peakInterval)
@@ -41,7 +41,7 @@ func (r *run) readSample() cgroup.Stats {
 	if r.group == nil {
 		return cgroup.Stats{}
 	}
-	s, _ := r.group.Sample()
+	s, _ := r.group.Stats(cgroup.Sample)
 	r.samples.add(&s)
 	return s
 }

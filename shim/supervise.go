@@ -213,11 +213,11 @@ func (r *run) cpuUsage() (time.Duration, error) {
 		err := unix.ClockGettime(int32(^r.program.PID<<3|schedClock), &ts)
 		return time.Duration(ts.Nano()), err
 	}
-	used, err := r.group.CPUUsage()
-	if err == nil && !used.Known() {
+	s, err := r.group.Stats(cgroup.PartCPUUsage)
+	if err == nil && !s.CPUUsage.Known() {
 		err = errors.New("the kernel does not tell the CPU time used")
 	}
-	return time.Duration(used.Value), err
+	return time.Duration(s.CPUUsage.Value), err
 }
 
 // cpuCount is how many CPUs the run can keep busy at once, and so how fast it can use up its CPU time.

@@ -178,7 +178,7 @@ func (r *run) readStats(reaped bool, usage *unix.Rusage) {
 	var s cgroup.Stats
 	if r.group != nil {
 		var err error
-		if s, err = r.group.Totals(); err != nil {
+		if s, err = r.group.Stats(cgroup.Totals); err != nil {
 			r.noteError("stats", err)
 		}
 	}
