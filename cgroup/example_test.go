@@ -17,7 +17,7 @@ func ExampleGroup_Set() {
 		fmt.Println(err)
 		return
 	}
-	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-set", os.Getpid()))
+	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-set", os.Getpid()), cgroup.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -40,7 +40,7 @@ func ExampleGroup_Add() {
 		fmt.Println(err)
 		return
 	}
-	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-add", os.Getpid()), cgroup.PIDs)
+	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-add", os.Getpid()), cgroup.Options{Controllers: []cgroup.Controller{cgroup.PIDs}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -71,7 +71,7 @@ func ExampleGroup_Stats() {
 		fmt.Println(err)
 		return
 	}
-	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-stats", os.Getpid()))
+	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-stats", os.Getpid()), cgroup.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -122,7 +122,7 @@ func ExampleGroup_Kill() {
 		fmt.Println(err)
 		return
 	}
-	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-kill", os.Getpid()))
+	group, err := host.Create(fmt.Sprintf("/cgshim-test-%d-kill", os.Getpid()), cgroup.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -52,10 +52,6 @@ type Host struct {
 	mountRoot   string                // which group is mounted, of the hierarchy that Own is about
 	controllers []Controller
 	hidden      []string // see Without
-	base        string   // see Within
-	owner       string   // see OwnedBy
-	frugal      bool     // see Frugal
-	fresh       bool     // see Fresh
 	whole       bool     // v1: the mounts show the hierarchies from their roots, which nothing limits
 }
 
@@ -183,22 +179,6 @@ func (h *Host) Without(files ...string) *Host {
 	old := *h
 	old.hidden = append(slices.Clone(h.hidden), files...)
 	return &old
-}
-
-// Frugal is a host whose Create makes no cpuacct directory on a hybrid host where the cgroup2 one, which is there anyway,
-// tells the CPU time as well (cpu.stat, since Linux 4.15): a quarter of what it costs to make and remove a group.
-func (h *Host) Frugal() *Host {
-	frugal := *h
-	frugal.frugal = true
-	return &frugal
-}
-
-// Fresh is a host for groups with names that nobody else can have thought of: Create looks whether one is taken only where it makes a
-// directory.
-func (h *Host) Fresh() *Host {
-	fresh := *h
-	fresh.fresh = true
-	return &fresh
 }
 
 // Version is where the controllers are.

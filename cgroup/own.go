@@ -117,7 +117,7 @@ func (h *Host) Delegated(path string) bool {
 	return h.version == V2 && readMark(filepath.Join(h.unified, path), delegateMarks) == "1"
 }
 
-// Owner is what OwnedBy has set on the group at path; "" without.
+// Owner is what Options.Owner has set on the group at path; "" without.
 func (h *Host) Owner(path string) string {
 	for _, root := range h.roots() {
 		if owner := readMark(filepath.Join(root, path), ownerMarks); owner != "" {
@@ -154,14 +154,6 @@ func (h *Host) Members(path string) ([]int, error) {
 		return nil, &Error{Op: "read", Path: dir, Err: err}
 	}
 	return pids, nil
-}
-
-// Within is a host whose Create enables v2 controllers only for the children of the group at base, and below: what
-// is above is somebody else's to change. A controller that base does not have is ErrNoController.
-func (h *Host) Within(base string) *Host {
-	narrower := *h
-	narrower.base = strings.TrimSuffix(base, "/")
-	return &narrower
 }
 
 // nestTries bounds how often Nest looks for processes that were born while it moved others.

@@ -60,7 +60,7 @@ func TestGroupOfProcess(t *testing.T) {
 func TestOwnerAndMatch(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
-	g := create(t, h.OwnedBy("somebody"), path+"/a.scope")
+	g := createWith(t, h, path+"/a.scope", Options{Owner: "somebody"})
 	create(t, h, path+"/b")
 	if owner := h.Owner(g.Path()); owner != "somebody" {
 		t.Errorf("owner %q", owner)
@@ -100,7 +100,7 @@ func TestNest(t *testing.T) {
 	if members, err := h.Members(g.Path() + "/nested"); err != nil || len(members) != 2 {
 		t.Errorf("nested are %v, %v", members, err)
 	}
-	run, err := h.Within(g.Path()).Create(g.Path()+"/run", Memory, PIDs)
+	run, err := h.Create(g.Path()+"/run", Options{Controllers: []Controller{Memory, PIDs}, Within: g.Path()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,14 +157,14 @@ func TestWithin(t *testing.T) {
 	h := testHost(t)
 	requireVersion(t, h, V2)
 	base := create(t, h, testPath(t)+"/base", PIDs) // not memory
-	if got, err := h.Within(base.Path()).Create(base.Path()+"/a/run", PIDs, Memory); !errors.Is(err, ErrNoController) {
+	if got, err := h.Create(base.Path()+"/a/run", Options{Controllers: []Controller{PIDs, Memory}, Within: base.Path()}); !errors.Is(err, ErrNoController) {
 		t.Errorf("Create with what base does not have: %v, %v", got, err)
 	}
 	above, err := readFile(dirOf(h, base, Freezer) + "/../cgroup.subtree_control")
 	if err != nil || strings.Contains(above, "memory") {
 		t.Errorf("above is %q, %v", above, err)
 	}
-	g, err := h.Within(base.Path()).Create(base.Path()+"/a/run", PIDs)
+	g, err := h.Create(base.Path()+"/a/run", Options{Controllers: []Controller{PIDs}, Within: base.Path()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestRemoveElsewhere(t *testing.T) {
 	h := testHost(t)
 	requireVersion(t, h, V1)
 	outer := create(t, h, testPath(t)+"/outer", Memory)
-	if _, err := h.Create(outer.Path()+"/x/inner", Memory, CPU); err != nil {
+	if _, err := h.Create(outer.Path()+"/x/inner", Options{Controllers: []Controller{Memory, CPU}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := outer.Remove(); err != nil {

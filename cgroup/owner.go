@@ -13,21 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownerMarks hold Host.OwnedBy's value; of each other as in marks.
+// ownerMarks hold Options.Owner; of each other as in marks.
 var ownerMarks = []string{"user.cgshim.owner", "trusted.cgshim.owner"}
-
-// OwnedBy is a host whose Create notes down whose the group is, for Groups and Clean: in an extended attribute of each
-// directory, right when it is made. Where cgroup file systems have no such attributes it does nothing.
-func (h *Host) OwnedBy(owner string) *Host {
-	owned := *h
-	owned.owner = owner
-	return &owned
-}
 
 // An Entry is a group that Host.Groups has found.
 type Entry struct {
 	Path  string
-	Owner string // see Host.OwnedBy; empty without
+	Owner string // see Options.Owner; empty without
 	UID   int    // the user who the directory belongs to that says so, and who can have it say anything
 }
 
@@ -140,7 +132,7 @@ func (h *Host) Exists(path string) bool {
 
 // Clean kills and removes whatever there is of an owner's group, in each hierarchy, also if its Create or
 // Remove was interrupted half-way; and its parents as Remove does. A group that is another owner's by
-// OwnedBy stays. missing is what MissingParents said before Create. Nothing there is no error.
+// Options.Owner stays. missing is what MissingParents said before Create. Nothing there is no error.
 func (h *Host) Clean(ctx context.Context, path, owner string, missing []string) error {
 	if err := checkPath(path); err != nil {
 		return err

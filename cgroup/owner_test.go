@@ -18,7 +18,7 @@ func TestGroups(t *testing.T) {
 	if list, err := h.Groups(top, ""); err != nil || len(list) != 0 {
 		t.Errorf("Groups of nothing = %v, %v", list, err)
 	}
-	marked, plain := create(t, h.OwnedBy("somebody"), top+"/marked"), create(t, h, top+"/plain", Memory)
+	marked, plain := createWith(t, h, top+"/marked", Options{Owner: "somebody"}), create(t, h, top+"/plain", Memory)
 	uid := os.Geteuid()
 	if uid == 0 {
 		uid = 65534
@@ -50,7 +50,7 @@ func TestClean(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := testPath(t) + "/run"
 			missing := h.MissingParents(path)
-			g := create(t, h.OwnedBy(owner), path)
+			g := createWith(t, h, path, Options{Owner: owner})
 			p := startIn(t, g, "ignore-term")
 			if err := h.Clean(timeLimit(t), path, "somebody", missing); err != nil {
 				t.Error(err)
@@ -66,7 +66,7 @@ func TestClean(t *testing.T) {
 	}
 	t.Run("of another owner", func(t *testing.T) {
 		path := testPath(t) + "/run"
-		g := create(t, h.OwnedBy("somebody else"), path)
+		g := createWith(t, h, path, Options{Owner: "somebody else"})
 		p := startIn(t, g, "wait")
 		if err := h.Clean(timeLimit(t), path, "somebody", nil); err != nil {
 			t.Error(err)
@@ -87,7 +87,7 @@ func TestCleanHalf(t *testing.T) {
 	for keep := range len(create(t, h, testPath(t)+"/count").dirs) + 1 {
 		path := testPath(t) + "/run"
 		missing := h.MissingParents(path)
-		g, err := h.Create(path)
+		g, err := h.Create(path, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -146,7 +146,7 @@ func TestFresh(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
 	create(t, h, path)
-	if _, err := h.Fresh().Create(path); !errors.Is(err, unix.EEXIST) {
+	if _, err := h.Create(path, Options{Fresh: true}); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want EEXIST", err)
 	}
 	requireVersion(t, h, V1)
@@ -155,8 +155,8 @@ func TestFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Rmdir(outsider) }()
-	if _, err := h.Create(path+"b", PIDs); !errors.Is(err, unix.EEXIST) {
+	if _, err := h.Create(path+"b", Options{Controllers: []Controller{PIDs}}); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want EEXIST", err)
 	}
-	create(t, h.Fresh(), path+"b", PIDs)
+	createWith(t, h, path+"b", Options{Controllers: []Controller{PIDs}, Fresh: true})
 }

@@ -84,3 +84,14 @@ func checkPeaks(t *testing.T, h *Host, g *Group, s Stats) {
 		t.Errorf("swap peak: %+v", s.SwapPeak)
 	}
 }
+
+// A group that CPU time is limited for also tells how much was used, on either version.
+func TestCPUUsageWithCPU(t *testing.T) {
+	h := testHost(t)
+	for _, frugal := range []bool{false, true} {
+		g := createWith(t, h, testPath(t), Options{Controllers: []Controller{CPU}, Frugal: frugal})
+		if s, err := g.Stats(PartCPU); err != nil || !s.CPUUsage.Known() || !s.CPUThrottled.Known() {
+			t.Errorf("frugal %v: %+v, %v", frugal, s, err)
+		}
+	}
+}

@@ -32,7 +32,7 @@ func TestPopulatedParent(t *testing.T) {
 		parent := create(t, h, testPath(t))
 		p := startIn(t, parent, "wait")
 		before := kernelFile(t, h, parent, "cgroup.subtree_control")
-		g, err := h.Create(parent.Path()+"/a/run", controllers...)
+		g, err := h.Create(parent.Path()+"/a/run", Options{Controllers: controllers})
 		var typed *Error
 		if g != nil || !errors.Is(err, ErrPopulated) || !errors.As(err, &typed) {
 			t.Errorf("Create with %v = %v, %v, want ErrPopulated", controllers, g, err)
@@ -79,7 +79,7 @@ func TestThreadedParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, parent := range []*Group{top, threads} {
-		if g, err := h.Create(parent.Path()+"/run", Memory); g != nil || !errors.Is(err, ErrThreaded) || !errors.Is(err, errors.ErrUnsupported) {
+		if g, err := h.Create(parent.Path()+"/run", Options{Controllers: []Controller{Memory}}); g != nil || !errors.Is(err, ErrThreaded) || !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("Create below %q = %v, %v, want ErrThreaded", parent.Path(), g, err)
 		}
 	}

@@ -107,7 +107,7 @@ func TestSweep(t *testing.T) {
 		{"1-00000004", owner{self.pid, self.started - 1, self.pidns + 1, self.timens}.String(), true},
 		{"somebody's", "", true},
 	} {
-		group, err := host.OwnedBy(g.owner).Create(parent+"/"+g.name, cgroup.Memory, cgroup.PIDs)
+		group, err := host.Create(parent+"/"+g.name, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs}, Owner: g.owner})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestWill(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &run{host: host, owner: thisOwner()}
-	group, err := host.Create(parent+"/run", cgroup.Memory)
+	group, err := host.Create(parent+"/run", cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -232,7 +232,6 @@ func (r *run) enterPlace(ctx context.Context) (parent string, err error) {
 	default:
 		parent = p.Parent
 	}
-	r.host = r.host.Within(p.top)
 	return parent, err
 }
 

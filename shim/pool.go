@@ -39,10 +39,9 @@ type PoolConfig struct {
 type Pool struct {
 	cfg   PoolConfig
 	host  *cgroup.Host
-	place Place        // of the runs that do not ask for another
-	ahead bool         // groups are made ahead
-	here  *cgroup.Host // for that place
-	jobs  int          // see shares
+	place Place // of the runs that do not ask for another
+	ahead bool  // groups are made ahead
+	jobs  int   // see shares
 
 	queue    chan *Job
 	gate     gate
@@ -140,7 +139,7 @@ func (p *Pool) keepPlace(ready chan<- error, cfg *Config) {
 	if err = r.startStage(true); err == nil {
 		var parent string
 		if parent, err = r.settle(context.Background()); err == nil {
-			p.here, p.place = r.host, r.place
+			p.place = r.place
 			p.place.Parent = parent
 			p.place.undo = nil // that is for here
 			if len(r.place.nest) > 0 {
@@ -289,6 +288,7 @@ const quickRun = time.Second
 type wish struct {
 	placement
 	host    *cgroup.Host
+	options cgroup.Options
 	oom     bool // it will be watched
 	pattern cgroup.Pattern
 }
@@ -461,9 +461,9 @@ func (s *slot) setup(ctx context.Context, r *run) (step string, err error) {
 		return "stage", err
 	}
 	r.owner, r.name = poolOwner(), r.cfg.runName()
-	r.host, r.place = s.pool.here, s.pool.place
+	r.host, r.place = s.pool.host, s.pool.place
 	if r.cfg.Parent != "" {
-		r.host, r.place = s.pool.host, Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
+		r.place = Place{Manager: ManagerCgroupfs, Parent: r.cfg.Parent, Reason: "asked for by --parent"}
 	}
 	if err := s.tell(r.place.Parent); err != nil {
 		return "stage", err
@@ -515,7 +515,7 @@ func (s *slot) prepare(r *run) {
 	// A parent that was asked for should not stay longer than that run.
 	if s.pool.ahead && s.quick && !s.pending && r.place.Parent == s.pool.place.Parent {
 		s.pending = true
-		s.wishes <- wish{r.placement, r.owning(r.owner), r.oom.watched(), s.pattern}
+		s.wishes <- wish{r.placement, r.host, r.options(r.placement.got), r.oom.watched(), s.pattern}
 	}
 }
 
@@ -528,7 +528,7 @@ func (s *slot) fulfil() {
 }
 
 func (w *wish) make() *spare {
-	group, err := w.host.Create(path.Join(w.parent, (&Config{}).runName()), w.got...)
+	group, err := w.host.Create(path.Join(w.parent, (&Config{}).runName()), w.options)
 	if err != nil {
 		return nil
 	}

@@ -390,7 +390,7 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 		}
 	}()
 	for {
-		r.group, err = r.owning(r.owner).Create(where, wanted...)
+		r.group, err = r.host.Create(where, r.options(wanted))
 		var e *cgroup.Error
 		switch {
 		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
@@ -414,16 +414,12 @@ func (r *run) createGroup(ctx context.Context, needed []cgroup.Controller) (err 
 	}
 }
 
-// owning is the host for the run's group.
-func (r *run) owning(owner string) *cgroup.Host {
-	host := r.host.OwnedBy(owner)
-	if r.cfg.Name == "" {
-		host = host.Fresh() // see runName
+// options are for the run's group.
+func (r *run) options(controllers []cgroup.Controller) cgroup.Options {
+	return cgroup.Options{
+		Controllers: controllers, Owner: r.owner, Within: r.place.top, Frugal: r.placement.frugal,
+		Fresh: r.cfg.Name == "", // see runName
 	}
-	if r.placement.frugal {
-		host = host.Frugal()
-	}
-	return host
 }
 
 // settle finds the place for the group, makes it fit, and returns the group's parent.

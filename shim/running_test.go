@@ -19,7 +19,7 @@ func group(t *testing.T, path, owner string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := host.OwnedBy(owner).Create(path, cgroup.Memory, cgroup.PIDs)
+	g, err := host.Create(path, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs}, Owner: owner})
 	if err != nil {
 		t.Fatal(err)
 	}
