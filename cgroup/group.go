@@ -45,8 +45,8 @@ type hierarchy interface {
 	signalAll(ctx context.Context) error
 	// join opens what a process needs to enter by itself.
 	join() (*Join, error)
-	// watchOOM is WatchOOM, or WatchOOMAbove.
-	watchOOM(above bool) (*OOMWatch, error)
+	// watchOOM is WatchOOM, of a group that is below the root of its hierarchy, which has no limit, or below another.
+	watchOOM(belowRoot bool) (*OOMWatch, error)
 }
 
 // Path is the group's path below each mount point.

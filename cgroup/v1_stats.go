@@ -130,18 +130,30 @@ func oomKillsBelow(dir string) (sum uint64) {
 // cpuStatFile is there on v2, also beside v1 on a hybrid host.
 const cpuStatFile = "cpu.stat"
 
-// watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
-func (g *v1) watchOOM(above bool) (*OOMWatch, error) {
+// watchOOM also watches the group above, unless that is another's to refuse: then no OOM is known to be somebody else's.
+func (g *v1) watchOOM(belowRoot bool) (*OOMWatch, error) {
 	dir, ok := g.of[Memory]
 	if !ok {
 		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
 	}
-	if above {
-		dir = filepath.Dir(dir)
+	event, err := oomEvent(dir)
+	if err != nil {
+		return nil, err
 	}
+	above := -1
+	if !belowRoot {
+		if above, err = oomEvent(filepath.Dir(dir)); err != nil {
+			above = -1
+		}
+	}
+	return &OOMWatch{fd: event, above: above, events: unix.POLLIN, read: readCounter}, nil
+}
+
+// oomEvent registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
+func oomEvent(dir string) (fd int, err error) {
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return nil, &Error{Op: "eventfd", Err: err}
+		return 0, &Error{Op: "eventfd", Err: err}
 	}
 	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
 	if err == nil {
@@ -150,9 +162,9 @@ func (g *v1) watchOOM(above bool) (*OOMWatch, error) {
 	}
 	if err != nil {
 		unix.Close(event)
-		return nil, err
+		return 0, err
 	}
-	return &OOMWatch{fd: event, events: unix.POLLIN, read: readCounter}, nil
+	return event, nil
 }
 
 // readCounter is what an eventfd has counted since it was last read.

@@ -1,10 +1,6 @@
 package cgroup
 
-import (
-	"errors"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 func (g *v2) stats(s *Stats, r *reader, parts Part) {
 	if parts&(PartMemory|PartMemoryPeak) != 0 {
@@ -97,16 +93,13 @@ func (g *v2) whoseOOM(s *Stats, r *reader, all uint64) {
 }
 
 // watchOOM polls memory.events itself, which takes none of the user's inotify instances: a read arms it.
-func (g *v2) watchOOM(above bool) (*OOMWatch, error) {
-	if above {
-		return nil, errors.ErrUnsupported
-	}
+func (g *v2) watchOOM(bool) (*OOMWatch, error) {
 	fd, err := openFile(g.dir+"/memory.events", unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
 	var seen uint64
-	w := &OOMWatch{fd: fd, events: unix.POLLPRI, read: func(fd int) uint64 {
+	w := &OOMWatch{fd: fd, above: -1, events: unix.POLLPRI, read: func(fd int) uint64 {
 		content, err := readOpen(fd)
 		if err != nil {
 			return 0

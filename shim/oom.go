@@ -12,7 +12,6 @@ import (
 // v2 memory.oom.group has then killed the others, too.
 type oomWatch struct {
 	here    *cgroup.OOMWatch // nil without a memory limit
-	above   *cgroup.OOMWatch // of the group above; nil on v2
 	v1      bool
 	noticed bool // there was an event
 	own     bool // there was one that the group above has not heard of
@@ -33,19 +32,13 @@ func (w *oomWatch) open(host *cgroup.Host, group *cgroup.Group) (err error) {
 		return nil
 	}
 	w.v1 = host.Version() == cgroup.V1
-	if w.here, err = group.WatchOOM(); err != nil {
-		return err
-	}
-	// Without it, which is another's to refuse, no OOM is known to be somebody else's.
-	w.above, _ = group.WatchOOMAbove()
-	return nil
+	w.here, err = group.WatchOOM()
+	return err
 }
 
-// forget drops what has come until now, for a run that only begins. The group above is told first: one that comes
-// meanwhile is at worst counted there only.
+// forget drops what has come until now, for a run that only begins.
 func (w *oomWatch) forget() {
-	w.above.Events()
-	w.here.Events()
+	w.here.Reset()
 	w.noticed, w.own, w.hereCount, w.aboveCount = false, false, 0, 0
 }
 
@@ -77,13 +70,13 @@ func (w *oomWatch) looks(event bool, again *alarm, now time.Time) bool {
 
 // read takes what events there are.
 func (w *oomWatch) read() bool {
-	n := w.here.Events()
+	n, above := w.here.Events()
 	if n == 0 {
 		return false
 	}
 	w.noticed = true
 	w.hereCount += n
-	w.aboveCount += w.above.Events()
+	w.aboveCount += above
 	w.own = w.hereCount > w.aboveCount
 	return true
 }
@@ -93,8 +86,8 @@ func (w *oomWatch) stop() {
 	if w.v1 { // on v2 the counters tell all
 		w.read()
 	}
-	_, _ = w.here.Close(), w.above.Close()
-	w.here, w.above, w.left = nil, nil, 0
+	_ = w.here.Close()
+	w.here, w.left = nil, 0
 }
 
 func (r *run) oomKilled() bool {
