@@ -22,7 +22,7 @@ func ExampleGroup_Set() {
 		fmt.Println(err)
 		return
 	}
-	defer group.Close()
+	defer group.Remove()
 
 	err = group.Set(cgroup.Limits{
 		Memory: 64 << 20, // 64 MiB, and no swap
@@ -45,7 +45,7 @@ func ExampleGroup_Add() {
 		fmt.Println(err)
 		return
 	}
-	defer group.Close()
+	defer group.Remove()
 
 	program := exec.Command("sleep", "60")
 	if err := program.Start(); err != nil {
@@ -76,7 +76,7 @@ func ExampleGroup_Stats() {
 		fmt.Println(err)
 		return
 	}
-	defer group.Close()
+	defer group.Remove()
 
 	// The shell waits for a line: it does nothing before it is in the group.
 	program := exec.Command("sh", "-c", "read line; sleep 0.1")
@@ -127,7 +127,7 @@ func ExampleGroup_Kill() {
 		fmt.Println(err)
 		return
 	}
-	defer group.Close()
+	defer group.Remove()
 
 	program := exec.Command("sleep", "60")
 	if err := program.Start(); err != nil {

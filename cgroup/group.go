@@ -29,8 +29,9 @@ type Group struct {
 
 	warm warm
 
-	setting  sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
-	removing sync.Mutex
+	setting     sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
+	removing    sync.Mutex
+	keepParents bool // see Tuning
 }
 
 // hierarchy is what differs between v1 and v2.
@@ -161,27 +162,6 @@ func (g *Group) Stats(parts ...Part) (Stats, error) {
 	return s, r.err
 }
 
-// Prepare opens the files that Stats(Totals) reads, for who has the time now and will not have it then, of a group whose limits nobody else
-// changes meanwhile. Remove, or Unprepare, closes them. What can't be opened, or only under a number that is not below the one given,
-// as numbers are the lowest that are free, is opened when it is read.
-func (g *Group) Prepare(below int) {
-	g.warm.mu.Lock()
-	g.warm.prepared = true
-	g.warm.mu.Unlock()
-	r := reader{hidden: g.hidden, warm: &g.warm, opens: below}
-	g.h.stats(&Stats{}, &r, Totals)
-}
-
-// Unprepare takes Prepare back: it closes what is open, unless KeepOpen wants it.
-func (g *Group) Unprepare() {
-	g.warm.mu.Lock()
-	defer g.warm.mu.Unlock()
-	g.warm.prepared = false
-	if !g.warm.keep {
-		g.warm.closeAll()
-	}
-}
-
 // Freeze stops every process of the group, and returns when all are stopped.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }
 
@@ -215,7 +195,7 @@ func (g *Group) Remove() error {
 	g.removing.Lock()
 	defer g.removing.Unlock()
 	dirs, err := g.removeItself()
-	if err != nil {
+	if err != nil || g.keepParents {
 		return err
 	}
 	for _, dir := range dirs {
@@ -223,14 +203,6 @@ func (g *Group) Remove() error {
 	}
 	g.parents = nil // from now on they may be somebody else's
 	return nil
-}
-
-// RemoveItself is Remove but for the parents: for who knows that they are needed still.
-func (g *Group) RemoveItself() error {
-	g.removing.Lock()
-	defer g.removing.Unlock()
-	_, err := g.removeItself()
-	return err
 }
 
 func (g *Group) removeItself() (dirs []string, err error) {
@@ -248,6 +220,3 @@ func (g *Group) removeItself() (dirs []string, err error) {
 	}
 	return dirs, errors.Join(errs...)
 }
-
-// Close is Remove, for defer.
-func (g *Group) Close() error { return g.Remove() }

@@ -78,7 +78,7 @@ type reader struct {
 	err    error
 	hidden []string // see Host.Without
 	warm   *warm
-	opens  int // see Group.Prepare; 0 reads
+	opens  int // see Tuning.Prepare; 0 reads
 }
 
 func (r *reader) read(path string) (string, bool) {

@@ -270,11 +270,11 @@ type slot struct {
 	score    *oomScore // the stage's
 	told     []string  // the parents that the stage's will names
 
-	wishes  chan wish   // for the next group
-	spares  chan *spare // one for each wish; nil if it could not be made
-	pending bool        // there is one to take
-	quick   bool        // the last run was: it is worth it
-	pattern cgroup.Pattern
+	wishes  chan wish     // for the next group
+	spares  chan *spare   // one for each wish; nil if it could not be made
+	pending bool          // there is one to take
+	quick   bool          // the last run was: it is worth it
+	like    *cgroup.Group // the last run's: see cgroup.Options
 }
 
 // aheadDescriptors is how many each job may have for groups to be made ahead, which takes twenty.
@@ -290,7 +290,6 @@ type wish struct {
 	host    *cgroup.Host
 	options cgroup.Options
 	oom     bool // it will be watched
-	pattern cgroup.Pattern
 }
 
 // A spare is a group made ahead.
@@ -515,7 +514,9 @@ func (s *slot) prepare(r *run) {
 	// A parent that was asked for should not stay longer than that run.
 	if s.pool.ahead && s.quick && !s.pending && r.place.Parent == s.pool.place.Parent {
 		s.pending = true
-		s.wishes <- wish{r.placement, r.host, r.options(r.placement.got), r.oom.watched(), s.pattern}
+		options := r.options(r.placement.got)
+		options.Like = s.like
+		s.wishes <- wish{r.placement, r.host, options, r.oom.watched()}
 	}
 }
 
@@ -537,7 +538,6 @@ func (w *wish) make() *spare {
 		_ = group.Remove()
 		return nil
 	}
-	group.Warm(w.pattern)
 	n := &spare{placement: w.placement, group: group, join: join}
 	if w.oom {
 		_ = n.oom.open(w.host, group) // else the run will, and say why not

@@ -287,7 +287,7 @@ func (r *run) prepare() {
 	var files unix.Rlimit
 	if r.group != nil && r.gate == nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
 		const part = 4 // of what there may be: where more is in use, descriptors are for what has to be open
-		r.group.Prepare(int(min(files.Cur, math.MaxInt32) / part))
+		r.group.Tune(cgroup.Tuning{Prepare: int(min(files.Cur, math.MaxInt32) / part)})
 	}
 }
 

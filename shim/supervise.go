@@ -64,7 +64,7 @@ func (r *run) supervise(ctx context.Context) {
 	if r.cfg.Sample > 0 {
 		t.sample.set(r.cfg.Sample)
 		if r.group != nil {
-			r.group.KeepOpen()
+			r.group.Tune(cgroup.Tuning{KeepOpen: true})
 		}
 	}
 	if r.lacksPeak() {

@@ -39,13 +39,13 @@ func (r *run) teardown() {
 		r.readStats(ran, &usage)
 	}
 	if r.slot != nil && r.group != nil {
-		r.slot.pattern = r.group.Pattern()
+		r.slot.like = r.group
 	}
 	r.phase("read")
 	switch {
 	case r.group == nil:
 	case r.immortal:
-		r.group.Unprepare()
+		r.group.Tune(cgroup.Tuning{})
 	default:
 		r.remove()
 	}
@@ -326,15 +326,14 @@ func (r *run) noteHits(end *ending) {
 // remove removes the group. Busy it is when somebody has moved out of the directory in which processes are
 // looked up, but not out of all.
 func (r *run) remove() {
-	remove := r.group.Remove
 	if r.slot != nil && r.slot.pending && r.place.Parent == r.slot.pool.place.Parent {
-		remove = r.group.RemoveItself // the spare one is in the same parent
+		r.group.Tune(cgroup.Tuning{KeepParents: true}) // the spare one is in the same parent
 	}
-	err := remove()
+	err := r.group.Remove()
 	if errors.Is(err, unix.EBUSY) && !r.immortal {
 		r.killGroup()
 		r.result.LeftoverKilled = nil // how many those were
-		err = remove()
+		err = r.group.Remove()
 	}
 	if err != nil {
 		r.noteError("remove", err)

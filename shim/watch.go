@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cgroup"
 )
 
 // A watch is for what a run waits for. That is one ppoll(2), over the program's pidfd and a few other descriptors: a
@@ -218,7 +220,7 @@ const cldKilled, cldDumped = 2, 3 // how it ended: by a signal, see sigaction(2)
 // which no descriptor tells; and of signals and the end of the context.
 func (r *run) attend(ctx context.Context, again *alarm) {
 	if r.slot == nil && r.group != nil {
-		r.group.Unprepare() // that was for a run of a few milliseconds
+		r.group.Tune(cgroup.Tuning{KeepOpen: r.cfg.Sample > 0}) // the rest was for a run of a few milliseconds
 	}
 	if !r.reserveLate() {
 		again.set(attendAfter) // until then the signals are looked at when this is
