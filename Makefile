@@ -114,7 +114,7 @@ test-vm: build build/validate guest-tests $(PROGRAMS)
 guest-tests:
 	@mkdir -p build/tests
 	$(GO) test -c -tags $(TAGS) -o build/tests/ ./cgroup
-	for package in reexec shim; do \
+	for package in reexec shim shim/internal/ledger shim/internal/place; do \
 		$(GO) test -c -tags $(TAGS) -ldflags '$(ENTRY)' -o build/tests/ ./$$package || exit 1; done
 
 # What differs by kernel and processor, in less time, on the oldest kernel and on arm64.

@@ -15,7 +15,7 @@ type Options struct {
 	// Controllers are for what the group can be limited, and tells figures. None is every one that the host has. On v1, CPUAcct
 	// comes with CPU, so that the CPU usage is known as it is on v2.
 	Controllers []Controller
-	// Owner is noted down on each directory right when it is made, for Owner and Host.Clean; "" is nobody. It is an extended
+	// Owner is noted down on each directory right when it is made: see Owner. "" is nobody. It is an extended
 	// attribute, and where cgroup file systems have none (a user's before Linux 5.7) nothing is noted.
 	Owner string
 	// Within is the path of a group: v2 controllers are enabled only for its children and below, because what is above is
@@ -50,7 +50,7 @@ func (h *Host) Create(path string, o Options) (*Group, error) {
 		}
 	}
 	m := maker{owner: o.Owner, mounts: h.roots()}
-	g := &Group{path: path, hidden: h.hidden, freezer: h.mounts[Freezer], mountRoot: h.mountRoot, whole: h.whole}
+	g := &Group{path: path, hidden: h.hidden, freezer: h.mounts[Freezer], shown: h.shown[h.mounts[Freezer]], whole: h.whole}
 	var err error
 	if h.version == V2 {
 		g.h, err = createV2(h, &m, path, &o)
@@ -85,7 +85,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	g := &Group{path: path, hidden: h.hidden, mounts: h.roots(), freezer: h.mounts[Freezer], mountRoot: h.mountRoot, whole: h.whole}
+	g := &Group{path: path, hidden: h.hidden, mounts: h.roots(), freezer: h.mounts[Freezer], shown: h.shown[h.mounts[Freezer]], whole: h.whole}
 	var err error
 	if h.version == V2 {
 		g.h, g.dirs, err = openV2(h, path)
@@ -145,13 +145,9 @@ func setMark(dir string, names []string, value string) {
 
 // readMark reads the first of several attributes that there is; "" without.
 func readMark(dir string, names []string) string {
-	return firstMark(names, func(name string, value []byte) (int, error) { return unix.Getxattr(dir, name, value) })
-}
-
-func firstMark(names []string, get func(name string, value []byte) (int, error)) string {
 	var buf [256]byte
 	for _, name := range names {
-		n, err := get(name, buf[:])
+		n, err := unix.Getxattr(dir, name, buf[:])
 		switch {
 		case err == nil:
 			return string(buf[:n])

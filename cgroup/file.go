@@ -96,6 +96,14 @@ func keyed(content, key string) (uint64, bool) {
 	return 0, false
 }
 
+func readUint(file string) (uint64, bool) {
+	content, err := readFile(file)
+	if err != nil {
+		return 0, false
+	}
+	return parseUint(content)
+}
+
 // missing says that a file is not there, or (ENODEV, on a descriptor opened before) not any more.
 func missing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }
 

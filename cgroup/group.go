@@ -24,7 +24,7 @@ type Group struct {
 	elsewhere []string // v1: where it has no directory, but runs inside of it may have made one
 	hidden    []string // see Host.Without
 	freezer   string   // v1: where the freezer's hierarchy is mounted; "" if it is not
-	mountRoot string   // see Host
+	shown     string   // its Mount.Root
 	whole     bool     // see Host
 
 	warm warm
@@ -52,6 +52,10 @@ type hierarchy interface {
 
 // Path is the group's path below each mount point.
 func (g *Group) Path() string { return g.path }
+
+// Dirs lists the group's directories: on v2 the one, on v1 one in each hierarchy that the group is in, cgroup2's first. They are for
+// kernel files that this package does not know. The caller may keep and change the slice.
+func (g *Group) Dirs() []string { return slices.Clone(g.dirs) }
 
 // Set applies limits, also to a group with processes in it. A limit whose controller the group was not
 // created with is ErrNoController; nothing is skipped silently. What was set before a failure stays.

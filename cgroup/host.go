@@ -49,7 +49,7 @@ type Host struct {
 	version     Version
 	mounts      map[Controller]string // v1: the hierarchy of each controller
 	unified     string                // the cgroup2 mount point; "" if there is none
-	mountRoot   string                // which group is mounted, of the hierarchy that Own is about
+	shown       map[string]string     // of each mount point, see Mount.Root
 	controllers []Controller
 	hidden      []string // see Without
 	whole       bool     // v1: the mounts show the hierarchies from their roots, which nothing limits
@@ -128,22 +128,19 @@ func initialNamespace() bool {
 }
 
 func newHost(mounts []*mountinfo.Info) (*Host, error) {
-	h := &Host{version: V1, mounts: map[Controller]string{}}
-	var unifiedRoot string
+	h := &Host{version: V1, mounts: map[Controller]string{}, shown: map[string]string{}}
 	for _, m := range mounts {
 		if m.FSType == "cgroup2" {
 			if h.unified == "" {
-				h.unified, unifiedRoot = m.Mountpoint, m.Root
+				h.unified, h.shown[m.Mountpoint] = m.Mountpoint, m.Root
 			}
 			continue
 		}
 		options := strings.Split(m.VFSOptions, ",")
 		for _, c := range allControllers {
 			if _, seen := h.mounts[c]; !seen && slices.Contains(options, c.v1Name()) {
-				h.mounts[c] = m.Mountpoint
-				if h.controllers = append(h.controllers, c); len(h.controllers) == 1 || c == Memory {
-					h.mountRoot = m.Root
-				}
+				h.mounts[c], h.shown[m.Mountpoint] = m.Mountpoint, m.Root
+				h.controllers = append(h.controllers, c)
 			}
 		}
 	}
@@ -164,7 +161,7 @@ func newHost(mounts []*mountinfo.Info) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.version, h.mounts, h.controllers, h.mountRoot = V2, nil, nil, unifiedRoot
+	h.version, h.mounts, h.controllers = V2, nil, nil
 	for _, c := range allControllers {
 		if c.builtIn() || slices.Contains(listed, string(c)) {
 			h.controllers = append(h.controllers, c)
@@ -199,4 +196,53 @@ func (h *Host) MountPoint(c Controller) string {
 		return ""
 	}
 	return h.mounts[c]
+}
+
+// A Mount is a mounted hierarchy.
+type Mount struct {
+	Dir string // the mount point
+	// Root is the group that is seen in Dir, "/" that of the whole hierarchy, or of the cgroup namespace: see cgroup_namespaces(7).
+	Root string
+	// Version is V2 for cgroup2, also beside the v1 hierarchies of a hybrid host.
+	Version Version
+	// Controllers are those of the host that are in this hierarchy. cgroup2's of a hybrid host has none.
+	Controllers []Controller
+}
+
+// Mounts lists the hierarchies in which a group may have a directory, cgroup2's first. The caller may keep and change the slice.
+func (h *Host) Mounts() []Mount {
+	roots := h.roots()
+	list := make([]Mount, 0, len(roots))
+	for _, dir := range roots {
+		m := Mount{Dir: dir, Root: h.shown[dir], Version: V1}
+		if dir == h.unified {
+			m.Version = V2
+		}
+		for _, c := range h.controllers {
+			if h.MountPoint(c) == dir {
+				m.Controllers = append(m.Controllers, c)
+			}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// Exists says whether there is a group at path in any hierarchy.
+func (h *Host) Exists(path string) bool {
+	return slices.ContainsFunc(h.roots(), func(root string) bool { return unix.Access(root+path, unix.F_OK) == nil })
+}
+
+// roots are the mount points in which a group may have a directory.
+func (h *Host) roots() []string {
+	var list []string
+	if h.unified != "" {
+		list = append(list, h.unified)
+	}
+	for _, c := range h.controllers {
+		if mount := h.mounts[c]; mount != "" && !slices.Contains(list, mount) {
+			list = append(list, mount)
+		}
+	}
+	return list
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // The states of a Check.
@@ -158,17 +159,17 @@ func (e *examiner) place() bool {
 		names = append(names, string(c))
 	}
 	e.pass("cgroup-mount", fmt.Sprintf("cgroup v%d in %s with %s", version, e.host.MountPoint(e.host.Controllers()[0]), strings.Join(names, ", ")))
-	place, err := Locate(e.host, &e.cfg, os.Getpid())
+	found, err := Locate(e.host, &e.cfg, os.Getpid())
 	if err != nil {
 		e.blame("placement", SetupError(&e.cfg, "cgroup", err).Error)
 		return false
 	}
-	e.report.Placement = &place
-	where := place.Parent
-	if place.Manager == ManagerSystemd {
+	e.report.Placement = &found
+	where := found.Parent
+	if found.Manager == ManagerSystemd {
 		where = "a scope"
 	}
-	e.pass("placement", fmt.Sprintf("in %s: %s", where, place.Reason))
+	e.pass("placement", fmt.Sprintf("in %s: %s", where, found.Reason))
 	return true
 }
 
@@ -236,13 +237,16 @@ func (e *examiner) someCPU() string {
 	return "0"
 }
 
+// canKill is replaced by tests, with kernels that have less.
+var canKill = place.CanKill
+
 // kernel tells what this kernel lacks, from what a run has used.
 func (e *examiner) kernel() {
 	var kill, born bool
 	res := e.run("sleep", func(cfg *Config) {
 		cfg.OnEvent = func(event Event) {
 			if started, ok := event.(*Started); ok {
-				kill, born = e.host.CanKill(*started.Cgroup), started.born
+				kill, born = canKill(e.host, *started.Cgroup), started.born
 				_ = (&Running{Cgroup: *started.Cgroup, host: e.host}).Kill()
 			}
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // Before anything is created, the run leaves a will with its guardian (see package reexec): what there is
@@ -29,7 +31,7 @@ type will struct {
 	nested  string // the group that this process was moved out of, see Place; "" is none
 	owner   string
 	sweep   string   // below which all groups of that owner go; "" is none. All such wills count
-	missing []string // see cgroup.Host.MissingParents
+	missing []string // see ledger.MissingParents
 }
 
 // encode is the will on a line, without JSON, which needs a tenth of a millisecond to get ready. No path of a cgroup has
@@ -48,7 +50,7 @@ func decodeWill(line string) (will, bool) {
 
 // sweepAll removes what there is of the owner's below a parent: a pool has many runs.
 func (w *will) sweepAll(host *cgroup.Host) error {
-	groups, err := host.Groups(w.sweep, "")
+	groups, err := ledger.Groups(host, w.sweep, "")
 	errs := []error{err}
 	for _, group := range groups {
 		if group.Owner == w.owner || w.unmarked(host, group) {
@@ -63,7 +65,7 @@ func (w *will) sweepAll(host *cgroup.Host) error {
 // unnestLast is unnest after guardians of the same pool, who are in that group as well, have gone.
 func unnestLast(host *cgroup.Host, base string) error {
 	for end := time.Now().Add(unnestPatience); ; time.Sleep(20 * time.Millisecond) {
-		err := host.Unnest(base, supervisorGroup, os.Getpid())
+		err := place.Unnest(host, base, supervisorGroup, os.Getpid())
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
@@ -76,7 +78,7 @@ func unnestLast(host *cgroup.Host, base string) error {
 const unnestPatience = 2 * time.Second
 
 // unmarked says whether a group is one of the owner's that was killed before it could say so.
-func (w *will) unmarked(host *cgroup.Host, group cgroup.Entry) bool {
+func (w *will) unmarked(host *cgroup.Host, group ledger.Entry) bool {
 	pid, _, _ := strings.Cut(w.owner, " ")
 	return group.Owner == "" && automatic(group.Path) && strings.HasPrefix(strings.TrimPrefix(path.Base(group.Path), path.Base(DefaultParent)+"-"), pid+"-") && !populated(host, group.Path)
 }
@@ -91,7 +93,7 @@ func (r *run) bequeath(path string) error {
 		w.nested = r.place.base
 	}
 	if path != "" {
-		w.missing = r.host.MissingParents(path)
+		w.missing = ledger.MissingParents(r.host, path)
 	}
 	return r.stage.Bequeath(w.encode())
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // Why a launch was given up. It takes a millisecond, unless the program's file, interpreter or directory is on
@@ -157,5 +158,5 @@ func (r *run) frozenAbove() error {
 	if r.group == nil {
 		return nil
 	}
-	return r.group.FrozenAbove()
+	return place.FrozenAbove(r.group)
 }

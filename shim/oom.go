@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // An oomWatch tells when it is worth looking whether the kernel has killed a process of the run for its lack of memory. On
@@ -154,7 +155,7 @@ func (r *run) warnForeignOOM(s *cgroup.Stats) {
 		return
 	}
 	var groups []string
-	for _, above := range r.group.MemoryReachedAbove() {
+	for _, above := range place.MemoryReachedAbove(r.group) {
 		groups = append(groups, fmt.Sprintf("%q (%d bytes)", above.Path, above.Bytes))
 	}
 	whose := "a cgroup above that can't be seen from here, or the whole system's memory"

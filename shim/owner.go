@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // An owner is the process that a group belongs to. A pid alone would be anybody's some day; together with
@@ -169,7 +170,7 @@ func populated(host *cgroup.Host, path string) bool {
 	return populated || err != nil
 }
 
-func cleanAll(ctx context.Context, host *cgroup.Host, groups []cgroup.Entry) (list []Swept) {
+func cleanAll(ctx context.Context, host *cgroup.Host, groups []ledger.Entry) (list []Swept) {
 	for _, group := range groups {
 		if ctx.Err() != nil {
 			break
@@ -194,7 +195,7 @@ func Parents(host *cgroup.Host) []string {
 		parents = append(parents, place.Parent)
 	}
 	for _, pattern := range scopes() {
-		parents = append(parents, host.Match(pattern)...)
+		parents = append(parents, ledger.Match(host, pattern)...)
 	}
 	return parents
 }
@@ -205,11 +206,11 @@ func (r *run) sweep() (stop func()) {
 	parents := []string{path.Dir(r.group.Path())}
 	switch {
 	case r.place.unit != nil:
-		parents = r.host.Match(globQuote.Replace(path.Dir(r.place.base)) + "/cgshim-*.scope")
+		parents = ledger.Match(r.host, globQuote.Replace(path.Dir(r.place.base))+"/cgshim-*.scope")
 	case parents[0] == "/" && !automatic(r.group.Path()): // which is everybody's
 		return func() {}
 	}
-	others := r.group.Others()
+	others := ledger.Others(r.group)
 	if r.place.unit == nil && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
 		return func() {}
 	}
@@ -218,17 +219,19 @@ func (r *run) sweep() (stop func()) {
 	go func() {
 		defer close(done)
 		// What could not be removed is tried again by the next run, or by Sweep, which says why.
-		var groups []cgroup.Entry
+		var groups []ledger.Entry
 		for _, parent := range parents[:min(len(parents), sweepMost)] {
 			prefix := ""
 			if parent == "/" {
 				prefix = path.Base(DefaultParent) + "-"
 			}
-			list := r.host.Groups
+			list := ledger.Groups
 			if others > sweepMost {
-				list = func(parent, prefix string) ([]cgroup.Entry, error) { return r.host.Some(parent, prefix, sweepMost) }
+				list = func(host *cgroup.Host, parent, prefix string) ([]ledger.Entry, error) {
+					return ledger.Some(host, parent, prefix, sweepMost)
+				}
 			}
-			below, _ := list(parent, prefix)
+			below, _ := list(r.host, parent, prefix)
 			groups = append(groups, below...)
 		}
 		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })
@@ -259,10 +262,10 @@ func automatic(group string) bool {
 }
 
 // findStale lists the groups whose owner is dead, and those that have none although they are named like runs.
-func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.Entry, err error) {
-	var groups []cgroup.Entry
+func findStale(host *cgroup.Host, parents []string) (stale, unmarked []ledger.Entry, err error) {
+	var groups []ledger.Entry
 	for _, parent := range parents {
-		below, err := host.Groups(parent, "")
+		below, err := ledger.Groups(host, parent, "")
 		if err != nil {
 			return nil, nil, err
 		}
@@ -272,7 +275,7 @@ func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.En
 	return stale, unmarked, nil
 }
 
-func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {
+func sift(groups []ledger.Entry) (stale, unmarked []ledger.Entry) {
 	for _, group := range groups {
 		o, ok := parseOwner(group.Owner)
 		switch {
@@ -288,7 +291,7 @@ func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {
 func clean(ctx context.Context, host *cgroup.Host, path, owner string, missing []string) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	return host.Clean(ctx, path, owner, missing)
+	return ledger.Clean(ctx, host, path, owner, missing)
 }
 
 // A process is what is needed of /proc/PID/stat, see proc(5).

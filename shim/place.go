@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // Who makes the group that a run's own is in: see Config.Manager.
@@ -68,11 +69,11 @@ func Locate(host *cgroup.Host, cfg *Config, ours ...int) (Place, error) {
 	case cfg.Manager == ManagerSystemd:
 		return systemdPlace(host, cfg.Parent, "asked for by --manager")
 	}
-	place, err := underOwn(host, cfg.Nest, ours)
-	if err != nil || place.Manager != "" {
-		return place, err
+	found, err := underOwn(host, cfg.Nest, ours)
+	if err != nil || found.Manager != "" {
+		return found, err
 	}
-	if host.Version() == cgroup.V2 && booted() && managed(host, "/") && cfg.Manager != ManagerCgroupfs {
+	if host.Version() == cgroup.V2 && booted() && managed(host.Mounts(), "/") && cfg.Manager != ManagerCgroupfs {
 		return systemdPlace(host, "", "systemd manages the hierarchy, and has not delegated us a part of it")
 	}
 	return Place{Manager: ManagerCgroupfs, Parent: DefaultParent, Reason: "no part of the hierarchy is ours in particular"}, nil
@@ -81,28 +82,28 @@ func Locate(host *cgroup.Host, cfg *Config, ours ...int) (Place, error) {
 // underOwn looks for a place in the group that this process is in, or as near above it as possible. The zero Place
 // is none.
 func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
-	own, err := host.Own()
+	own, err := place.Own(host)
 	if err != nil {
 		return Place{}, nil // it can't be seen, so that it is no place
 	}
 	var others *Place
 	reach := around(host, own)
 	for _, group := range reach.groups {
-		place := Place{Manager: ManagerCgroupfs, Parent: path.Join(group, "cgshim"), Reason: reach.reason, base: group, top: reach.top}
+		found := Place{Manager: ManagerCgroupfs, Parent: path.Join(group, "cgshim"), Reason: reach.reason, base: group, top: reach.top}
 		if host.Version() == cgroup.V1 {
-			return place, nil
+			return found, nil
 		}
-		members, err := host.Members(group)
+		members, err := place.Members(host, group)
 		switch {
 		case err != nil:
 			return Place{}, err
 		case len(members) == 0:
-			return place, nil
+			return found, nil
 		case !slices.ContainsFunc(members, func(pid int) bool { return !slices.Contains(ours, pid) }):
-			place.nest = members
-			return place, nil
+			found.nest = members
+			return found, nil
 		case others == nil:
-			others = &place
+			others = &found
 		}
 	}
 	switch {
@@ -128,15 +129,16 @@ type reach struct {
 // around looks at the groups from our own upwards. Where systemd runs only what it has delegated is anybody
 // else's; and root may change everything, which makes nothing its own.
 func around(host *cgroup.Host, own string) reach {
-	if os.Geteuid() == 0 && !bounded(host.OfOwn(), own) {
+	if os.Geteuid() == 0 && !bounded(host, own) {
 		return reach{}
 	}
+	mounts := host.Mounts()
 	r := reach{reason: "we are in a group that this user may change"}
 	for group := own; ; group = path.Dir(group) {
-		reason, bounds := bounds(host, group)
-		if host.Manageable(group) == nil {
+		reason, bounds := bounds(host, mounts, group)
+		if place.Manageable(host, group) == nil {
 			r.top = group
-			if r.bound == "" && (group != "/" || !host.IsRoot()) {
+			if r.bound == "" && (group != "/" || !place.IsRoot(host)) {
 				r.groups = append(r.groups, group)
 			}
 		}
@@ -144,10 +146,10 @@ func around(host *cgroup.Host, own string) reach {
 			r.reason, r.bound = reason, group
 		}
 		switch {
-		case bounds && !isRun(host, group):
+		case bounds && !isRun(mounts, group):
 			return r
-		case group != "/" && !managed(host, group):
-		case r.bound != "", os.Geteuid() != 0 && !managed(host, group):
+		case group != "/" && !managed(mounts, group):
+		case r.bound != "", os.Geteuid() != 0 && !managed(mounts, group):
 			return r
 		default:
 			return reach{}
@@ -155,25 +157,26 @@ func around(host *cgroup.Host, own string) reach {
 	}
 }
 
-// bounded says whether there is a bound at a group, or above it.
+// bounded says whether there is a bound at a group, or above it, in the hierarchy in which the group was looked up.
 func bounded(host *cgroup.Host, group string) bool {
+	mounts := []cgroup.Mount{place.Hierarchy(host)}
 	for ; ; group = path.Dir(group) {
-		if _, bounds := bounds(host, group); bounds || group == "/" {
+		if _, bounds := bounds(host, mounts, group); bounds || group == "/" {
 			return bounds
 		}
 	}
 }
 
 // bounds says that what is above a group is not ours, whatever we may do there, and why the group is.
-func bounds(host *cgroup.Host, group string) (reason string, yes bool) {
+func bounds(host *cgroup.Host, mounts []cgroup.Mount, group string) (reason string, yes bool) {
 	switch {
-	case isRun(host, group):
+	case isRun(mounts, group):
 		return "we are in a run of cgshim's, whose limits are to hold", true
-	case managed(host, group):
+	case managed(mounts, group):
 		return "", false
-	case host.Delegated(group), delegatedByUser(host, group):
+	case place.Delegated(host, group), delegatedByUser(host, group):
 		return "we are in a unit whose cgroup systemd has delegated", true
-	case group == "/" && !host.IsRoot():
+	case group == "/" && !place.IsRoot(host):
 		return "we are in a container, or a cgroup namespace, with a cgroup of its own", true
 	}
 	return "", false
@@ -181,13 +184,13 @@ func bounds(host *cgroup.Host, group string) (reason string, yes bool) {
 
 // managed says whether a systemd, the system's or a user's, has its own processes below a group: all that is there
 // is its to change, but for what it delegates.
-func managed(host *cgroup.Host, group string) bool {
-	return host.Exists(path.Join(group, "init.scope"))
+func managed(mounts []cgroup.Mount, group string) bool {
+	return place.Exists(mounts, path.Join(group, "init.scope"))
 }
 
 // isRun says whether a group is a run's.
-func isRun(host *cgroup.Host, path string) bool {
-	_, ok := parseOwner(host.Owner(path))
+func isRun(mounts []cgroup.Mount, path string) bool {
+	_, ok := parseOwner(place.OwnerOf(mounts, path))
 	return ok
 }
 
@@ -213,21 +216,21 @@ func (r *run) enterPlace(ctx context.Context) (parent string, err error) {
 		if err := r.startScope(ctx); err != nil {
 			return "", err
 		}
-		if p.base, err = r.host.GroupOf(r.stage.PID()); err != nil {
+		if p.base, err = place.GroupOf(r.host, r.stage.PID()); err != nil {
 			return "", err
 		}
 		p.undo = r.endScope
-		err = r.host.Nest(p.base, supervisorGroup, r.stage.PID())
+		err = place.Nest(r.host, p.base, supervisorGroup, r.stage.PID())
 		parent, p.top = p.base, p.base
 	case p.nestAll:
-		err = r.host.Nest(p.base, nestedGroup)
+		err = place.Nest(r.host, p.base, nestedGroup)
 		parent = p.Parent
 	case len(p.nest) > 0:
 		p.undo = func() error { return unnest(r.host, p.base) }
 		if err := r.bequeath(""); err != nil {
 			return "", err
 		}
-		err = r.host.Nest(p.base, supervisorGroup, p.nest...)
+		err = place.Nest(r.host, p.base, supervisorGroup, p.nest...)
 		parent = p.Parent
 	default:
 		parent = p.Parent
@@ -237,7 +240,7 @@ func (r *run) enterPlace(ctx context.Context) (parent string, err error) {
 
 // unnest moves this process back. Somebody else who has come to need what is there is no error: he goes on.
 func unnest(host *cgroup.Host, base string) error {
-	err := host.Unnest(base, supervisorGroup, os.Getpid())
+	err := place.Unnest(host, base, supervisorGroup, os.Getpid())
 	if errors.Is(err, unix.EBUSY) {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // A PoolConfig says how a Pool is made.
@@ -167,9 +168,9 @@ func (p *Pool) sweep() {
 	if p.place.unit != nil || p.place.Parent == "/" {
 		return // a scope is new; the root is everybody's
 	}
-	groups, _ := p.host.Groups(p.place.Parent, "")
+	groups, _ := ledger.Groups(p.host, p.place.Parent, "")
 	if p.place.Parent == DefaultParent {
-		beside, _ := p.host.Groups(path.Dir(DefaultParent), path.Base(DefaultParent)+"-")
+		beside, _ := ledger.Groups(p.host, path.Dir(DefaultParent), path.Base(DefaultParent)+"-")
 		groups = append(groups, beside...)
 	}
 	stale, _ := sift(groups)
@@ -380,7 +381,7 @@ func (s *slot) tell(parent string) error {
 	}
 	w := will{owner: poolOwner(), sweep: parent}
 	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
-		w.missing = s.pool.host.MissingParents(path.Join(parent, "none"))
+		w.missing = ledger.MissingParents(s.pool.host, path.Join(parent, "none"))
 	}
 	if err := s.stage.Bequeath(w.encode()); err != nil {
 		return err

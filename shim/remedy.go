@@ -10,6 +10,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // A situation is what a remedy depends on.
@@ -27,7 +28,7 @@ func thisSituation(host *cgroup.Host) situation {
 	s := situation{root: os.Geteuid() == 0, systemd: booted(), container: os.Getenv("container") != "", sysctl: readSysctl}
 	if host != nil {
 		s.version = host.Version()
-		s.container = s.container || !host.IsRoot()
+		s.container = s.container || !place.IsRoot(host)
 	}
 	// What docker, podman, and systemd's container interface leave there.
 	for _, file := range []string{"/.dockerenv", "/run/.containerenv", "/run/systemd/container"} {

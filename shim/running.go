@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // The states of a Running.
@@ -68,7 +69,7 @@ func List(parents ...string) ([]*Running, error) {
 	}
 	var list []*Running
 	for _, parent := range parents {
-		groups, err := host.Groups(parent, "")
+		groups, err := ledger.Groups(host, parent, "")
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +103,7 @@ func Find(name string, parents ...string) (*Running, error) {
 }
 
 // lookAt makes a Running of a group, if it is one.
-func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
+func lookAt(host *cgroup.Host, entry ledger.Entry) (*Running, bool) {
 	o, ok := parseOwner(entry.Owner)
 	if !ok {
 		return nil, false

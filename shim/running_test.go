@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // group makes a group that says it is somebody's.
@@ -99,7 +100,7 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := host.Clean(context.Background(), r.Cgroup, thisOwner(), nil); err != nil {
+	if err := ledger.Clean(context.Background(), host, r.Cgroup, thisOwner(), nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, do := range map[string]func() error{"kill": r.Kill, "freeze": r.Freeze, "thaw": r.Thaw} {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // On a host that systemd manages, a run gets a transient scope: a group that systemd makes, hands over (Delegate=),
@@ -71,7 +72,7 @@ const sliceDepth = 4 // a-b-c-d.slice
 // does not mark them.
 func delegatedByUser(host *cgroup.Host, group string) bool {
 	kind := map[string]string{".scope": "Scope", ".service": "Service"}[path.Ext(group)]
-	if os.Geteuid() == 0 || kind == "" || !booted() || host.Manageable(group) != nil {
+	if os.Geteuid() == 0 || kind == "" || !booted() || place.Manageable(host, group) != nil {
 		return false
 	}
 	u, delegated := &unit{name: path.Base(group), user: true}, false
