@@ -10,10 +10,35 @@ import (
 )
 
 func (g *v1) stats(s *Stats, r *reader, parts Part) {
-	if dir, ok := g.of[Memory]; ok && parts&(PartMemory|PartMemoryPeak) != 0 {
+	if dir, ok := g.of[Memory]; ok {
+		g.memoryStats(dir, s, r, parts)
+	}
+	if dir, ok := g.of[CPUAcct]; ok && parts&(PartCPU|PartCPUUsage) != 0 {
+		g.cpuStats(dir, s, r, parts)
+	}
+	if dir, ok := g.of[CPU]; ok && parts&PartCPU != 0 {
+		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
+	}
+	if dir, ok := g.of[PIDs]; ok && parts&PartPIDs != 0 {
+		if parts&PartCurrent != 0 {
+			s.PIDsCurrent = r.number(dir+"/pids.current", 1)
+		}
+		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
+		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
+	}
+	if dir, ok := g.of[IO]; ok && parts&PartIO != 0 {
+		ioStats(dir, s, r)
+	}
+	if g.unified != "" && parts&PartPressure != 0 {
+		r.pressures(g.unified, s)
+	}
+}
+
+func (g *v1) memoryStats(dir string, s *Stats, r *reader, parts Part) {
+	if parts&(PartMemory|PartMemoryPeak) != 0 {
 		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
 	}
-	if dir, ok := g.of[Memory]; ok && parts&PartMemory != 0 {
+	if parts&PartMemory != 0 {
 		if parts&PartCurrent != 0 {
 			s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
 		}
@@ -33,7 +58,7 @@ func (g *v1) stats(s *Stats, r *reader, parts Part) {
 			}
 		}
 	}
-	if dir, ok := g.of[Memory]; ok && parts&(PartMemory|PartOOM) != 0 {
+	if parts&(PartMemory|PartOOM) != 0 {
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OwnOOMKills})
 		s.OOMKills = s.OwnOOMKills
@@ -41,47 +66,37 @@ func (g *v1) stats(s *Stats, r *reader, parts Part) {
 			s.OOMKills.Value += oomKillsBelow(dir)
 		}
 	}
-	dir, ok := g.of[CPUAcct]
-	if ok && dir == g.unified && parts&(PartCPU|PartCPUUsage) != 0 {
+}
+
+// cpuStats reads cpuacct's figures, or those of the cgroup2 directory that stands for it: see Options.Frugal.
+func (g *v1) cpuStats(dir string, s *Stats, r *reader, parts Part) {
+	if dir == g.unified {
 		r.keys(dir+"/"+cpuStatFile, 1000, map[string]*Figure{"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem})
-		ok = false
+		return
 	}
-	if ok && parts&(PartCPU|PartCPUUsage) != 0 {
-		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
+	s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
+	if parts&PartCPU == 0 {
+		return
 	}
-	if ok && parts&PartCPU != 0 {
-		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
-		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
-		if !s.CPUUser.Known() && r.opens == 0 {
-			const userHZ = 100 // fixed for user space on amd64 and arm64
-			r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
+	s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
+	s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
+	if !s.CPUUser.Known() && r.opens == 0 {
+		const userHZ = 100 // fixed for user space on amd64 and arm64
+		r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
+	}
+	scaleCPU(s)
+}
+
+func ioStats(dir string, s *Stats, r *reader) {
+	bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
+	r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
+	if !s.IORead.Known() && r.opens == 0 {
+		r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
+	}
+	for _, f := range bytes {
+		if f.Value == 0 {
+			*f = Figure{} // says nothing: since Linux 6.10 only disks that somebody throttles are counted
 		}
-		scaleCPU(s)
-	}
-	if dir, ok := g.of[CPU]; ok && parts&PartCPU != 0 {
-		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
-	}
-	if dir, ok := g.of[PIDs]; ok && parts&PartPIDs != 0 {
-		if parts&PartCurrent != 0 {
-			s.PIDsCurrent = r.number(dir+"/pids.current", 1)
-		}
-		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
-		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
-	}
-	if dir, ok := g.of[IO]; ok && parts&PartIO != 0 {
-		bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
-		r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
-		if !s.IORead.Known() && r.opens == 0 {
-			r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
-		}
-		for _, f := range bytes {
-			if f.Value == 0 {
-				*f = Figure{} // says nothing: since Linux 6.10 only disks that somebody throttles are counted
-			}
-		}
-	}
-	if g.unified != "" && parts&PartPressure != 0 {
-		r.pressures(g.unified, s)
 	}
 }
 
