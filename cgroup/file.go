@@ -104,7 +104,7 @@ func readUint(file string) (uint64, bool) {
 	return parseUint(content)
 }
 
-// missing says that a file is not there, or (ENODEV, on a descriptor opened before) not any more.
+// missing reports whether a file is not there, or (ENODEV, on a descriptor opened before) not any more.
 func missing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }
 
 func isGroup(dir string) bool { return unix.Access(dir+"/cgroup.procs", unix.F_OK) == nil }

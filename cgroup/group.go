@@ -57,8 +57,9 @@ func (g *Group) Path() string { return g.path }
 // kernel files that this package does not know. The caller may keep and change the slice.
 func (g *Group) Dirs() []string { return slices.Clone(g.dirs) }
 
-// Set applies limits, also to a group with processes in it. A limit whose controller the group was not
-// created with is ErrNoController; nothing is skipped silently. What was set before a failure stays.
+// Set applies limits, also to a group with processes in it. Nothing is skipped silently: a limit that no kernel accepts is
+// ErrInvalid; one whose controller the group was not created with ErrNoController; a swap limit that the kernel does not account
+// ErrSwapAccounting; CPUs that the parent does not have ErrNotEnforced. Limits that were set before the failure stay.
 func (g *Group) Set(limits Limits) error {
 	if err := limits.Validate(); err != nil {
 		return err
@@ -82,16 +83,19 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// Join opens what a process needs to enter the group by itself. The caller closes it.
+// Join opens what a process needs to enter the group by itself. The caller closes it. Where the freezer is the only way to kill, a
+// group below a frozen one is ErrFrozen: what enters it could not be killed.
 func (g *Group) Join() (*Join, error) { return g.h.join() }
 
-// Procs lists the processes of the group and of groups below it.
+// Procs lists the processes of the group and of groups below it (cgroup.procs). On v2, 0 is a process that is outside of
+// this pid namespace. A group that is gone has none.
 func (g *Group) Procs() ([]int, error) { return procs(g.dirs[0]) }
 
-// hides says that a file is not to be used, see Host.Without.
+// hides reports whether a file is not to be used, see Host.Without.
 func (g *Group) hides(file string) bool { return slices.Contains(g.hidden, file) }
 
-// Populated says whether a process is alive in the group or below it. Zombies are not.
+// Populated reports whether a process is alive in the group or below it (cgroup.events; without that file, cgroup.procs). A zombie
+// is not alive.
 func (g *Group) Populated() (bool, error) {
 	if !g.hides(eventsFile) {
 		content, err := g.warm.value(g.dirs[0] + "/" + eventsFile)
@@ -150,8 +154,8 @@ func (g *Group) pollEmpty(ctx context.Context) error {
 	}
 }
 
-// Stats reads what the group has used so far: the parts asked for, or all of them if none is named. What the kernel does not tell is
-// unknown, and no error.
+// Stats reads what the group has used so far: the parts asked for, or all of them if none is named. A figure that the kernel does not
+// tell, or whose controller the group does not have, is the zero Figure, and no error.
 func (g *Group) Stats(parts ...Part) (Stats, error) {
 	wanted := allParts
 	if len(parts) > 0 {
@@ -166,13 +170,14 @@ func (g *Group) Stats(parts ...Part) (Stats, error) {
 	return s, r.err
 }
 
-// Freeze stops every process of the group, and returns when all are stopped.
+// Freeze stops every process of the group, and returns when all are stopped, or with an error that wraps that of ctx. It is
+// cgroup.freeze (since Linux 5.2), or v1's freezer; without either the error is ErrNoController.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }
 
-// Thaw lets the processes continue.
+// Thaw takes Freeze back: the processes continue.
 func (g *Group) Thaw(ctx context.Context) error { return g.h.freeze(ctx, false) }
 
-// Frozen says whether the group has been frozen, by itself or with a group above it.
+// Frozen reports whether the group is frozen, by itself or because a group above it is.
 func (g *Group) Frozen() (bool, error) {
 	for _, dir := range g.dirs {
 		content, err := readFile(dir + "/" + eventsFile)

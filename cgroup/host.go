@@ -41,7 +41,7 @@ func (c Controller) v1Name() string {
 	return string(c)
 }
 
-// builtIn says that on v2 every group has it, and cgroup.controllers does not list it.
+// builtIn reports whether every v2 group has the controller, which cgroup.controllers does not list then.
 func (c Controller) builtIn() bool { return c == CPUAcct || c == Freezer }
 
 // A Host is what the machine, or the container, offers. It is immutable and safe for concurrent use.
@@ -55,8 +55,8 @@ type Host struct {
 	whole       bool     // v1: the mounts show the hierarchies from their roots, which nothing limits
 }
 
-// Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
-// this package knows is there.
+// Detect finds the hierarchies that are mounted: in the usual places, or else by /proc/self/mountinfo (proc(5)). The error is
+// ErrNotMounted if there is none with a controller that this package knows.
 func Detect() (*Host, error) {
 	if h := usualHost(); h != nil {
 		return h, nil
@@ -119,7 +119,7 @@ func usualHost() *Host {
 	return h
 }
 
-// initialNamespace says whether this process is in the cgroup namespace that the system has started with: in another one a whole
+// initialNamespace reports whether this process is in the cgroup namespace that the system has started with: in another one a whole
 // hierarchy is not ours alone.
 func initialNamespace() bool {
 	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO
@@ -178,16 +178,16 @@ func (h *Host) Without(files ...string) *Host {
 	return &old
 }
 
-// Version is where the controllers are.
+// Version is the cgroup version that the controllers are in.
 func (h *Host) Version() Version { return h.version }
 
 // Controllers lists what is available. The caller may keep and change the slice.
 func (h *Host) Controllers() []Controller { return slices.Clone(h.controllers) }
 
-// Has says whether a controller is available.
+// Has reports whether a controller is available.
 func (h *Host) Has(c Controller) bool { return slices.Contains(h.controllers, c) }
 
-// MountPoint is where the hierarchy of a controller is mounted; "" if the host does not have it.
+// MountPoint is where the hierarchy of a controller is mounted, such as "/sys/fs/cgroup/memory"; "" if the host does not have it.
 func (h *Host) MountPoint(c Controller) string {
 	if h.version == V2 {
 		if h.Has(c) {
@@ -228,7 +228,7 @@ func (h *Host) Mounts() []Mount {
 	return list
 }
 
-// Exists says whether there is a group at path in any hierarchy.
+// Exists reports whether there is a group at path in any hierarchy.
 func (h *Host) Exists(path string) bool {
 	return slices.ContainsFunc(h.roots(), func(root string) bool { return unix.Access(root+path, unix.F_OK) == nil })
 }

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Figure is one number and where it is from. The zero Figure is unknown: the kernel does not tell.
+// A Figure is one number and the kernel file that it is from. The zero Figure is unknown: the kernel does not tell.
 type Figure struct {
 	Value uint64
 	// Source is the kernel file's name, such as "memory.peak"; empty if the figure is unknown.
 	Source string
 }
 
-// Known says whether the kernel told the figure.
+// Known reports whether the kernel told the figure.
 func (f Figure) Known() bool { return f.Source != "" }
 
 // Stats is what a group has used so far. After the last process is gone it is final.
@@ -153,7 +153,7 @@ func (r *reader) ioStat(path string, keys map[string]*Figure) {
 	}
 }
 
-// stacked says that a device passes its I/O on to others (dm, md), which count the same bytes again.
+// stacked reports whether a device passes its I/O on to others (dm, md), which count the same bytes again.
 func stacked(device string) bool {
 	slaves, err := os.ReadDir("/sys/dev/block/" + device + "/slaves")
 	return err == nil && len(slaves) > 0

@@ -39,7 +39,7 @@ func (g *Group) rescueFrozen() error {
 	return nil
 }
 
-// frozenElsewhere says whether a process is in a freezer group that is not ours, and is not known to be thawed.
+// frozenElsewhere reports whether a process is in a freezer group that is not ours, and is not known to be thawed.
 func (g *Group) frozenElsewhere(pid int) bool {
 	content, err := readFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {

@@ -69,7 +69,7 @@ func createV1(h *Host, m *maker, path string, o *Options) (*v1, error) {
 	return g, nil
 }
 
-// before511 says whether the kernel is older than Linux 5.11, or of a kind that can't be told.
+// before511 reports whether the kernel is older than Linux 5.11, or of a kind that can't be told.
 var before511 = sync.OnceValue(func() bool {
 	var name unix.Utsname
 	if unix.Uname(&name) != nil {

@@ -100,7 +100,7 @@ func ioStats(dir string, s *Stats, r *reader) {
 	}
 }
 
-// farBelow says that a limit was not reached, without a look at the file that counts that: the largest charge, that of a huge
+// farBelow reports whether a limit was not reached, without a look at the file that counts that: the largest charge, that of a huge
 // page, was never too much.
 func farBelow(peak Figure, limit int64) bool {
 	page := uint64(os.Getpagesize())

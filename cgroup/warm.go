@@ -8,19 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tuning says what a group may do ahead, or leave undone, to spare system calls. None of it changes a figure.
+// A Tuning spares a group system calls, by what it does ahead or leaves undone. No figure depends on it.
 type Tuning struct {
-	// KeepOpen is for who reads the same files again and again: those that are read stay open until Remove.
+	// KeepOpen keeps the files that are read open until Remove, because they are read again and again.
 	KeepOpen bool
-	// Prepare, if not 0, opens the files that Stats(Totals) reads, for who has the time now and will not have it then, of a group
-	// whose limits nobody else changes meanwhile. What can't be opened, or only under a descriptor that is not below this number,
-	// as numbers are the lowest that are free, is opened when it is read.
+	// Prepare, if not 0, opens the files that Stats(Totals) reads, because there is time for it now and none then. Nobody else may
+	// change the group's limits meanwhile. The descriptors are below this number; a file that can't have such a one, or can't be
+	// opened, is opened when it is read.
 	Prepare int
-	// KeepParents has Remove leave the directories above, for who makes another group there and so needs them still.
+	// KeepParents has Remove leave the directories above, because another group will be made there.
 	KeepParents bool
 }
 
-// Tune takes the place of what an earlier Tune has said: the zero Tuning closes what is open.
+// Tune replaces the Tuning of the group. The zero Tuning, which a new group has, closes the files that are open.
 func (g *Group) Tune(t Tuning) {
 	g.warm.mu.Lock()
 	g.warm.keep, g.warm.prepared = t.KeepOpen, t.Prepare > 0

@@ -53,5 +53,5 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
-// missing says that a file is not there, or (ENODEV, on a descriptor opened before) not any more.
+// missing reports whether a file is not there, or (ENODEV, on a descriptor opened before) not any more.
 func missing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }

@@ -77,7 +77,7 @@ func below(path, root string) (string, bool) {
 	return rest, true
 }
 
-// IsRoot says whether the mount shows the hierarchy from its root, and not a part of it, as a container's may.
+// IsRoot reports whether the mount shows the hierarchy from its root, and not a part of it, as a container's may.
 func IsRoot(host *cgroup.Host) bool {
 	m := Hierarchy(host)
 	if m.Version == cgroup.V1 {
@@ -86,8 +86,8 @@ func IsRoot(host *cgroup.Host) bool {
 	return unix.Access(m.Dir+"/cgroup.type", unix.F_OK) != nil // which every other group has
 }
 
-// Manageable says whether this process may make groups in the one at path, limit them, and move its processes
-// there: nil, or what forbids it. Only v2 is asked about the last two.
+// Manageable is nil if this process may make groups in the one at path, limit them, and move its processes there, and else
+// an error that tells what forbids it. Only v2 is asked about the last two.
 func Manageable(host *cgroup.Host, path string) error {
 	v1 := host.Version() == cgroup.V1
 	files := []string{""}
@@ -115,7 +115,7 @@ func Manageable(host *cgroup.Host, path string) error {
 // delegateMarks is what systemd (since 251) sets to "1" on the group of a unit with Delegate=.
 var delegateMarks = []string{"trusted.delegate", "user.delegate"}
 
-// Delegated says whether systemd has handed the group at path over, with all that is below.
+// Delegated reports whether systemd has handed the group at path over, with all that is below.
 func Delegated(host *cgroup.Host, path string) bool {
 	if host.Version() != cgroup.V2 {
 		return false
@@ -130,7 +130,7 @@ func Delegated(host *cgroup.Host, path string) bool {
 	return false
 }
 
-// Exists says whether there is a group at path in some of the mounts.
+// Exists reports whether there is a group at path in some of the mounts.
 func Exists(mounts []cgroup.Mount, path string) bool {
 	return slices.ContainsFunc(mounts, func(m cgroup.Mount) bool { return unix.Access(m.Dir+path, unix.F_OK) == nil })
 }
@@ -145,7 +145,7 @@ func OwnerOf(mounts []cgroup.Mount, path string) string {
 	return ""
 }
 
-// CanKill says whether the group at path has a cgroup.kill (since Linux 5.14).
+// CanKill reports whether the group at path has a cgroup.kill (since Linux 5.14).
 func CanKill(host *cgroup.Host, path string) bool {
 	first := host.Mounts()[0]
 	return first.Version == cgroup.V2 && unix.Access(filepath.Join(first.Dir, path, "cgroup.kill"), unix.W_OK) == nil
