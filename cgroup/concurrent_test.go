@@ -106,7 +106,7 @@ func TestConcurrentCreate(t *testing.T) {
 	top := testPath(t)
 	inParallel(8, func(i int) {
 		for j := range 20 {
-			g, err := h.Create(fmt.Sprintf("%s/shared/run-%d-%d", top, i, j))
+			g, err := h.Create(fmt.Sprintf("%s/shared/run-%d-%d", top, i, j), Options{})
 			if err != nil {
 				t.Error("Create:", err)
 				return
@@ -132,7 +132,7 @@ func TestConcurrentCreateSame(t *testing.T) {
 	for range 20 {
 		var made []*Group
 		inParallel(4, func(int) {
-			if g, err := h.Create(path + "/run"); err == nil {
+			if g, err := h.Create(path+"/run", Options{}); err == nil {
 				mu.Lock()
 				made = append(made, g)
 				mu.Unlock()

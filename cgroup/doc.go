@@ -8,7 +8,10 @@
 // of the controllers asked for, and, where the host also mounts cgroup2 (hybrid), one there too, because
 // cgroup.kill, cgroup.freeze and cgroup.events exist only on v2.
 //
-//	Detect ─▶ Host ─ Create ─▶ Group ─ Set ─▶ Add or Join ─▶ Stats … ─▶ Kill ─▶ Remove
+//	Detect ─▶ Host ─ Create or Open ─▶ Group ─ Set ─▶ Add or Join ─▶ Stats … ─▶ Kill ─▶ Remove
+//
+// There is an example for each of these. Options and a Tuning are for callers with more to ask for, or in a hurry; the zero value
+// of either is the plain case.
 //
 // Processes enter in one of two ways. Add moves a running one, with all its threads; the kernel makes
 // that wait for an RCU grace period, several milliseconds. Join returns open descriptors through which a

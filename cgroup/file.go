@@ -96,7 +96,15 @@ func keyed(content, key string) (uint64, bool) {
 	return 0, false
 }
 
-// missing says that a file is not there, or (ENODEV, on a descriptor opened before) not any more.
+func readUint(file string) (uint64, bool) {
+	content, err := readFile(file)
+	if err != nil {
+		return 0, false
+	}
+	return parseUint(content)
+}
+
+// missing reports whether a file is not there, or (ENODEV, on a descriptor opened before) not any more.
 func missing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) }
 
 func isGroup(dir string) bool { return unix.Access(dir+"/cgroup.procs", unix.F_OK) == nil }

@@ -24,13 +24,14 @@ type Group struct {
 	elsewhere []string // v1: where it has no directory, but runs inside of it may have made one
 	hidden    []string // see Host.Without
 	freezer   string   // v1: where the freezer's hierarchy is mounted; "" if it is not
-	mountRoot string   // see Host
+	shown     string   // its Mount.Root
 	whole     bool     // see Host
 
 	warm warm
 
-	setting  sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
-	removing sync.Mutex
+	setting     sync.Mutex // v1 takes RAM and RAM+swap in two writes, in an order that depends on both
+	removing    sync.Mutex
+	keepParents bool // see Tuning
 }
 
 // hierarchy is what differs between v1 and v2.
@@ -38,22 +39,27 @@ type hierarchy interface {
 	// set applies the limits that are not zero.
 	set(*Limits) error
 	// stats reads the figures of some parts.
-	stats(*Stats, *reader, part)
+	stats(*Stats, *reader, Part)
 	// freeze stops or continues every process, and waits until that is so.
 	freeze(ctx context.Context, frozen bool) error
 	// signalAll makes every process die, in whatever state; not necessarily at once.
 	signalAll(ctx context.Context) error
 	// join opens what a process needs to enter by itself.
 	join() (*Join, error)
-	// watchOOM is WatchOOM, or WatchOOMAbove.
-	watchOOM(above bool) (*OOMWatch, error)
+	// watchOOM is WatchOOM, of a group that is below the root of its hierarchy, which has no limit, or below another.
+	watchOOM(belowRoot bool) (*OOMWatch, error)
 }
 
 // Path is the group's path below each mount point.
 func (g *Group) Path() string { return g.path }
 
-// Set applies limits, also to a group with processes in it. A limit whose controller the group was not
-// created with is ErrNoController; nothing is skipped silently. What was set before a failure stays.
+// Dirs lists the group's directories: on v2 the one, on v1 one in each hierarchy that the group is in, cgroup2's first. They are for
+// kernel files that this package does not know. The caller may keep and change the slice.
+func (g *Group) Dirs() []string { return slices.Clone(g.dirs) }
+
+// Set applies limits, also to a group with processes in it. Nothing is skipped silently: a limit that no kernel accepts is
+// ErrInvalid; one whose controller the group was not created with ErrNoController; a swap limit that the kernel does not account
+// ErrSwapAccounting; CPUs that the parent does not have ErrNotEnforced. Limits that were set before the failure stay.
 func (g *Group) Set(limits Limits) error {
 	if err := limits.Validate(); err != nil {
 		return err
@@ -77,16 +83,19 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// Join opens what a process needs to enter the group by itself. The caller closes it.
+// Join opens what a process needs to enter the group by itself. The caller closes it. Where the freezer is the only way to kill, a
+// group below a frozen one is ErrFrozen: what enters it could not be killed.
 func (g *Group) Join() (*Join, error) { return g.h.join() }
 
-// Procs lists the processes of the group and of groups below it.
+// Procs lists the processes of the group and of groups below it (cgroup.procs). On v2, 0 is a process that is outside of
+// this pid namespace. A group that is gone has none.
 func (g *Group) Procs() ([]int, error) { return procs(g.dirs[0]) }
 
-// hides says that a file is not to be used, see Host.Without.
+// hides reports whether a file is not to be used, see Host.Without.
 func (g *Group) hides(file string) bool { return slices.Contains(g.hidden, file) }
 
-// Populated says whether a process is alive in the group or below it. Zombies are not.
+// Populated reports whether a process is alive in the group or below it (cgroup.events; without that file, cgroup.procs). A zombie
+// is not alive.
 func (g *Group) Populated() (bool, error) {
 	if !g.hides(eventsFile) {
 		content, err := g.warm.value(g.dirs[0] + "/" + eventsFile)
@@ -145,77 +154,30 @@ func (g *Group) pollEmpty(ctx context.Context) error {
 	}
 }
 
-// Stats reads what the group has used so far. What the kernel does not tell is unknown, and no error.
-func (g *Group) Stats() (Stats, error) {
-	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart | nowPart)
-}
-
-// Totals is Stats without MemoryCurrent, SwapCurrent and PIDsCurrent, for when nobody is there any more.
-func (g *Group) Totals() (Stats, error) {
-	return g.read(memoryPart | cpuPart | pidsPart | ioPart | pressurePart)
-}
-
-// Prepare opens the files that Totals reads, for who has the time now and will not have it then, of a group whose limits nobody else
-// changes meanwhile. Remove, or Unprepare, closes them. What can't be opened, or only under a number that is not below the one given,
-// as numbers are the lowest that are free, is opened when it is read.
-func (g *Group) Prepare(below int) {
-	g.warm.mu.Lock()
-	g.warm.prepared = true
-	g.warm.mu.Unlock()
-	r := reader{hidden: g.hidden, warm: &g.warm, opens: below}
-	g.h.stats(&Stats{}, &r, memoryPart|cpuPart|pidsPart|ioPart|pressurePart)
-}
-
-// Unprepare takes Prepare back: it closes what is open, unless KeepOpen wants it.
-func (g *Group) Unprepare() {
-	g.warm.mu.Lock()
-	defer g.warm.mu.Unlock()
-	g.warm.prepared = false
-	if !g.warm.keep {
-		g.warm.closeAll()
+// Stats reads what the group has used so far: the parts asked for, or all of them if none is named. A figure that the kernel does not
+// tell, or whose controller the group does not have, is the zero Figure, and no error.
+func (g *Group) Stats(parts ...Part) (Stats, error) {
+	wanted := allParts
+	if len(parts) > 0 {
+		wanted = 0
 	}
-}
-
-// Sample is Stats without the pressure, for who reads it often.
-func (g *Group) Sample() (Stats, error) {
-	return g.read(memoryPart | cpuPart | pidsPart | ioPart | nowPart)
-}
-
-// MemoryPeak reads the most memory, in bytes, that was ever charged to the group.
-func (g *Group) MemoryPeak() (Figure, error) {
-	s, err := g.read(peakPart)
-	return s.MemoryPeak, err
-}
-
-// OOMKills reads how many processes of the group the kernel has killed for lack of memory.
-func (g *Group) OOMKills() (Figure, error) {
-	s, err := g.read(oomPart)
-	return s.OOMKills, err
-}
-
-// OOM reads of the Stats no more than OOMKills and OwnOOMKills.
-func (g *Group) OOM() (Stats, error) { return g.read(oomPart) }
-
-// CPUUsage reads the CPU time, in nanoseconds, that the group has used so far.
-func (g *Group) CPUUsage() (Figure, error) {
-	s, err := g.read(cpuUsagePart)
-	return s.CPUUsage, err
-}
-
-func (g *Group) read(parts part) (Stats, error) {
+	for _, part := range parts {
+		wanted |= part
+	}
 	var s Stats
 	r := reader{hidden: g.hidden, warm: &g.warm}
-	g.h.stats(&s, &r, parts)
+	g.h.stats(&s, &r, wanted)
 	return s, r.err
 }
 
-// Freeze stops every process of the group, and returns when all are stopped.
+// Freeze stops every process of the group, and returns when all are stopped, or with an error that wraps that of ctx. It is
+// cgroup.freeze (since Linux 5.2), or v1's freezer; without either the error is ErrNoController.
 func (g *Group) Freeze(ctx context.Context) error { return g.h.freeze(ctx, true) }
 
-// Thaw lets the processes continue.
+// Thaw takes Freeze back: the processes continue.
 func (g *Group) Thaw(ctx context.Context) error { return g.h.freeze(ctx, false) }
 
-// Frozen says whether the group has been frozen, by itself or with a group above it.
+// Frozen reports whether the group is frozen, by itself or because a group above it is.
 func (g *Group) Frozen() (bool, error) {
 	for _, dir := range g.dirs {
 		content, err := readFile(dir + "/" + eventsFile)
@@ -242,7 +204,7 @@ func (g *Group) Remove() error {
 	g.removing.Lock()
 	defer g.removing.Unlock()
 	dirs, err := g.removeItself()
-	if err != nil {
+	if err != nil || g.keepParents {
 		return err
 	}
 	for _, dir := range dirs {
@@ -250,14 +212,6 @@ func (g *Group) Remove() error {
 	}
 	g.parents = nil // from now on they may be somebody else's
 	return nil
-}
-
-// RemoveItself is Remove but for the parents: for who knows that they are needed still.
-func (g *Group) RemoveItself() error {
-	g.removing.Lock()
-	defer g.removing.Unlock()
-	_, err := g.removeItself()
-	return err
 }
 
 func (g *Group) removeItself() (dirs []string, err error) {
@@ -275,6 +229,3 @@ func (g *Group) removeItself() (dirs []string, err error) {
 	}
 	return dirs, errors.Join(errs...)
 }
-
-// Close is Remove, for defer.
-func (g *Group) Close() error { return g.Remove() }

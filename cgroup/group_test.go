@@ -87,7 +87,7 @@ func TestCreateWithControllers(t *testing.T) {
 func TestCreateUnknownController(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
-	if g, err := h.Create(path, PIDs, "nonsense"); g != nil || !errors.Is(err, ErrNoController) {
+	if g, err := h.Create(path, Options{Controllers: []Controller{PIDs, "nonsense"}}); g != nil || !errors.Is(err, ErrNoController) {
 		t.Errorf("Create = %v, %v, want ErrNoController", g, err)
 	}
 }
@@ -98,7 +98,7 @@ func TestCreateExisting(t *testing.T) {
 	path := testPath(t) + "/run"
 	g := create(t, h, path)
 	set(t, g, Limits{PIDs: 7})
-	if other, err := h.Create(path); other != nil || !errors.Is(err, fs.ErrExist) {
+	if other, err := h.Create(path, Options{}); other != nil || !errors.Is(err, fs.ErrExist) {
 		t.Errorf("Create = %v, %v, want fs.ErrExist", other, err)
 	}
 	if got := kernelFile(t, h, g, "pids.max"); got != "7" {
@@ -118,7 +118,7 @@ func TestCreateHalfExisting(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer os.Remove(dir)
-			if g, err := h.Create(path); g != nil || !errors.Is(err, fs.ErrExist) {
+			if g, err := h.Create(path, Options{}); g != nil || !errors.Is(err, fs.ErrExist) {
 				t.Errorf("Create = %v, %v, want fs.ErrExist", g, err)
 			}
 			if got := where(h, path); !slices.Equal(got, []string{mount}) {

@@ -41,7 +41,7 @@ func (c Controller) v1Name() string {
 	return string(c)
 }
 
-// builtIn says that on v2 every group has it, and cgroup.controllers does not list it.
+// builtIn reports whether every v2 group has the controller, which cgroup.controllers does not list then.
 func (c Controller) builtIn() bool { return c == CPUAcct || c == Freezer }
 
 // A Host is what the machine, or the container, offers. It is immutable and safe for concurrent use.
@@ -49,18 +49,14 @@ type Host struct {
 	version     Version
 	mounts      map[Controller]string // v1: the hierarchy of each controller
 	unified     string                // the cgroup2 mount point; "" if there is none
-	mountRoot   string                // which group is mounted, of the hierarchy that Own is about
+	shown       map[string]string     // of each mount point, see Mount.Root
 	controllers []Controller
 	hidden      []string // see Without
-	base        string   // see Within
-	owner       string   // see OwnedBy
-	frugal      bool     // see Frugal
-	fresh       bool     // see Fresh
 	whole       bool     // v1: the mounts show the hierarchies from their roots, which nothing limits
 }
 
-// Detect reads /proc/self/mountinfo. The error is ErrNotMounted if no hierarchy with a controller that
-// this package knows is there.
+// Detect finds the hierarchies that are mounted: in the usual places, or else by /proc/self/mountinfo (proc(5)). The error is
+// ErrNotMounted if there is none with a controller that this package knows.
 func Detect() (*Host, error) {
 	if h := usualHost(); h != nil {
 		return h, nil
@@ -123,7 +119,7 @@ func usualHost() *Host {
 	return h
 }
 
-// initialNamespace says whether this process is in the cgroup namespace that the system has started with: in another one a whole
+// initialNamespace reports whether this process is in the cgroup namespace that the system has started with: in another one a whole
 // hierarchy is not ours alone.
 func initialNamespace() bool {
 	const initial = 0xEFFFFFFB // PROC_CGROUP_INIT_INO
@@ -132,22 +128,19 @@ func initialNamespace() bool {
 }
 
 func newHost(mounts []*mountinfo.Info) (*Host, error) {
-	h := &Host{version: V1, mounts: map[Controller]string{}}
-	var unifiedRoot string
+	h := &Host{version: V1, mounts: map[Controller]string{}, shown: map[string]string{}}
 	for _, m := range mounts {
 		if m.FSType == "cgroup2" {
 			if h.unified == "" {
-				h.unified, unifiedRoot = m.Mountpoint, m.Root
+				h.unified, h.shown[m.Mountpoint] = m.Mountpoint, m.Root
 			}
 			continue
 		}
 		options := strings.Split(m.VFSOptions, ",")
 		for _, c := range allControllers {
 			if _, seen := h.mounts[c]; !seen && slices.Contains(options, c.v1Name()) {
-				h.mounts[c] = m.Mountpoint
-				if h.controllers = append(h.controllers, c); len(h.controllers) == 1 || c == Memory {
-					h.mountRoot = m.Root
-				}
+				h.mounts[c], h.shown[m.Mountpoint] = m.Mountpoint, m.Root
+				h.controllers = append(h.controllers, c)
 			}
 		}
 	}
@@ -168,7 +161,7 @@ func newHost(mounts []*mountinfo.Info) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.version, h.mounts, h.controllers, h.mountRoot = V2, nil, nil, unifiedRoot
+	h.version, h.mounts, h.controllers = V2, nil, nil
 	for _, c := range allControllers {
 		if c.builtIn() || slices.Contains(listed, string(c)) {
 			h.controllers = append(h.controllers, c)
@@ -185,32 +178,16 @@ func (h *Host) Without(files ...string) *Host {
 	return &old
 }
 
-// Frugal is a host whose Create makes no cpuacct directory on a hybrid host where the cgroup2 one, which is there anyway,
-// tells the CPU time as well (cpu.stat, since Linux 4.15): a quarter of what it costs to make and remove a group.
-func (h *Host) Frugal() *Host {
-	frugal := *h
-	frugal.frugal = true
-	return &frugal
-}
-
-// Fresh is a host for groups with names that nobody else can have thought of: Create looks whether one is taken only where it makes a
-// directory.
-func (h *Host) Fresh() *Host {
-	fresh := *h
-	fresh.fresh = true
-	return &fresh
-}
-
-// Version is where the controllers are.
+// Version is the cgroup version that the controllers are in.
 func (h *Host) Version() Version { return h.version }
 
 // Controllers lists what is available. The caller may keep and change the slice.
 func (h *Host) Controllers() []Controller { return slices.Clone(h.controllers) }
 
-// Has says whether a controller is available.
+// Has reports whether a controller is available.
 func (h *Host) Has(c Controller) bool { return slices.Contains(h.controllers, c) }
 
-// MountPoint is where the hierarchy of a controller is mounted; "" if the host does not have it.
+// MountPoint is where the hierarchy of a controller is mounted, such as "/sys/fs/cgroup/memory"; "" if the host does not have it.
 func (h *Host) MountPoint(c Controller) string {
 	if h.version == V2 {
 		if h.Has(c) {
@@ -219,4 +196,53 @@ func (h *Host) MountPoint(c Controller) string {
 		return ""
 	}
 	return h.mounts[c]
+}
+
+// A Mount is a mounted hierarchy.
+type Mount struct {
+	Dir string // the mount point
+	// Root is the group that is seen in Dir, "/" that of the whole hierarchy, or of the cgroup namespace: see cgroup_namespaces(7).
+	Root string
+	// Version is V2 for cgroup2, also beside the v1 hierarchies of a hybrid host.
+	Version Version
+	// Controllers are those of the host that are in this hierarchy. cgroup2's of a hybrid host has none.
+	Controllers []Controller
+}
+
+// Mounts lists the hierarchies in which a group may have a directory, cgroup2's first. The caller may keep and change the slice.
+func (h *Host) Mounts() []Mount {
+	roots := h.roots()
+	list := make([]Mount, 0, len(roots))
+	for _, dir := range roots {
+		m := Mount{Dir: dir, Root: h.shown[dir], Version: V1}
+		if dir == h.unified {
+			m.Version = V2
+		}
+		for _, c := range h.controllers {
+			if h.MountPoint(c) == dir {
+				m.Controllers = append(m.Controllers, c)
+			}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// Exists reports whether there is a group at path in any hierarchy.
+func (h *Host) Exists(path string) bool {
+	return slices.ContainsFunc(h.roots(), func(root string) bool { return unix.Access(root+path, unix.F_OK) == nil })
+}
+
+// roots are the mount points in which a group may have a directory.
+func (h *Host) roots() []string {
+	var list []string
+	if h.unified != "" {
+		list = append(list, h.unified)
+	}
+	for _, c := range h.controllers {
+		if mount := h.mounts[c]; mount != "" && !slices.Contains(list, mount) {
+			list = append(list, mount)
+		}
+	}
+	return list
 }

@@ -194,7 +194,7 @@ func TestCheckPath(t *testing.T) {
 // The methods must check the path before they touch anything.
 func TestCreateAndOpenCheckPath(t *testing.T) {
 	h := &Host{version: V2, unified: "/nowhere"}
-	if g, err := h.Create("/a/../b"); g != nil || !errors.Is(err, ErrInvalid) {
+	if g, err := h.Create("/a/../b", Options{}); g != nil || !errors.Is(err, ErrInvalid) {
 		t.Errorf("Create = %v, %v", g, err)
 	}
 	if g, err := h.Open("a"); g != nil || !errors.Is(err, ErrInvalid) {

@@ -3,6 +3,9 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -180,4 +183,22 @@ func TestWriteKill(t *testing.T) {
 	if done, err := writeKill(fakeDir(t, map[string]string{"cgroup.kill/": ""})); !done || !errors.Is(err, unix.EISDIR) {
 		t.Errorf("cgroup.kill can't be written: %v, %v", done, err)
 	}
+}
+
+// Root can leave the directory in which processes are looked up. On v2 there is no other.
+func TestKillStragglers(t *testing.T) {
+	h := testHost(t)
+	requireVersion(t, h, V1)
+	g := create(t, h, testPath(t)+"/run")
+	p := startIn(t, g, "ignore-term")
+	if err := os.WriteFile(strings.TrimSuffix(g.dirs[0], g.Path())+"/cgroup.procs", []byte(strconv.Itoa(p.pid())), 0); err != nil {
+		t.Fatal(err)
+	}
+	if populated, err := g.Populated(); populated || err != nil {
+		t.Fatalf("Populated() = %v, %v: the test is wrong", populated, err)
+	}
+	if err := g.Kill(timeLimit(t)); err != nil {
+		t.Error(err)
+	}
+	p.mustBeKilled()
 }

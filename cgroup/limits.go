@@ -168,7 +168,7 @@ type ioRate struct {
 
 func (l *IOLimit) device() string { return fmt.Sprintf("%d:%d", l.Major, l.Minor) }
 
-// hostHasSwap says whether any swap is active (/proc/swaps, proc(5)). If that can't be read, assume so.
+// hostHasSwap reports whether any swap is active (/proc/swaps, proc(5)). If that can't be read, assume so.
 func hostHasSwap() bool {
 	content, err := readValue("/proc/swaps")
 	if missing(err) {

@@ -15,8 +15,8 @@ func TestOOM(t *testing.T) {
 	g := create(t, h, testPath(t))
 	set(t, g, Limits{Memory: 16 << 20})
 	events := watchOOM(t, g)
-	if kills, err := g.OOMKills(); err != nil || !kills.Known() || kills.Value != 0 {
-		t.Errorf("OOMKills() = %+v, %v before there was one", kills, err)
+	if s, err := g.Stats(PartOOM); err != nil || !s.OOMKills.Known() || s.OOMKills.Value != 0 {
+		t.Errorf("OOM kills are %+v, %v before there was one", s.OOMKills, err)
 	}
 	p := startIn(t, g, "eat")
 	p.goOn()
@@ -28,11 +28,11 @@ func TestOOM(t *testing.T) {
 	p.mustBeKilled()
 	// On v1 the event comes before the kill, and on v2 memory.events changes at the limit, too.
 	eventually(t, "an OOM kill", func() bool {
-		kills, err := g.OOMKills()
+		s, err := g.Stats(PartOOM)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return kills.Value == 1
+		return s.OOMKills.Value == 1
 	})
 	s, err := g.Stats()
 	if err != nil {
@@ -77,10 +77,10 @@ func TestOOMGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills, err := g.OOMKills()
+	s, err := g.Stats(PartOOM)
 	// Once the kernel (6.1) has counted four, for two processes that were killed as one group.
-	if _, told := keyed(events, "oom_group_kill"); err != nil || kills.Known() != told || told && kills.Value < 2 {
-		t.Errorf("OOMKills() = %+v, %v, want 2, or unknown before Linux 5.17: %s", kills, err, events)
+	if _, told := keyed(events, "oom_group_kill"); err != nil || s.OOMKills.Known() != told || told && s.OOMKills.Value < 2 {
+		t.Errorf("OOM kills are %+v, %v, want 2, or unknown before Linux 5.17: %s", s.OOMKills, err, events)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestOOMKillsOfOne(t *testing.T) {
 	p.goOn()
 	p.mustBeKilled()
 	eventually(t, "an OOM kill", func() bool {
-		s, err := g.OOM()
+		s, err := g.Stats(PartOOM)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,6 +126,11 @@ func TestOnceEach(t *testing.T) {
 	}
 }
 
+func eventsOf(w *OOMWatch) uint64 {
+	n, _ := w.Events()
+	return n
+}
+
 func watchOOM(t *testing.T, g *Group) *OOMWatch {
 	t.Helper()
 	w, err := g.WatchOOM()
@@ -145,7 +150,7 @@ func TestWatchOOMWithout(t *testing.T) {
 	h := testHost(t)
 	w := watchOOM(t, create(t, h, testPath(t)))
 	fds := []unix.PollFd{w.PollFd()}
-	if n, err := unix.Poll(fds, 0); n != 0 || err != nil || w.Events() != 0 {
+	if n, err := unix.Poll(fds, 0); n != 0 || err != nil || eventsOf(w) != 0 {
 		t.Errorf("an event without a cause: poll(2) = %d, %v, %+v", n, err, fds)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -154,7 +159,7 @@ func TestWatchOOMWithout(t *testing.T) {
 		t.Errorf("Wait = %v, want context.DeadlineExceeded", err)
 	}
 	var none *OOMWatch
-	if none.PollFd().Fd >= 0 || none.Events() != 0 || none.Close() != nil {
+	if none.PollFd().Fd >= 0 || eventsOf(none) != 0 || none.Close() != nil {
 		t.Error("a nil watch is none")
 	}
 }
@@ -173,7 +178,7 @@ func TestWatchOOMAgain(t *testing.T) {
 		if n, err := unix.Poll(fds, int(patience.Milliseconds())); n != 1 || err != nil {
 			t.Fatalf("OOM %d: poll(2) = %d, %v", i, n, err)
 		}
-		eventually(t, "an event", func() bool { return w.Events() > 0 })
+		eventually(t, "an event", func() bool { return eventsOf(w) > 0 })
 		// Another thread of the victim's may have run out of memory, too, and v2 tells of a change 10 ms after the last one.
 		eventually(t, "an end of it", func() bool {
 			w.Events()
@@ -219,7 +224,7 @@ func TestOwnOOM(t *testing.T) {
 			files["memory.events.local"] = test.local
 		}
 		g := &Group{h: &v2{dir: fakeDir(t, files)}}
-		s, err := g.OOM()
+		s, err := g.Stats(PartOOM)
 		if err != nil || s.OOMKills.Value != 10 || !s.OwnOOMKills.Known() || s.OwnOOMKills.Value != test.own ||
 			s.AboveOOMKills.Value != test.above || s.MemoryHits.Value != test.hits {
 			t.Errorf("%s: %+v, %v", name, s, err)
@@ -241,7 +246,7 @@ func TestOOMBelow(t *testing.T) {
 			p.goOn()
 			p.mustBeKilled()
 			s := oomKill(t, g)
-			n := events.Events()
+			n := eventsOf(events)
 			own := s.OwnOOMKills.Value > 0
 			if h.Version() == V1 {
 				own = n > 0 // the event, which comes before the kill, is what tells
@@ -253,22 +258,14 @@ func TestOOMBelow(t *testing.T) {
 	}
 }
 
-// Whose limit it was: that of the group above, which is named, and not the group's own.
+// Whose limit it was: that of the group above, and not the group's own.
 func TestOOMAbove(t *testing.T) {
 	h := testHost(t)
 	parent := create(t, h, testPath(t), Memory)
 	set(t, parent, Limits{Memory: 16 << 20})
 	g := create(t, h, parent.Path()+"/a", Memory)
 	set(t, g, Limits{Memory: 1 << 30, OOMGroup: true})
-	here := watchOOM(t, g)
-	above, err := g.WatchOOMAbove()
-	if h.Version() == V1 && err != nil {
-		t.Fatal(err)
-	}
-	defer above.Close()
-	if list := g.MemoryReachedAbove(); len(list) != 0 {
-		t.Errorf("before it: %v", list)
-	}
+	events := watchOOM(t, g)
 	p := startIn(t, g, "eat")
 	p.goOn()
 	p.mustBeKilled()
@@ -276,11 +273,8 @@ func TestOOMAbove(t *testing.T) {
 	if h.Version() == V2 && (s.OwnOOMKills.Value != 0 || s.AboveOOMKills.Value == 0) {
 		t.Errorf("%+v", s)
 	}
-	if n, m := here.Events(), above.Events(); h.Version() == V1 && (n == 0 || n != m) {
+	if n, m := events.Events(); h.Version() == V1 && (n == 0 || n != m) || h.Version() == V2 && m != 0 {
 		t.Errorf("%d events here, %d above", n, m)
-	}
-	if list := g.MemoryReachedAbove(); len(list) != 1 || list[0] != (MemoryLimit{parent.Path(), 16 << 20}) {
-		t.Errorf("MemoryReachedAbove() = %v", list)
 	}
 }
 
@@ -289,7 +283,7 @@ func oomKill(t *testing.T, g *Group) (s Stats) {
 	t.Helper()
 	eventually(t, "an OOM kill", func() bool {
 		var err error
-		if s, err = g.OOM(); err != nil {
+		if s, err = g.Stats(PartOOM); err != nil {
 			t.Fatal(err)
 		}
 		return s.OOMKills.Value > 0

@@ -83,7 +83,7 @@ func TestOpenFile(t *testing.T) {
 func TestRemoveIsIdempotent(t *testing.T) {
 	h := testHost(t)
 	g := create(t, h, testPath(t)+"/run")
-	for _, remove := range []func() error{g.Remove, g.Remove, g.Close, g.Close} {
+	for _, remove := range []func() error{g.Remove, g.Remove, g.Remove} {
 		if err := remove(); err != nil {
 			t.Error(err)
 		}

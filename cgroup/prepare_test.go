@@ -25,7 +25,7 @@ func openFiles(t *testing.T, group string) (n int) {
 }
 
 // The figures are those of the end, though the files were opened before the beginning; and the descriptors are given back, by
-// Unprepare or Remove; those of KeepOpen stay.
+// the zero Tuning or Remove; those of KeepOpen stay.
 func TestPrepare(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
@@ -36,7 +36,7 @@ func TestPrepare(t *testing.T) {
 			t.Errorf("%s: %d files are open", when, n)
 		}
 	}
-	g.Prepare(1 << 20)
+	g.Tune(Tuning{Prepare: 1 << 20})
 	open("prepared", true)
 	p := startIn(t, g, "work")
 	p.goOn()
@@ -48,8 +48,8 @@ func TestPrepare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := fresh.Totals()
-		got, gotErr := g.Totals()
+		want, err := fresh.Stats(Totals)
+		got, gotErr := g.Stats(Totals)
 		for _, s := range []*Stats{&want, &got} { // which may fall after the end
 			s.MemoryKernel, s.MemoryAnon, s.MemoryFile = Figure{}, Figure{}, Figure{}
 		}
@@ -58,14 +58,13 @@ func TestPrepare(t *testing.T) {
 		}
 	}
 	same("prepared")
-	g.Unprepare()
+	g.Tune(Tuning{})
 	same("unprepared")
 	open("unprepared", false)
-	g.Prepare(3) // no number below that is free
+	g.Tune(Tuning{Prepare: 3}) // no number below that is free
 	open("of numbers that are taken", false)
-	g.Prepare(1 << 20)
-	g.KeepOpen()
-	g.Unprepare()
+	g.Tune(Tuning{Prepare: 1 << 20})
+	g.Tune(Tuning{KeepOpen: true})
 	same("kept open")
 	open("kept open", true)
 	if err := g.Remove(); err != nil {
@@ -74,18 +73,50 @@ func TestPrepare(t *testing.T) {
 	open("removed", false)
 }
 
+// What was read of one group is open of one like it, and read as it is then; and what was said to be needed still is not removed.
+func TestLike(t *testing.T) {
+	h := testHost(t)
+	path := testPath(t)
+	first := create(t, h, path+"/first")
+	if _, err := first.Stats(Totals); err != nil {
+		t.Fatal(err)
+	}
+	second := createWith(t, h, path+"/second", Options{Like: first})
+	if n := openFiles(t, path+"/second"); n <= 5 {
+		t.Errorf("%d files are open", n)
+	}
+	p := startIn(t, second, "work")
+	p.goOn()
+	p.read()
+	if s, err := second.Stats(Totals); err != nil || s.CPUUsage.Value == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	p.finish()
+	if err := first.Remove(); err != nil {
+		t.Error(err)
+	}
+	second.Tune(Tuning{KeepParents: true})
+	if err := second.Remove(); err != nil || openFiles(t, path) > 0 || !h.Exists(path) || h.Exists(second.Path()) {
+		t.Errorf("removed: %v, and the parent exists: %v", err, h.Exists(path))
+	}
+	second.Tune(Tuning{})
+	if err := second.Remove(); err != nil || h.Exists(path) {
+		t.Errorf("removed: %v, and the parent exists: %v", err, h.Exists(path))
+	}
+}
+
 // Regression: what is read of a group that was kept open, and could not be removed, was put into a map that was gone.
 func TestKeepOpenAfterFailedRemove(t *testing.T) {
 	g := create(t, testHost(t), testPath(t))
 	p := startIn(t, g, "work")
-	g.KeepOpen()
+	g.Tune(Tuning{KeepOpen: true})
 	if err := g.Remove(); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("%v, want EBUSY", err)
 	}
 	if alive, err := g.Populated(); !alive || err != nil {
 		t.Errorf("Populated() = %v, %v", alive, err)
 	}
-	if _, err := g.Sample(); err != nil {
+	if _, err := g.Stats(Sample); err != nil {
 		t.Error(err)
 	}
 	p.finish()
@@ -123,8 +154,8 @@ func TestMemoryHitsOfLowerLimit(t *testing.T) {
 	p.goOn()
 	p.mustBeKilled()
 	set(t, g, Limits{Memory: 4 << 30, Swap: Unlimited})
-	g.Prepare(1 << 20)
-	if s, err := g.Totals(); err != nil || s.MemoryHits.Value == 0 {
+	g.Tune(Tuning{Prepare: 1 << 20})
+	if s, err := g.Stats(Totals); err != nil || s.MemoryHits.Value == 0 {
 		t.Errorf("%+v, %v: the limit was reached", s, err)
 	}
 }
@@ -133,11 +164,8 @@ func TestMemoryHitsOfLowerLimit(t *testing.T) {
 func TestWatchOOMAboveRoot(t *testing.T) {
 	h := testHost(t)
 	g := create(t, h, testPath(t), Memory)
-	if above, err := g.WatchOOMAbove(); !errors.Is(err, errors.ErrUnsupported) {
-		if h.Version() == V2 || h.whole || err != nil {
-			t.Errorf("%v", err)
-		}
-		_ = above.Close()
+	if w := watchOOM(t, g); (w.above < 0) != (h.Version() == V2 || h.whole) {
+		t.Errorf("above is %d", w.above)
 	}
 }
 
@@ -146,7 +174,7 @@ func TestFresh(t *testing.T) {
 	h := testHost(t)
 	path := testPath(t)
 	create(t, h, path)
-	if _, err := h.Fresh().Create(path); !errors.Is(err, unix.EEXIST) {
+	if _, err := h.Create(path, Options{Fresh: true}); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want EEXIST", err)
 	}
 	requireVersion(t, h, V1)
@@ -155,8 +183,8 @@ func TestFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Rmdir(outsider) }()
-	if _, err := h.Create(path+"b", PIDs); !errors.Is(err, unix.EEXIST) {
+	if _, err := h.Create(path+"b", Options{Controllers: []Controller{PIDs}}); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want EEXIST", err)
 	}
-	create(t, h.Fresh(), path+"b", PIDs)
+	createWith(t, h, path+"b", Options{Controllers: []Controller{PIDs}, Fresh: true})
 }

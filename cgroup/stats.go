@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Figure is one number and where it is from. The zero Figure is unknown: the kernel does not tell.
+// A Figure is one number and the kernel file that it is from. The zero Figure is unknown: the kernel does not tell.
 type Figure struct {
 	Value uint64
 	// Source is the kernel file's name, such as "memory.peak"; empty if the figure is unknown.
 	Source string
 }
 
-// Known says whether the kernel told the figure.
+// Known reports whether the kernel told the figure.
 func (f Figure) Known() bool { return f.Source != "" }
 
 // Stats is what a group has used so far. After the last process is gone it is final.
@@ -49,19 +49,27 @@ type Stats struct {
 	CPUSome, CPUFull, MemorySome, MemoryFull, IOSome, IOFull Figure
 }
 
-// part selects figures, for callers that want few of them often.
-type part uint
+// A Part is some of the figures of Stats. Group.Stats opens no file that the parts asked for do not need.
+type Part uint
 
+// The parts. Figures that a part does not have are unknown.
 const (
-	memoryPart part = 1 << iota
-	cpuPart
-	pidsPart
-	ioPart
-	pressurePart
-	nowPart      // of the others what is only of the moment
-	oomPart      // of memoryPart only the OOM kills
-	peakPart     // of memoryPart only the peak
-	cpuUsagePart // of cpuPart at least the usage
+	PartMemory     Part = 1 << iota // Memory…, Swap… and …OOMKills, but for what PartCurrent has
+	PartCPU                         // CPUUsage, CPUUser, CPUSystem, CPUThrottled
+	PartPIDs                        // PIDsPeak, PIDsDenied
+	PartIO                          // IORead, IOWrite
+	PartPressure                    // …Some and …Full
+	PartCurrent                     // with PartMemory and PartPIDs also MemoryCurrent, SwapCurrent, PIDsCurrent
+	PartOOM                         // OOMKills, OwnOOMKills, AboveOOMKills and, on v2, MemoryHits
+	PartMemoryPeak                  // MemoryPeak
+	PartCPUUsage                    // CPUUsage
+
+	// Totals are all figures that are not of the moment, for when nobody is in the group any more.
+	Totals = PartMemory | PartCPU | PartPIDs | PartIO | PartPressure
+	// Sample is what to read often: all but the pressure.
+	Sample = PartMemory | PartCPU | PartPIDs | PartIO | PartCurrent
+
+	allParts = Totals | PartCurrent
 )
 
 // reader collects figures from files, and remembers the first error that is not "no such file": that
@@ -70,7 +78,7 @@ type reader struct {
 	err    error
 	hidden []string // see Host.Without
 	warm   *warm
-	opens  int // see Group.Prepare; 0 reads
+	opens  int // see Tuning.Prepare; 0 reads
 }
 
 func (r *reader) read(path string) (string, bool) {
@@ -145,7 +153,7 @@ func (r *reader) ioStat(path string, keys map[string]*Figure) {
 	}
 }
 
-// stacked says that a device passes its I/O on to others (dm, md), which count the same bytes again.
+// stacked reports whether a device passes its I/O on to others (dm, md), which count the same bytes again.
 func stacked(device string) bool {
 	slaves, err := os.ReadDir("/sys/dev/block/" + device + "/slaves")
 	return err == nil && len(slaves) > 0

@@ -16,8 +16,6 @@ func v1Dir(dir string) *v1 {
 	return g
 }
 
-const allParts = memoryPart | cpuPart | pidsPart | ioPart | pressurePart | nowPart
-
 func TestStatsV1(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -179,11 +177,11 @@ func TestStatsV2(t *testing.T) {
 				t.Errorf("got  %+v, %v\nwant %+v", s, err, test.want)
 			}
 			// The short-cuts read the same.
-			if kills, err := g.OOMKills(); err != nil || kills != test.want.OOMKills {
-				t.Errorf("OOMKills() = %v, %v", kills, err)
+			if s, err := g.Stats(PartOOM); err != nil || s.OOMKills != test.want.OOMKills {
+				t.Errorf("OOM kills are %v, %v", s.OOMKills, err)
 			}
-			if usage, err := g.CPUUsage(); err != nil || usage != test.want.CPUUsage {
-				t.Errorf("CPUUsage() = %v, %v", usage, err)
+			if s, err := g.Stats(PartCPUUsage); err != nil || s.CPUUsage != test.want.CPUUsage {
+				t.Errorf("CPU usage is %v, %v", s.CPUUsage, err)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ func (g *Group) rescueFrozen() error {
 	return nil
 }
 
-// frozenElsewhere says whether a process is in a freezer group that is not ours, and is not known to be thawed.
+// frozenElsewhere reports whether a process is in a freezer group that is not ours, and is not known to be thawed.
 func (g *Group) frozenElsewhere(pid int) bool {
 	content, err := readFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
@@ -48,7 +48,7 @@ func (g *Group) frozenElsewhere(pid int) bool {
 	for line := range strings.Lines(content) {
 		_, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
 		if path, ok := strings.CutPrefix(rest, string(Freezer)+":"); ok {
-			path, visible := below(path, g.mountRoot)
+			path, visible := below(path, g.shown)
 			if visible && (path == "/" || path == g.path || strings.HasPrefix(path, g.path+"/")) {
 				return false
 			}
@@ -78,4 +78,28 @@ func (g *Group) ownFreezer() (dir string, err error) {
 		return "", err
 	}
 	return dir, nil
+}
+
+// below is a path as seen from a root that it is below: "/" is the root itself.
+func below(path, root string) (string, bool) {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
+	switch {
+	case !ok || rest != "" && rest[0] != '/' || strings.HasPrefix(rest, "/.."): // outside of the cgroup namespace
+		return "", false
+	case rest == "":
+		return "/", true
+	}
+	return rest, true
+}
+
+// move moves a process, if it is still there, into a directory.
+func move(dir string, pid int) error {
+	if pid <= 0 { // to the kernel, 0 would be this process
+		return &Error{Op: "add", Value: strconv.Itoa(pid), Path: dir, Err: unix.EPERM}
+	}
+	err := writeFile(dir+"/cgroup.procs", strconv.Itoa(pid))
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
 }

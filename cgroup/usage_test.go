@@ -50,8 +50,8 @@ func TestStats(t *testing.T) {
 	check("PIDsCurrent", after.PIDsCurrent, 0, 0)
 	check("CPUUsage", after.CPUUsage, s.CPUUsage.Value, unknownMost)
 	checkPeaks(t, h, g, after)
-	if usage, err := g.CPUUsage(); err != nil || usage != after.CPUUsage {
-		t.Errorf("CPUUsage() = %+v, %v, want %+v", usage, err, after.CPUUsage)
+	if s, err := g.Stats(PartCPUUsage); err != nil || s.CPUUsage != after.CPUUsage {
+		t.Errorf("CPU usage is %+v, %v, want %+v", s.CPUUsage, err, after.CPUUsage)
 	}
 }
 
@@ -82,5 +82,16 @@ func checkPeaks(t *testing.T, h *Host, g *Group, s Stats) {
 	if exists(dirOf(h, g, Memory)+"/memory.swap.peak") != (s.SwapPeak.Source == "memory.swap.peak") ||
 		s.SwapPeak.Known() && !hostHasSwap() && s.SwapPeak.Value != 0 {
 		t.Errorf("swap peak: %+v", s.SwapPeak)
+	}
+}
+
+// A group that CPU time is limited for also tells how much was used, on either version.
+func TestCPUUsageWithCPU(t *testing.T) {
+	h := testHost(t)
+	for _, frugal := range []bool{false, true} {
+		g := createWith(t, h, testPath(t), Options{Controllers: []Controller{CPU}, Frugal: frugal})
+		if s, err := g.Stats(PartCPU); err != nil || !s.CPUUsage.Known() || !s.CPUThrottled.Known() {
+			t.Errorf("frugal %v: %+v, %v", frugal, s, err)
+		}
 	}
 }

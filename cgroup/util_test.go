@@ -23,7 +23,7 @@ var writableHost = sync.OnceValues(func() (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := h.Create(fmt.Sprintf("/cgshim-test-%d-trial", os.Getpid()))
+	g, err := h.Create(fmt.Sprintf("/cgshim-test-%d-trial", os.Getpid()), Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,12 @@ func removeTree(dir string) {
 // create makes a group that is killed and removed when the test ends, also if it fails half-way.
 func create(t *testing.T, h *Host, path string, controllers ...Controller) *Group {
 	t.Helper()
-	g, err := h.Create(path, controllers...)
+	return createWith(t, h, path, Options{Controllers: controllers})
+}
+
+func createWith(t *testing.T, h *Host, path string, o Options) *Group {
+	t.Helper()
+	g, err := h.Create(path, o)
 	if err != nil {
 		t.Fatal(err)
 	}

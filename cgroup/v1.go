@@ -26,15 +26,18 @@ type v1 struct {
 	memory  atomic.Int64          // the lowest limit of memory that set has written, in bytes; 0 is none
 }
 
-func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, error) {
+func createV1(h *Host, m *maker, path string, o *Options) (*v1, error) {
 	g := &v1{of: map[Controller]string{}, noKill: slices.Contains(h.hidden, killFile)}
 	if h.unified != "" {
 		if err := g.addUnified(m, h.unified, path); err != nil {
 			return nil, err
 		}
 	}
-	wanted := slices.Clone(controllers)
-	if h.frugal && g.unified != "" && !slices.Contains(h.hidden, cpuStatFile) && unix.Access(g.unified+"/"+cpuStatFile, unix.F_OK) == nil {
+	wanted := slices.Clone(o.Controllers)
+	if slices.Contains(wanted, CPU) && h.Has(CPUAcct) && !slices.Contains(wanted, CPUAcct) {
+		wanted = append(wanted, CPUAcct)
+	}
+	if o.Frugal && g.unified != "" && !slices.Contains(h.hidden, cpuStatFile) && unix.Access(g.unified+"/"+cpuStatFile, unix.F_OK) == nil {
 		wanted = slices.DeleteFunc(wanted, func(c Controller) bool { return c == CPUAcct })
 		g.of[CPUAcct] = g.unified
 	}
@@ -66,7 +69,7 @@ func createV1(h *Host, m *maker, path string, controllers []Controller) (*v1, er
 	return g, nil
 }
 
-// before511 says whether the kernel is older than Linux 5.11, or of a kind that can't be told.
+// before511 reports whether the kernel is older than Linux 5.11, or of a kind that can't be told.
 var before511 = sync.OnceValue(func() bool {
 	var name unix.Utsname
 	if unix.Uname(&name) != nil {

@@ -9,12 +9,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (g *v1) stats(s *Stats, r *reader, parts part) {
-	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|peakPart) != 0 {
+func (g *v1) stats(s *Stats, r *reader, parts Part) {
+	if dir, ok := g.of[Memory]; ok {
+		g.memoryStats(dir, s, r, parts)
+	}
+	if dir, ok := g.of[CPUAcct]; ok && parts&(PartCPU|PartCPUUsage) != 0 {
+		g.cpuStats(dir, s, r, parts)
+	}
+	if dir, ok := g.of[CPU]; ok && parts&PartCPU != 0 {
+		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
+	}
+	if dir, ok := g.of[PIDs]; ok && parts&PartPIDs != 0 {
+		if parts&PartCurrent != 0 {
+			s.PIDsCurrent = r.number(dir+"/pids.current", 1)
+		}
+		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
+		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
+	}
+	if dir, ok := g.of[IO]; ok && parts&PartIO != 0 {
+		ioStats(dir, s, r)
+	}
+	if g.unified != "" && parts&PartPressure != 0 {
+		r.pressures(g.unified, s)
+	}
+}
+
+func (g *v1) memoryStats(dir string, s *Stats, r *reader, parts Part) {
+	if parts&(PartMemory|PartMemoryPeak) != 0 {
 		s.MemoryPeak = r.number(dir+"/memory.max_usage_in_bytes", 1)
 	}
-	if dir, ok := g.of[Memory]; ok && parts&memoryPart != 0 {
-		if parts&nowPart != 0 {
+	if parts&PartMemory != 0 {
+		if parts&PartCurrent != 0 {
 			s.MemoryCurrent = r.number(dir+"/memory.usage_in_bytes", 1)
 		}
 		r.keys(dir+"/memory.stat", 1, map[string]*Figure{
@@ -33,7 +58,7 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 			}
 		}
 	}
-	if dir, ok := g.of[Memory]; ok && parts&(memoryPart|oomPart) != 0 {
+	if parts&(PartMemory|PartOOM) != 0 {
 		// since Linux 4.13; not in memory.stat
 		r.keys(dir+"/memory.oom_control", 1, map[string]*Figure{"oom_kill": &s.OwnOOMKills})
 		s.OOMKills = s.OwnOOMKills
@@ -41,51 +66,41 @@ func (g *v1) stats(s *Stats, r *reader, parts part) {
 			s.OOMKills.Value += oomKillsBelow(dir)
 		}
 	}
-	dir, ok := g.of[CPUAcct]
-	if ok && dir == g.unified && parts&(cpuPart|cpuUsagePart) != 0 {
+}
+
+// cpuStats reads cpuacct's figures, or those of the cgroup2 directory that stands for it: see Options.Frugal.
+func (g *v1) cpuStats(dir string, s *Stats, r *reader, parts Part) {
+	if dir == g.unified {
 		r.keys(dir+"/"+cpuStatFile, 1000, map[string]*Figure{"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem})
-		ok = false
+		return
 	}
-	if ok && parts&(cpuPart|cpuUsagePart) != 0 {
-		s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
+	s.CPUUsage = r.number(dir+"/cpuacct.usage", 1)
+	if parts&PartCPU == 0 {
+		return
 	}
-	if ok && parts&cpuPart != 0 {
-		s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
-		s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
-		if !s.CPUUser.Known() && r.opens == 0 {
-			const userHZ = 100 // fixed for user space on amd64 and arm64
-			r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
+	s.CPUUser = r.number(dir+"/cpuacct.usage_user", 1) // since Linux 4.8
+	s.CPUSystem = r.number(dir+"/cpuacct.usage_sys", 1)
+	if !s.CPUUser.Known() && r.opens == 0 {
+		const userHZ = 100 // fixed for user space on amd64 and arm64
+		r.keys(dir+"/cpuacct.stat", 1e9/userHZ, map[string]*Figure{"user": &s.CPUUser, "system": &s.CPUSystem})
+	}
+	scaleCPU(s)
+}
+
+func ioStats(dir string, s *Stats, r *reader) {
+	bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
+	r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
+	if !s.IORead.Known() && r.opens == 0 {
+		r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
+	}
+	for _, f := range bytes {
+		if f.Value == 0 {
+			*f = Figure{} // says nothing: since Linux 6.10 only disks that somebody throttles are counted
 		}
-		scaleCPU(s)
-	}
-	if dir, ok := g.of[CPU]; ok && parts&cpuPart != 0 {
-		r.keys(dir+"/cpu.stat", 1, map[string]*Figure{"throttled_time": &s.CPUThrottled})
-	}
-	if dir, ok := g.of[PIDs]; ok && parts&pidsPart != 0 {
-		if parts&nowPart != 0 {
-			s.PIDsCurrent = r.number(dir+"/pids.current", 1)
-		}
-		s.PIDsPeak = r.number(dir+"/pids.peak", 1) // since Linux 6.1 on v2, later on v1
-		r.keys(dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
-	}
-	if dir, ok := g.of[IO]; ok && parts&ioPart != 0 {
-		bytes := map[string]*Figure{"Read": &s.IORead, "Write": &s.IOWrite}
-		r.ioStat(dir+"/blkio.throttle.io_service_bytes_recursive", bytes) // since Linux 4.12
-		if !s.IORead.Known() && r.opens == 0 {
-			r.ioStat(dir+"/blkio.throttle.io_service_bytes", bytes)
-		}
-		for _, f := range bytes {
-			if f.Value == 0 {
-				*f = Figure{} // says nothing: since Linux 6.10 only disks that somebody throttles are counted
-			}
-		}
-	}
-	if g.unified != "" && parts&pressurePart != 0 {
-		r.pressures(g.unified, s)
 	}
 }
 
-// farBelow says that a limit was not reached, without a look at the file that counts that: the largest charge, that of a huge
+// farBelow reports whether a limit was not reached, without a look at the file that counts that: the largest charge, that of a huge
 // page, was never too much.
 func farBelow(peak Figure, limit int64) bool {
 	page := uint64(os.Getpagesize())
@@ -130,18 +145,30 @@ func oomKillsBelow(dir string) (sum uint64) {
 // cpuStatFile is there on v2, also beside v1 on a hybrid host.
 const cpuStatFile = "cpu.stat"
 
-// watchOOM registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
-func (g *v1) watchOOM(above bool) (*OOMWatch, error) {
+// watchOOM also watches the group above, unless that is another's to refuse: then no OOM is known to be somebody else's.
+func (g *v1) watchOOM(belowRoot bool) (*OOMWatch, error) {
 	dir, ok := g.of[Memory]
 	if !ok {
 		return nil, &Error{Op: "watch", Value: string(Memory), Err: ErrNoController}
 	}
-	if above {
-		dir = filepath.Dir(dir)
+	event, err := oomEvent(dir)
+	if err != nil {
+		return nil, err
 	}
+	above := -1
+	if !belowRoot {
+		if above, err = oomEvent(filepath.Dir(dir)); err != nil {
+			above = -1
+		}
+	}
+	return &OOMWatch{fd: event, above: above, events: unix.POLLIN, read: readCounter}, nil
+}
+
+// oomEvent registers an eventfd for memory.oom_control (cgroup-v1/memory.rst, "OOM Control").
+func oomEvent(dir string) (fd int, err error) {
 	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return nil, &Error{Op: "eventfd", Err: err}
+		return 0, &Error{Op: "eventfd", Err: err}
 	}
 	control, err := openFile(dir+"/memory.oom_control", unix.O_RDONLY)
 	if err == nil {
@@ -150,9 +177,9 @@ func (g *v1) watchOOM(above bool) (*OOMWatch, error) {
 	}
 	if err != nil {
 		unix.Close(event)
-		return nil, err
+		return 0, err
 	}
-	return &OOMWatch{fd: event, events: unix.POLLIN, read: readCounter}, nil
+	return event, nil
 }
 
 // readCounter is what an eventfd has counted since it was last read.

@@ -18,13 +18,13 @@ type v2 struct {
 	noKill bool // see Host.Without
 }
 
-func createV2(h *Host, m *maker, path string, controllers []Controller) (*v2, error) {
+func createV2(h *Host, m *maker, path string, o *Options) (*v2, error) {
 	dir := h.unified + path
 	for range mkdirTries {
 		if err := m.mkdir(h.unified, path); err != nil {
 			return nil, err
 		}
-		err := enable(h.unified, h.base, path, controllers)
+		err := enable(h.unified, strings.TrimSuffix(o.Within, "/"), path, o.Controllers)
 		if err == nil {
 			return &v2{dir: dir, noKill: slices.Contains(h.hidden, killFile)}, nil
 		}

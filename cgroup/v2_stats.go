@@ -1,17 +1,13 @@
 package cgroup
 
-import (
-	"errors"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-func (g *v2) stats(s *Stats, r *reader, parts part) {
-	if parts&(memoryPart|peakPart) != 0 {
+func (g *v2) stats(s *Stats, r *reader, parts Part) {
+	if parts&(PartMemory|PartMemoryPeak) != 0 {
 		s.MemoryPeak = r.number(g.dir+"/memory.peak", 1) // since Linux 5.19
 	}
-	if parts&memoryPart != 0 {
-		if parts&nowPart != 0 {
+	if parts&PartMemory != 0 {
+		if parts&PartCurrent != 0 {
 			s.MemoryCurrent = r.number(g.dir+"/memory.current", 1)
 			s.SwapCurrent = r.number(g.dir+"/memory.swap.current", 1)
 		}
@@ -25,7 +21,7 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		r.noSwap(s)
 		r.keys(g.dir+"/memory.swap.events", 1, map[string]*Figure{"max": &s.SwapHits}) // since Linux 4.18
 	}
-	if parts&(memoryPart|oomPart) != 0 {
+	if parts&(PartMemory|PartOOM) != 0 {
 		var ooms, groupKills Figure
 		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{
 			"max": &s.MemoryHits, "oom": &ooms, "oom_kill": &s.OOMKills, "oom_group_kill": &groupKills,
@@ -33,23 +29,23 @@ func (g *v2) stats(s *Stats, r *reader, parts part) {
 		g.whoseOOM(s, r, ooms.Value)
 		s.OOMKills = onceEach(s.OOMKills, groupKills)
 	}
-	if parts&(cpuPart|cpuUsagePart) != 0 {
+	if parts&(PartCPU|PartCPUUsage) != 0 {
 		r.keys(g.dir+"/cpu.stat", 1000, map[string]*Figure{
 			"usage_usec": &s.CPUUsage, "user_usec": &s.CPUUser, "system_usec": &s.CPUSystem,
 			"throttled_usec": &s.CPUThrottled, // only with the cpu controller
 		})
 	}
-	if parts&pidsPart != 0 {
-		if parts&nowPart != 0 {
+	if parts&PartPIDs != 0 {
+		if parts&PartCurrent != 0 {
 			s.PIDsCurrent = r.number(g.dir+"/pids.current", 1)
 		}
 		s.PIDsPeak = r.number(g.dir+"/pids.peak", 1) // since Linux 6.1
 		r.keys(g.dir+"/pids.events", 1, map[string]*Figure{"max": &s.PIDsDenied})
 	}
-	if parts&ioPart != 0 {
+	if parts&PartIO != 0 {
 		r.ioStat(g.dir+"/io.stat", map[string]*Figure{"rbytes": &s.IORead, "wbytes": &s.IOWrite})
 	}
-	if parts&pressurePart != 0 {
+	if parts&PartPressure != 0 {
 		r.pressures(g.dir, s)
 	}
 }
@@ -97,16 +93,13 @@ func (g *v2) whoseOOM(s *Stats, r *reader, all uint64) {
 }
 
 // watchOOM polls memory.events itself, which takes none of the user's inotify instances: a read arms it.
-func (g *v2) watchOOM(above bool) (*OOMWatch, error) {
-	if above {
-		return nil, errors.ErrUnsupported
-	}
+func (g *v2) watchOOM(bool) (*OOMWatch, error) {
 	fd, err := openFile(g.dir+"/memory.events", unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
 	var seen uint64
-	w := &OOMWatch{fd: fd, events: unix.POLLPRI, read: func(fd int) uint64 {
+	w := &OOMWatch{fd: fd, above: -1, events: unix.POLLPRI, read: func(fd int) uint64 {
 		content, err := readOpen(fd)
 		if err != nil {
 			return 0

@@ -32,7 +32,7 @@ func TestPopulatedParent(t *testing.T) {
 		parent := create(t, h, testPath(t))
 		p := startIn(t, parent, "wait")
 		before := kernelFile(t, h, parent, "cgroup.subtree_control")
-		g, err := h.Create(parent.Path()+"/a/run", controllers...)
+		g, err := h.Create(parent.Path()+"/a/run", Options{Controllers: controllers})
 		var typed *Error
 		if g != nil || !errors.Is(err, ErrPopulated) || !errors.As(err, &typed) {
 			t.Errorf("Create with %v = %v, %v, want ErrPopulated", controllers, g, err)
@@ -64,8 +64,8 @@ func TestPopulatedParentWithoutControllers(t *testing.T) {
 		t.Error(err)
 	}
 	p.mustBeKilled()
-	if usage, err := child.CPUUsage(); err != nil || usage.Value == 0 {
-		t.Errorf("CPUUsage() = %+v, %v", usage, err)
+	if s, err := child.Stats(PartCPUUsage); err != nil || s.CPUUsage.Value == 0 {
+		t.Errorf("CPU usage is %+v, %v", s.CPUUsage, err)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestThreadedParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, parent := range []*Group{top, threads} {
-		if g, err := h.Create(parent.Path()+"/run", Memory); g != nil || !errors.Is(err, ErrThreaded) || !errors.Is(err, errors.ErrUnsupported) {
+		if g, err := h.Create(parent.Path()+"/run", Options{Controllers: []Controller{Memory}}); g != nil || !errors.Is(err, ErrThreaded) || !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("Create below %q = %v, %v, want ErrThreaded", parent.Path(), g, err)
 		}
 	}

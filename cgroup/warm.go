@@ -8,36 +8,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A Tuning spares a group system calls, by what it does ahead or leaves undone. No figure depends on it.
+type Tuning struct {
+	// KeepOpen keeps the files that are read open until Remove, because they are read again and again.
+	KeepOpen bool
+	// Prepare, if not 0, opens the files that Stats(Totals) reads, because there is time for it now and none then. Nobody else may
+	// change the group's limits meanwhile. The descriptors are below this number; a file that can't have such a one, or can't be
+	// opened, is opened when it is read.
+	Prepare int
+	// KeepParents has Remove leave the directories above, because another group will be made there.
+	KeepParents bool
+}
+
+// Tune replaces the Tuning of the group. The zero Tuning, which a new group has, closes the files that are open.
+func (g *Group) Tune(t Tuning) {
+	g.warm.mu.Lock()
+	g.warm.keep, g.warm.prepared = t.KeepOpen, t.Prepare > 0
+	if !g.warm.keep && !g.warm.prepared {
+		g.warm.closeAll()
+	}
+	g.warm.mu.Unlock()
+	if t.Prepare > 0 {
+		r := reader{hidden: g.hidden, warm: &g.warm, opens: t.Prepare}
+		g.h.stats(&Stats{}, &r, Totals)
+	}
+	g.removing.Lock()
+	defer g.removing.Unlock()
+	g.keepParents = t.KeepParents
+}
+
 // warm has files of a group open that will be read: to find one by its path takes longer than to read it.
 type warm struct {
 	mu    sync.Mutex
-	read  []string       // the paths of those that were asked for, since Warm
+	read  []string       // the paths of those that were asked for
 	files map[string]int // descriptors by path
-	keep  bool           // what is opened
 
-	prepared bool // by Prepare, and not Unprepare
+	keep     bool // what is opened
+	prepared bool // see Tuning.Prepare
 }
 
-// A Pattern says which files of a group were read: see Group.Warm. The zero Pattern is none.
-type Pattern struct {
-	path  string // of the group
-	files []string
-}
-
-// Pattern is what has been read of the group since Warm.
-func (g *Group) Pattern() Pattern {
+// openLike opens the files of the group that were read of another one.
+func (g *Group) openLike(other *Group) {
+	other.warm.mu.Lock()
+	files := slices.Clone(other.warm.read)
+	other.warm.mu.Unlock()
 	g.warm.mu.Lock()
 	defer g.warm.mu.Unlock()
-	return Pattern{g.path, slices.Clone(g.warm.read)}
-}
-
-// Warm opens the files of the group that were read of another one, so that they are read more quickly. Remove closes
-// them. What can't be opened is opened when it is read.
-func (g *Group) Warm(pattern Pattern) {
-	g.warm.mu.Lock()
-	defer g.warm.mu.Unlock()
-	for _, file := range pattern.files {
-		mount, name, ok := strings.Cut(file, pattern.path+"/")
+	for _, file := range files {
+		mount, name, ok := strings.Cut(file, other.path+"/")
 		path := mount + g.path + "/" + name
 		if _, open := g.warm.files[path]; open || !ok {
 			continue
@@ -46,16 +64,6 @@ func (g *Group) Warm(pattern Pattern) {
 			g.warm.put(path, fd)
 		}
 	}
-	if g.warm.files == nil {
-		g.warm.files = map[string]int{}
-	}
-}
-
-// KeepOpen is for who reads the same files again and again: they stay open until Remove.
-func (g *Group) KeepOpen() {
-	g.warm.mu.Lock()
-	defer g.warm.mu.Unlock()
-	g.warm.keep = true
 }
 
 // value is readValue, of a file that may be open.
@@ -65,7 +73,7 @@ func (w *warm) value(path string) (string, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.files != nil && !slices.Contains(w.read, path) {
+	if !slices.Contains(w.read, path) {
 		w.read = append(w.read, path)
 	}
 	fd, open := w.files[path]

@@ -10,25 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An OOMWatch tells when a group may have run out of memory. Whether the kernel killed a process, Group.OOM tells, on v1 a
+// An OOMWatch tells when a group may have run out of memory. Whether the kernel killed a process, Group.Stats tells, on v1 a
 // moment later. Close it.
 type OOMWatch struct {
 	fd     int
+	above  int   // of the group above; -1 is none
 	events int16 // those of poll(2) that say that there is something
 	read   func(fd int) uint64
 }
 
-// WatchOOM begins to watch the group.
-func (g *Group) WatchOOM() (*OOMWatch, error) { return g.h.watchOOM(false) }
-
-// WatchOOMAbove is WatchOOM of the group above. v1 announces an OOM to the group that has run out, and to all below: it is
-// this group's own if the one above hears nothing of it, which is told first. There is no such watch, errors.ErrUnsupported,
-// on v2, which counts them apart by itself, and below the root of a hierarchy, which has no limit that it could reach.
-func (g *Group) WatchOOMAbove() (*OOMWatch, error) {
-	if g.whole && strings.Count(g.path, "/") == 1 {
-		return nil, &Error{Op: "watch", Path: g.path, Err: errors.ErrUnsupported}
-	}
-	return g.h.watchOOM(true)
+// WatchOOM begins to watch the group: memory.events on v2, an eventfd for memory.oom_control on v1.
+func (g *Group) WatchOOM() (*OOMWatch, error) {
+	return g.h.watchOOM(g.whole && strings.Count(g.path, "/") == 1)
 }
 
 // PollFd is for poll(2). A nil watch is an entry that poll ignores.
@@ -41,11 +34,29 @@ func (w *OOMWatch) PollFd() unix.PollFd {
 
 // Events is how many events there were since the last call, or since WatchOOM: on v1 the kernel's announcements, on v2 what
 // the counters have grown by. It does not block. A nil watch has none.
-func (w *OOMWatch) Events() uint64 {
+//
+// above is of how many the group above has heard, as far as it can be watched. v1 announces an OOM to the group that has run out,
+// and to all below: it is this group's own if the one above hears nothing of it, which is told first. On v2, where OwnOOMKills and
+// AboveOOMKills tell them apart, it is 0.
+func (w *OOMWatch) Events() (n, above uint64) {
 	if w == nil {
-		return 0
+		return 0, 0
 	}
-	return w.read(w.fd)
+	if n = w.read(w.fd); n > 0 && w.above >= 0 {
+		above = w.read(w.above)
+	}
+	return n, above
+}
+
+// Reset drops the events until now. The group above is read first: an event that comes meanwhile is at worst counted there only.
+func (w *OOMWatch) Reset() {
+	if w == nil {
+		return
+	}
+	if w.above >= 0 {
+		w.read(w.above)
+	}
+	w.read(w.fd)
 }
 
 // Wait returns when there is an event, and takes it, or with the error of ctx.
@@ -54,7 +65,10 @@ func (w *OOMWatch) Wait(ctx context.Context) error {
 	if err != nil {
 		return &Error{Op: "watch", Err: err}
 	}
-	err = awaitChange(ctx, fd, func() (bool, error) { return w.Events() > 0, nil })
+	err = awaitChange(ctx, fd, func() (bool, error) {
+		n, _ := w.Events()
+		return n > 0, nil
+	})
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -65,6 +79,9 @@ func (w *OOMWatch) Wait(ctx context.Context) error {
 func (w *OOMWatch) Close() error {
 	if w == nil {
 		return nil
+	}
+	if w.above >= 0 {
+		_ = unix.Close(w.above)
 	}
 	return unix.Close(w.fd)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/ledger"
 )
 
 // started runs a Config whose program reports that it is ready, and returns when it has. What a test that fails leaves is
@@ -28,7 +29,7 @@ func started(t *testing.T, ctx context.Context, cfg Config, wait func()) <-chan 
 			return
 		}
 		if host, err := cgroup.Detect(); err == nil {
-			list, _ := host.Groups(cfg.Parent, "")
+			list, _ := ledger.Groups(host, cfg.Parent, "")
 			for _, entry := range list {
 				if group, err := host.Open(entry.Path); err == nil {
 					_ = group.Kill(context.Background())

@@ -1,7 +1,6 @@
 package shim
 
 import (
-
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 )

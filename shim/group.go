@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 
@@ -23,7 +24,7 @@ func (res *resources) settle(ctx context.Context) (parent string, err error) {
 	if res.place, err = place.Locate(res.host, want, os.Getpid(), res.stage.PID()); err != nil {
 		return "", err
 	}
-	host, parent, err := res.place.Enter(&place.Entry{
+	parent, err = res.place.Enter(&place.Entry{
 		Host: res.host, Stage: res.stage.PID(), Name: res.name, Program: res.cfg.Args[0],
 		Ask:      func(ask func(context.Context) error) error { return res.supervised(ctx, ask) },
 		Bequeath: func() error { return res.bequeath("") },
@@ -31,9 +32,6 @@ func (res *resources) settle(ctx context.Context) (parent string, err error) {
 		Stays:    func() bool { return res.unkillable },
 	})
 	res.report.phase("place")
-	if err == nil {
-		res.host = host
-	}
 	return parent, err
 }
 
@@ -72,9 +70,9 @@ func (res *resources) plan(parent string, needed []cgroup.Controller) (_, wanted
 
 // createGroup makes the group with the controllers that are needed, and as many as the parent can have of
 // those that are wanted for their figures.
-func (res *resources) createGroup(host *cgroup.Host, where string, needed, wanted []cgroup.Controller) error {
+func (res *resources) createGroup(where string, needed, wanted []cgroup.Controller) error {
 	for {
-		group, err := host.Create(where, wanted...)
+		group, err := res.host.Create(where, res.options(wanted))
 		var e *cgroup.Error
 		switch {
 		case errors.Is(err, cgroup.ErrNoController) && errors.As(err, &e):
@@ -97,16 +95,12 @@ func (res *resources) createGroup(host *cgroup.Host, where string, needed, wante
 	}
 }
 
-// owning is the host for the run's group.
-func (res *resources) owning() *cgroup.Host {
-	host := res.host.OwnedBy(res.owner)
-	if res.cfg.Name == "" {
-		host = host.Fresh() // see runName
+// options are for the run's group.
+func (res *resources) options(controllers []cgroup.Controller) cgroup.Options {
+	return cgroup.Options{
+		Controllers: controllers, Owner: res.owner, Within: res.place.Top(), Frugal: res.placement.frugal,
+		Fresh: res.cfg.Name == "", // see runName
 	}
-	if res.placement.frugal {
-		host = host.Frugal()
-	}
-	return host
 }
 
 // limitGroup sets the limits, and watches the group for OOM.
@@ -135,22 +129,22 @@ func (res *resources) limitGroup() error {
 	return nil
 }
 
-// remove removes the group by one of its methods. Busy it is when somebody has moved out of the directory in which processes are
+// remove removes the group. Busy it is when somebody has moved out of the directory in which processes are
 // looked up, but not out of all.
-func (res *resources) remove(remove func(*cgroup.Group) error) {
+func (res *resources) remove() {
 	group := res.group.Cgroup
 	switch {
 	case group == nil: // best effort has done that
 		return
 	case res.unkillable:
-		group.Unprepare()
+		group.Tune(cgroup.Tuning{})
 		return
 	}
-	err := remove(group)
+	err := group.Remove()
 	if errors.Is(err, unix.EBUSY) {
 		res.kill()
 		res.report.leftover(nil)
-		err = remove(group)
+		err = group.Remove()
 	}
 	if err != nil {
 		res.report.Error("remove", err)
@@ -199,6 +193,6 @@ func (res *resources) prepareEnd() {
 	var files unix.Rlimit
 	if group != nil && unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
 		const part = 4 // of what there may be: where more is in use, descriptors are for what has to be open
-		group.Prepare(int(min(files.Cur, 1<<31-1) / part))
+		group.Tune(cgroup.Tuning{Prepare: int(min(files.Cur, math.MaxInt32) / part)})
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // Before anything is created, the run leaves a will with its guardian (see package reexec): what there is
@@ -15,7 +16,7 @@ func init() {
 	if !ok {
 		return
 	}
-	if ledger.Execute(will) != nil {
+	if ledger.Execute(will, place.UnnestLast) != nil {
 		os.Exit(ExitFailed)
 	}
 	os.Exit(0)
@@ -25,7 +26,7 @@ func init() {
 func (res *resources) bequeath(path string) error {
 	w := ledger.Will{Cgroup: path, Owner: res.owner, Nested: res.place.Nested()}
 	if path != "" {
-		w.Missing = res.host.MissingParents(path)
+		w.Missing = ledger.MissingParents(res.host, path)
 	}
 	return res.stage.Bequeath(w.Encode())
 }

@@ -124,7 +124,7 @@ func TestParentOfCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := host.Create(parent)
+	made, err := host.Create(parent, cgroup.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

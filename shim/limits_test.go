@@ -165,7 +165,7 @@ func TestMemoryLimitAbove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	above, err := host.Create(parent+"/above", cgroup.Memory)
+	above, err := host.Create(parent+"/above", cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,10 +37,9 @@ type PoolConfig struct {
 type Pool struct {
 	cfg   PoolConfig
 	host  *cgroup.Host
-	place place.Place  // of the runs that do not ask for another
-	ahead bool         // groups are made ahead
-	here  *cgroup.Host // for that place
-	jobs  int          // see shares
+	place place.Place // of the runs that do not ask for another
+	ahead bool        // groups are made ahead
+	jobs  int         // see shares
 
 	queue    chan *Job
 	gate     gate
@@ -156,7 +155,7 @@ func (p *Pool) enterPlace(res *resources) error {
 	if err != nil {
 		return err
 	}
-	p.here, p.place = res.host, res.place
+	p.place = res.place
 	p.place.Parent = parent
 	nested := res.place.Nested()
 	if nested == "" {
@@ -171,9 +170,9 @@ func (p *Pool) sweep() {
 	if p.place.Scoped() || p.place.Parent == "/" {
 		return // a scope is new; the root is everybody's
 	}
-	groups, _ := p.host.Groups(p.place.Parent, "")
+	groups, _ := ledger.Groups(p.host, p.place.Parent, "")
 	if p.place.Parent == DefaultParent {
-		beside, _ := p.host.Groups(path.Dir(DefaultParent), path.Base(DefaultParent)+"-")
+		beside, _ := ledger.Groups(p.host, path.Dir(DefaultParent), path.Base(DefaultParent)+"-")
 		groups = append(groups, beside...)
 	}
 	ledger.CleanAll(p.gate.shut, p.host, ledger.Stale(groups))

@@ -3,7 +3,6 @@ package shim
 import (
 	"time"
 
-
 	"github.com/cgshim/cgshim/shim/internal/monitor"
 )
 

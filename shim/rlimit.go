@@ -1,7 +1,6 @@
 package shim
 
 import (
-
 	"golang.org/x/sys/unix"
 )
 

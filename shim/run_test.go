@@ -112,7 +112,7 @@ func TestRunNameTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	group, err := host.Create(parent + "/taken")
+	group, err := host.Create(parent+"/taken", cgroup.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

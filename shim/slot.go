@@ -28,11 +28,11 @@ type slot struct {
 	score    *oomScore // the stage's
 	told     []string  // the parents that the stage's will names
 
-	wishes  chan wish   // for the next group
-	spares  chan *spare // one for each wish; nil if it could not be made
-	pending bool        // there is one to take
-	quick   bool        // the last run was: it is worth it
-	pattern cgroup.Pattern
+	wishes  chan wish     // for the next group
+	spares  chan *spare   // one for each wish; nil if it could not be made
+	pending bool          // there is one to take
+	quick   bool          // the last run was: it is worth it
+	like    *cgroup.Group // the last run's: see cgroup.Options
 }
 
 // aheadDescriptors is how many each job may have for groups to be made ahead, which takes twenty.
@@ -46,8 +46,8 @@ const quickRun = time.Second
 type wish struct {
 	placement
 	host    *cgroup.Host
+	options cgroup.Options
 	oom     bool // it will be watched
-	pattern cgroup.Pattern
 }
 
 // A spare is a group made ahead.
@@ -124,7 +124,7 @@ func (s *slot) tell(parent string) error {
 	}
 	w := ledger.Will{Owner: ledger.PoolOwner(), Sweep: parent}
 	if len(s.told) == 0 { // the pool's: that of a run could be made by others, after it
-		w.Missing = s.pool.host.MissingParents(path.Join(parent, "none"))
+		w.Missing = ledger.MissingParents(s.pool.host, path.Join(parent, "none"))
 	}
 	if err := s.stage.Bequeath(w.Encode()); err != nil {
 		return err
@@ -189,9 +189,9 @@ func (s *slot) acquire(_ context.Context, res *resources) (err error) {
 		return at("stage", err)
 	}
 	res.owner, res.name = ledger.PoolOwner(), res.cfg.runName()
-	res.host, res.place = s.pool.here, s.pool.place
+	res.host, res.place = s.pool.host, s.pool.place
 	if res.cfg.Parent != "" {
-		res.host, res.place = s.pool.host, place.Place{Manager: place.Cgroupfs, Parent: res.cfg.Parent, Reason: "asked for by --parent"}
+		res.place = place.Place{Manager: place.Cgroupfs, Parent: res.cfg.Parent, Reason: "asked for by --parent"}
 	}
 	if err := s.tell(res.place.Parent); err != nil {
 		return at("stage", err)
@@ -215,7 +215,7 @@ func (s *slot) group(res *resources) error {
 	res.report.version(res.host)
 	needed, wanted := res.plan(res.place.Parent, neededControllers(res.cfg))
 	if !s.take(res) {
-		if err := res.createGroup(res.owning(), path.Join(res.place.Parent, res.name), needed, wanted); err != nil {
+		if err := res.createGroup(path.Join(res.place.Parent, res.name), needed, wanted); err != nil {
 			return err
 		}
 	}
@@ -227,12 +227,11 @@ func (s *slot) group(res *resources) error {
 // remove removes a run's group.
 func (s *slot) remove(res *resources) {
 	group := res.group.Cgroup
-	s.pattern = group.Pattern()
-	remove := (*cgroup.Group).Remove
+	s.like = group
 	if s.pending && res.place.Parent == s.pool.place.Parent {
-		remove = (*cgroup.Group).RemoveItself // the spare one is in the same parent
+		group.Tune(cgroup.Tuning{KeepParents: true}) // the spare one is in the same parent
 	}
-	if res.remove(remove); res.unkillable {
+	if res.remove(); res.unkillable {
 		s.pool.keep(group)
 	}
 }
@@ -284,7 +283,9 @@ func (s *slot) prepare(res *resources) {
 	// A parent that was asked for should not stay longer than that run.
 	if s.pool.ahead && s.quick && !s.pending && res.place.Parent == s.pool.place.Parent {
 		s.pending = true
-		s.wishes <- wish{res.placement, res.owning(), res.group.OOM.Watches(), s.pattern}
+		options := res.options(res.placement.got)
+		options.Like = s.like
+		s.wishes <- wish{res.placement, res.host, options, res.group.OOM.Watches()}
 	}
 }
 
@@ -297,7 +298,7 @@ func (s *slot) fulfil() {
 }
 
 func (w *wish) make() *spare {
-	group, err := w.host.Create(path.Join(w.parent, (&Config{}).runName()), w.got...)
+	group, err := w.host.Create(path.Join(w.parent, (&Config{}).runName()), w.options)
 	if err != nil {
 		return nil
 	}
@@ -306,7 +307,6 @@ func (w *wish) make() *spare {
 		_ = group.Remove()
 		return nil
 	}
-	group.Warm(w.pattern)
 	n := &spare{placement: w.placement, group: group, join: join}
 	if w.oom {
 		_ = n.oom.Open(w.host, group) // else the run will, and say why not

@@ -60,7 +60,7 @@ func (res *resources) reserveThreads() (err error) {
 // attended is for a run that takes longer.
 func (res *resources) attended() {
 	if res.group.Cgroup != nil {
-		res.group.Cgroup.Unprepare() // that was for a run of a few milliseconds
+		res.group.Cgroup.Tune(cgroup.Tuning{KeepOpen: res.cfg.Sample > 0}) // the rest was for a run of a few milliseconds
 		res.startSweep()
 	}
 }
@@ -86,11 +86,11 @@ func (res *resources) freshGroup(ctx context.Context, needed []cgroup.Controller
 		}
 	}
 	needed, wanted := res.plan(path.Dir(where), needed)
-	if err := res.createGroup(res.owning(), where, needed, wanted); err != nil {
+	if err := res.createGroup(where, needed, wanted); err != nil {
 		return errors.Join(err, res.bequeath(""))
 	}
 	res.report.hasGroup(&res.place, &res.group)
-	res.later(func() { res.remove((*cgroup.Group).Remove) })
+	res.later(res.remove)
 	if res.gate == nil {
 		res.meanwhile = res.prepareEnd
 	}

@@ -37,7 +37,7 @@ func (res *resources) sweep() (stop func()) {
 	case parents[0] == "/" && !ledger.Automatic(group.Path()): // which is everybody's
 		return func() {}
 	}
-	others := group.Others()
+	others := ledger.Others(group)
 	if !res.place.Scoped() && (others == 0 || others > sweepMost && rand.IntN(others) >= sweepRarely) {
 		return func() {}
 	}
@@ -46,17 +46,19 @@ func (res *resources) sweep() (stop func()) {
 	go func() {
 		defer close(done)
 		// What could not be removed is tried again by the next run, or by runs.Sweep, which says why.
-		var groups []cgroup.Entry
+		var groups []ledger.Entry
 		for _, parent := range parents[:min(len(parents), sweepMost)] {
 			prefix := ""
 			if parent == "/" {
 				prefix = path.Base(DefaultParent) + "-"
 			}
-			list := res.host.Groups
+			list := ledger.Groups
 			if others > sweepMost {
-				list = func(parent, prefix string) ([]cgroup.Entry, error) { return res.host.Some(parent, prefix, sweepMost) }
+				list = func(host *cgroup.Host, parent, prefix string) ([]ledger.Entry, error) {
+					return ledger.Some(host, parent, prefix, sweepMost)
+				}
 			}
-			below, _ := list(parent, prefix)
+			below, _ := list(res.host, parent, prefix)
 			groups = append(groups, below...)
 		}
 		rand.Shuffle(len(groups), func(i, j int) { groups[i], groups[j] = groups[j], groups[i] })

@@ -209,7 +209,7 @@ func newParent(t *testing.T) string {
 	host, err := cgroup.Detect()
 	if err == nil {
 		var probe *cgroup.Group
-		if probe, err = host.Create(path, cgroup.Memory, cgroup.PIDs, cgroup.CPUAcct); err == nil {
+		if probe, err = host.Create(path, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPUAcct}}); err == nil {
 			err = probe.Remove()
 		}
 	}

@@ -1,4 +1,4 @@
-// Package testgroup has the cgroups of tests: it finds a place for them, and sees that nothing is left there.
+// Package testgroup has the cgroups of tests, and programs in them: it finds a place for them, and sees that nothing is left there.
 package testgroup
 
 import (
@@ -25,7 +25,7 @@ func NewParent(t *testing.T) string {
 	host, err := cgroup.Detect()
 	if err == nil {
 		var probe *cgroup.Group
-		if probe, err = host.Create(path, cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUAcct); err == nil {
+		if probe, err = host.Create(path, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUAcct}}); err == nil {
 			err = probe.Remove()
 		}
 	}
@@ -85,7 +85,7 @@ func New(t *testing.T, path, owner string) *cgroup.Group {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := host.OwnedBy(owner).Create(path, cgroup.Memory, cgroup.PIDs)
+	g, err := host.Create(path, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs}, Owner: owner})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -248,7 +248,7 @@ func (e *examiner) kernel() {
 	res := e.run("sleep", func(cfg *shim.Config) {
 		cfg.OnEvent = func(event shim.Event) {
 			if started, ok := event.(*shim.Started); ok {
-				kill, born = e.host.CanKill(*started.Cgroup), started.Born
+				kill, born = seam.CanKill(e.host, *started.Cgroup), started.Born
 				e.kill(*started.Cgroup)
 			}
 		}

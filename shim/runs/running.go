@@ -76,7 +76,7 @@ func List(parents ...string) ([]*Running, error) {
 	}
 	var list []*Running
 	for _, parent := range parents {
-		groups, err := host.Groups(parent, "")
+		groups, err := ledger.Groups(host, parent, "")
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +110,7 @@ func Find(name string, parents ...string) (*Running, error) {
 }
 
 // lookAt makes a Running of a group, if it is one.
-func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
+func lookAt(host *cgroup.Host, entry ledger.Entry) (*Running, bool) {
 	o, ok := ledger.ParseOwner(entry.Owner)
 	if !ok {
 		return nil, false
@@ -122,7 +122,7 @@ func lookAt(host *cgroup.Host, entry cgroup.Entry) (*Running, bool) {
 	if populated, err := group.Populated(); err == nil && !populated && ledger.Automatic(entry.Path) && !o.Dead() {
 		return nil, false // a run that is about to begin, or over: or a pool's, made ahead
 	}
-	stats, err := group.Sample()
+	stats, err := group.Stats(cgroup.Sample)
 	if err != nil {
 		return nil, false
 	}

@@ -89,7 +89,7 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := host.Clean(context.Background(), r.Cgroup, ledger.ThisOwner(), nil); err != nil {
+	if err := ledger.Clean(context.Background(), host, r.Cgroup, ledger.ThisOwner(), nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, do := range map[string]func() error{"kill": r.Kill, "freeze": r.Freeze, "thaw": r.Thaw} {

@@ -31,7 +31,7 @@ func TestSweep(t *testing.T) {
 		{"1-00000004", ledger.Owner{PID: self.PID, Started: self.Started - 1, PIDNS: self.PIDNS + 1, TimeNS: self.TimeNS}.String(), true},
 		{"somebody's", "", true},
 	} {
-		group, err := host.OwnedBy(g.owner).Create(parent+"/"+g.name, cgroup.Memory, cgroup.PIDs)
+		group, err := host.Create(parent+"/"+g.name, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs}, Owner: g.owner})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -41,7 +42,7 @@ func (s *Situation) On(host *cgroup.Host) *Situation {
 	s.systemd, s.container, s.sysctl = sys.SystemdBooted(), os.Getenv("container") != "", readSysctl
 	if host != nil {
 		s.version = host.Version()
-		s.container = s.container || !host.IsRoot()
+		s.container = s.container || !place.IsRoot(host)
 	}
 	// What docker, podman, and systemd's container interface leave there.
 	for _, file := range []string{"/.dockerenv", "/run/.containerenv", "/run/systemd/container"} {

@@ -72,10 +72,10 @@ func Sweep(ctx context.Context, host *cgroup.Host, parents []string) ([]Swept, e
 }
 
 // findStale lists the groups whose owner is dead, and those that have none although they are named like runs.
-func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.Entry, err error) {
-	var groups []cgroup.Entry
+func findStale(host *cgroup.Host, parents []string) (stale, unmarked []Entry, err error) {
+	var groups []Entry
 	for _, parent := range parents {
-		below, err := host.Groups(parent, "")
+		below, err := Groups(host, parent, "")
 		if err != nil {
 			return nil, nil, err
 		}
@@ -86,12 +86,12 @@ func findStale(host *cgroup.Host, parents []string) (stale, unmarked []cgroup.En
 }
 
 // Stale are those of some groups whose owner is certainly dead.
-func Stale(groups []cgroup.Entry) []cgroup.Entry {
+func Stale(groups []Entry) []Entry {
 	stale, _ := sift(groups)
 	return stale
 }
 
-func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {
+func sift(groups []Entry) (stale, unmarked []Entry) {
 	for _, group := range groups {
 		o, ok := ParseOwner(group.Owner)
 		switch {
@@ -104,22 +104,22 @@ func sift(groups []cgroup.Entry) (stale, unmarked []cgroup.Entry) {
 	return stale, unmarked
 }
 
-// CleanAll is Clean for each of some stale groups, until the end of ctx.
-func CleanAll(ctx context.Context, host *cgroup.Host, groups []cgroup.Entry) (list []Swept) {
+// CleanAll is CleanSoon for each of some stale groups, until the end of ctx.
+func CleanAll(ctx context.Context, host *cgroup.Host, groups []Entry) (list []Swept) {
 	for _, group := range groups {
 		if ctx.Err() != nil {
 			break
 		}
-		list = append(list, Swept{group.Path, Clean(ctx, host, group.Path, group.Owner, nil)})
+		list = append(list, Swept{group.Path, CleanSoon(ctx, host, group.Path, group.Owner, nil)})
 	}
 	return list
 }
 
-// Clean is cgroup.Host.Clean, for no longer than KillTimeout.
-func Clean(ctx context.Context, host *cgroup.Host, path, owner string, missing []string) error {
+// CleanSoon is Clean, for no longer than KillTimeout.
+func CleanSoon(ctx context.Context, host *cgroup.Host, path, owner string, missing []string) error {
 	ctx, cancel := context.WithTimeout(ctx, KillTimeout)
 	defer cancel()
-	return host.Clean(ctx, path, owner, missing)
+	return Clean(ctx, host, path, owner, missing)
 }
 
 // populated reports whether a process is in a group, or may be.

@@ -3,12 +3,8 @@ package ledger
 import (
 	"context"
 	"errors"
-	"os"
 	"path"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
@@ -17,14 +13,11 @@ import (
 // A Will says which group to kill and remove when the process that wrote it is dead. Of several the last one counts.
 type Will struct {
 	Cgroup  string   // "" is none
-	Nested  string   // the group that its process was moved out of, into SupervisorGroup; "" is none
+	Nested  string   // the group that its process was moved out of; "" is none
 	Owner   string   // its groups' mark
 	Sweep   string   // below which all groups of that owner go; "" is none. All such wills count
 	Missing []string // see cgroup.Host.MissingParents
 }
-
-// SupervisorGroup is the group, below the one that they were in, to which cgshim's own processes move for a run's sake.
-const SupervisorGroup = "cgshim-supervisor"
 
 // Encode is the will on a line, without JSON, which needs a tenth of a millisecond to get ready. No path of a cgroup has
 // a newline or a NUL in it.
@@ -40,8 +33,8 @@ func decodeWill(line string) (Will, bool) {
 	return Will{fields[0], fields[1], fields[2], fields[3], fields[4:]}, true
 }
 
-// Execute does what the wills in a message say, as far as they were written.
-func Execute(message []byte) error {
+// Execute does what the wills in a message say, as far as they were written. unnest moves this process back to a Will's Nested.
+func Execute(message []byte, unnest func(host *cgroup.Host, base string) error) error {
 	lines := strings.Split(string(message), "\n")
 	if len(lines) < 2 {
 		return nil // nothing was created yet
@@ -52,7 +45,7 @@ func Execute(message []byte) error {
 	}
 	host, err := cgroup.Detect()
 	if err == nil && w.Cgroup != "" {
-		err = Clean(context.Background(), host, w.Cgroup, w.Owner, w.Missing)
+		err = CleanSoon(context.Background(), host, w.Cgroup, w.Owner, w.Missing)
 	}
 	for _, line := range lines {
 		if w, ok := decodeWill(line); ok && w.Sweep != "" && err == nil {
@@ -61,18 +54,18 @@ func Execute(message []byte) error {
 	}
 	sys.CollectDescriptors()
 	if err == nil && w.Nested != "" {
-		err = unnestLast(host, w.Nested)
+		err = unnest(host, w.Nested)
 	}
 	return err
 }
 
 // sweepAll removes all groups of the owner's below a parent: a pool has many runs.
 func (w *Will) sweepAll(host *cgroup.Host) error {
-	groups, err := host.Groups(w.Sweep, "")
+	groups, err := Groups(host, w.Sweep, "")
 	errs := []error{err}
 	for _, group := range groups {
 		if group.Owner == w.Owner || w.unmarked(host, group) {
-			errs = append(errs, Clean(context.Background(), host, group.Path, w.Owner, nil))
+			errs = append(errs, CleanSoon(context.Background(), host, group.Path, w.Owner, nil))
 		}
 	}
 	// The parents, which were there for a group that was not made any more, or was removed.
@@ -81,23 +74,7 @@ func (w *Will) sweepAll(host *cgroup.Host) error {
 }
 
 // unmarked reports whether a group is one of the owner's that was killed before it could say so.
-func (w *Will) unmarked(host *cgroup.Host, group cgroup.Entry) bool {
+func (w *Will) unmarked(host *cgroup.Host, group Entry) bool {
 	pid, _, _ := strings.Cut(w.Owner, " ")
 	return group.Owner == "" && Automatic(group.Path) && strings.HasPrefix(strings.TrimPrefix(path.Base(group.Path), path.Base(DefaultParent)+"-"), pid+"-") && !populated(host, group.Path)
 }
-
-// unnestLast moves this process back to the group that it was in, after guardians of the same pool, which are in
-// SupervisorGroup as well, have gone.
-func unnestLast(host *cgroup.Host, base string) error {
-	for end := time.Now().Add(unnestPatience); ; time.Sleep(20 * time.Millisecond) {
-		err := host.Unnest(base, SupervisorGroup, os.Getpid())
-		if !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-		if time.Now().After(end) {
-			return nil // somebody else needs it
-		}
-	}
-}
-
-const unnestPatience = 2 * time.Second

@@ -13,7 +13,7 @@ func TestWill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	group, err := host.Create(parent+"/run", cgroup.Memory)
+	group, err := host.Create(parent+"/run", cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,11 +25,11 @@ func TestWill(t *testing.T) {
 		"none after all": line + string((&Will{Owner: ThisOwner()}).Encode()),
 		"no will":        "?\n",
 	} {
-		if Execute([]byte(message)) != nil || !host.Exists(group.Path()) {
+		if Execute([]byte(message), nil) != nil || !host.Exists(group.Path()) {
 			t.Errorf("%s: the group is gone", name)
 		}
 	}
-	if Execute([]byte(line+"/")) != nil || host.Exists(group.Path()) {
+	if Execute([]byte(line+"/"), nil) != nil || host.Exists(group.Path()) {
 		t.Error("the group is still there")
 	}
 }

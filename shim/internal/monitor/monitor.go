@@ -142,7 +142,7 @@ func (w *watcher) setAlarms() {
 	if w.Run.Sample > 0 {
 		t.sample.set(w.Run.Sample)
 		if w.Group.Cgroup != nil {
-			w.Group.Cgroup.KeepOpen()
+			w.Group.Cgroup.Tune(cgroup.Tuning{KeepOpen: true})
 		}
 	}
 	if w.Group.LacksPeak() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,7 @@ import (
 // are.
 const (
 	nestedGroup     = "nested"
-	supervisorGroup = ledger.SupervisorGroup
+	supervisorGroup = "cgshim-supervisor"
 )
 
 // An Entry is what it takes to enter a Place.
@@ -37,33 +38,52 @@ type Entry struct {
 }
 
 // Enter makes the place fit for a run's group: with systemd by a scope that has the stage in it, else by moving
-// processes. It returns the host and the parent to create the group with. What can be taken back of that is, by Later.
-func (p *Place) Enter(e *Entry) (host *cgroup.Host, parent string, err error) {
+// processes. It returns the parent to create the group in. What can be taken back of that is, by Later.
+func (p *Place) Enter(e *Entry) (parent string, err error) {
 	parent = p.Parent
 	switch {
 	case p.Manager == Systemd:
 		err = p.enterScope(e)
 		parent = p.base
 	case p.nestAll:
-		err = e.Host.Nest(p.base, nestedGroup)
+		err = Nest(e.Host, p.base, nestedGroup)
 	case len(p.nest) > 0:
 		e.Later(func() error { return unnest(e.Host, p.base) })
 		if err := e.Bequeath(); err != nil {
-			return nil, "", err
+			return "", err
 		}
-		err = e.Host.Nest(p.base, supervisorGroup, p.nest...)
+		err = Nest(e.Host, p.base, supervisorGroup, p.nest...)
 	}
-	return e.Host.Within(p.top), parent, err
+	return parent, err
 }
 
 // unnest moves this process back. Somebody else who has come to need what is there is no error: he goes on.
 func unnest(host *cgroup.Host, base string) error {
-	err := host.Unnest(base, supervisorGroup, os.Getpid())
+	err := Unnest(host, base, supervisorGroup, os.Getpid())
 	if errors.Is(err, unix.EBUSY) {
 		return nil
 	}
 	return err
 }
+
+// UnnestLast is for a guardian: it moves this process back to the group that it was in, after guardians of the same pool, which are in
+// supervisorGroup as well, have gone.
+func UnnestLast(host *cgroup.Host, base string) error {
+	for end := time.Now().Add(unnestPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := Unnest(host, base, supervisorGroup, os.Getpid())
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		if time.Now().After(end) {
+			return nil // somebody else needs it
+		}
+	}
+}
+
+const unnestPatience = 2 * time.Second
+
+// Top is the highest group for whose children controllers may be enabled; "" is all.
+func (p *Place) Top() string { return p.top }
 
 // Nested is the group that this process is moved out of; "" if it is not moved.
 func (p *Place) Nested() string {
@@ -89,7 +109,7 @@ func (p *Place) Adopt(pid int) error {
 
 // Scopes lists the scopes beside a place that is one.
 func (p *Place) Scopes(host *cgroup.Host) []string {
-	return host.Match(globQuote.Replace(path.Dir(p.base)) + "/cgshim-*.scope")
+	return ledger.Match(host, globQuote.Replace(path.Dir(p.base))+"/cgshim-*.scope")
 }
 
 // globQuote makes a pattern of a path: slices have backslashes in their names.
@@ -103,7 +123,7 @@ func Parents(host *cgroup.Host) []string {
 		parents = append(parents, place.Parent)
 	}
 	for _, pattern := range scopes() {
-		parents = append(parents, host.Match(pattern)...)
+		parents = append(parents, ledger.Match(host, pattern)...)
 	}
 	return parents
 }

@@ -1,4 +1,5 @@
-// Package place is about where a run's cgroup is made, and how to make that place fit for it.
+// Package place is about where a run's cgroup is made, and how to make that place fit for it: which groups are around this process, what
+// may be done there, and what those above forbid.
 package place
 
 import (
@@ -64,11 +65,11 @@ func Locate(host *cgroup.Host, want Want, ours ...int) (Place, error) {
 	case want.Manager == Systemd:
 		return systemdPlace(host, want.Parent, "asked for by --manager")
 	}
-	place, err := underOwn(host, want.Nest, ours)
-	if err != nil || place.Manager != "" {
-		return place, err
+	found, err := underOwn(host, want.Nest, ours)
+	if err != nil || found.Manager != "" {
+		return found, err
 	}
-	if host.Version() == cgroup.V2 && sys.SystemdBooted() && managed(host, "/") && want.Manager != Cgroupfs {
+	if host.Version() == cgroup.V2 && sys.SystemdBooted() && managed(host.Mounts(), "/") && want.Manager != Cgroupfs {
 		return systemdPlace(host, "", "systemd manages the hierarchy, and has not delegated us a part of it")
 	}
 	return Place{Manager: Cgroupfs, Parent: ledger.DefaultParent, Reason: "no part of the hierarchy is ours in particular"}, nil
@@ -77,7 +78,7 @@ func Locate(host *cgroup.Host, want Want, ours ...int) (Place, error) {
 // underOwn looks for a place in the group that this process is in, or as near above it as possible. The zero Place
 // is none.
 func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
-	own, err := host.Own()
+	own, err := Own(host)
 	if err != nil {
 		return Place{}, nil // it can't be seen, so that it is no place
 	}
@@ -88,7 +89,7 @@ func underOwn(host *cgroup.Host, nest bool, ours []int) (Place, error) {
 		if host.Version() == cgroup.V1 {
 			return place, nil
 		}
-		members, err := host.Members(group)
+		members, err := Members(host, group)
 		switch {
 		case err != nil:
 			return Place{}, err
@@ -124,15 +125,16 @@ type reach struct {
 // around looks at the groups from our own upwards. Where systemd runs only what it has delegated is anybody
 // else's; and root may change everything, which makes nothing its own.
 func around(host *cgroup.Host, own string) reach {
-	if os.Geteuid() == 0 && !bounded(host.OfOwn(), own) {
+	if os.Geteuid() == 0 && !bounded(host, own) {
 		return reach{}
 	}
+	mounts := host.Mounts()
 	r := reach{reason: "we are in a group that this user may change"}
 	for group := own; ; group = path.Dir(group) {
-		reason, bounds := bounds(host, group)
-		if host.Manageable(group) == nil {
+		reason, bounds := bounds(host, mounts, group)
+		if Manageable(host, group) == nil {
 			r.top = group
-			if r.bound == "" && (group != "/" || !host.IsRoot()) {
+			if r.bound == "" && (group != "/" || !IsRoot(host)) {
 				r.groups = append(r.groups, group)
 			}
 		}
@@ -140,10 +142,10 @@ func around(host *cgroup.Host, own string) reach {
 			r.reason, r.bound = reason, group
 		}
 		switch {
-		case bounds && !isRun(host, group):
+		case bounds && !isRun(mounts, group):
 			return r
-		case group != "/" && !managed(host, group):
-		case r.bound != "", os.Geteuid() != 0 && !managed(host, group):
+		case group != "/" && !managed(mounts, group):
+		case r.bound != "", os.Geteuid() != 0 && !managed(mounts, group):
 			return r
 		default:
 			return reach{}
@@ -151,25 +153,26 @@ func around(host *cgroup.Host, own string) reach {
 	}
 }
 
-// bounded says whether there is a bound at a group, or above it.
+// bounded says whether there is a bound at a group, or above it, in the hierarchy in which the group was looked up.
 func bounded(host *cgroup.Host, group string) bool {
+	mounts := []cgroup.Mount{Hierarchy(host)}
 	for ; ; group = path.Dir(group) {
-		if _, bounds := bounds(host, group); bounds || group == "/" {
+		if _, bounds := bounds(host, mounts, group); bounds || group == "/" {
 			return bounds
 		}
 	}
 }
 
 // bounds says that what is above a group is not ours, whatever we may do there, and why the group is.
-func bounds(host *cgroup.Host, group string) (reason string, yes bool) {
+func bounds(host *cgroup.Host, mounts []cgroup.Mount, group string) (reason string, yes bool) {
 	switch {
-	case isRun(host, group):
+	case isRun(mounts, group):
 		return "we are in a run of cgshim's, whose limits are to hold", true
-	case managed(host, group):
+	case managed(mounts, group):
 		return "", false
-	case host.Delegated(group), delegatedByUser(host, group):
+	case Delegated(host, group), delegatedByUser(host, group):
 		return "we are in a unit whose cgroup systemd has delegated", true
-	case group == "/" && !host.IsRoot():
+	case group == "/" && !IsRoot(host):
 		return "we are in a container, or a cgroup namespace, with a cgroup of its own", true
 	}
 	return "", false
@@ -177,12 +180,12 @@ func bounds(host *cgroup.Host, group string) (reason string, yes bool) {
 
 // managed says whether a systemd, the system's or a user's, has its own processes below a group: all that is there
 // is its to change, but for what it delegates.
-func managed(host *cgroup.Host, group string) bool {
-	return host.Exists(path.Join(group, "init.scope"))
+func managed(mounts []cgroup.Mount, group string) bool {
+	return Exists(mounts, path.Join(group, "init.scope"))
 }
 
 // isRun says whether a group is a run's.
-func isRun(host *cgroup.Host, path string) bool {
-	_, ok := ledger.ParseOwner(host.Owner(path))
+func isRun(mounts []cgroup.Mount, path string) bool {
+	_, ok := ledger.ParseOwner(OwnerOf(mounts, path))
 	return ok
 }

@@ -68,7 +68,7 @@ const sliceDepth = 4 // a-b-c-d.slice
 // does not mark them.
 func delegatedByUser(host *cgroup.Host, group string) bool {
 	kind := map[string]string{".scope": "Scope", ".service": "Service"}[path.Ext(group)]
-	if os.Geteuid() == 0 || kind == "" || !sys.SystemdBooted() || host.Manageable(group) != nil {
+	if os.Geteuid() == 0 || kind == "" || !sys.SystemdBooted() || Manageable(host, group) != nil {
 		return false
 	}
 	u, delegated := &unit{name: path.Base(group), user: true}, false
@@ -114,7 +114,7 @@ func (p *Place) enterScope(e *Entry) error {
 	case err != nil:
 		return err
 	}
-	if p.base, err = e.Host.GroupOf(e.Stage); err != nil {
+	if p.base, err = GroupOf(e.Host, e.Stage); err != nil {
 		return err
 	}
 	p.top = p.base
@@ -124,7 +124,7 @@ func (p *Place) enterScope(e *Entry) error {
 		}
 		return endScope(e.Host, p.base)
 	})
-	return e.Host.Nest(p.base, supervisorGroup, e.Stage)
+	return Nest(e.Host, p.base, supervisorGroup, e.Stage)
 }
 
 // endScope lets systemd remove the scope, in which there is nothing of ours any more: who may write to its groups may

@@ -22,7 +22,7 @@ type Final struct {
 // those that are lacking, as far as they go. On error the figures are those that could be read.
 func (g *Group) Finish(usage *unix.Rusage, leftover, bestEffort bool) (final Final, err error) {
 	if g.Cgroup != nil {
-		final.Stats, err = g.Cgroup.Totals()
+		final.Stats, err = g.Cgroup.Stats(cgroup.Totals)
 	}
 	g.samples.complete(&final.Stats, g.Limits.Memory)
 	if usage != nil {

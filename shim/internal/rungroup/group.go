@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // A Group is the processes of one run.
@@ -73,11 +74,11 @@ func (g *Group) CPUUsage() (time.Duration, error) {
 		err := unix.ClockGettime(int32(^g.Program<<3|schedClock), &ts)
 		return time.Duration(ts.Nano()), err
 	}
-	used, err := g.Cgroup.CPUUsage()
-	if err == nil && !used.Known() {
+	s, err := g.Cgroup.Stats(cgroup.PartCPUUsage)
+	if err == nil && !s.CPUUsage.Known() {
 		err = errors.New("the kernel does not tell the CPU time used")
 	}
-	return time.Duration(used.Value), err
+	return time.Duration(s.CPUUsage.Value), err
 }
 
 // FrozenAbove is the error that says that the program can't start because a cgroup above the run's is frozen.
@@ -85,5 +86,5 @@ func (g *Group) FrozenAbove() error {
 	if g.Cgroup == nil {
 		return nil
 	}
-	return g.Cgroup.FrozenAbove()
+	return place.FrozenAbove(g.Cgroup)
 }

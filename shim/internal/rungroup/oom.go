@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
 // An OOMWatch tells when it is worth looking whether the kernel has killed a process of the run for its lack of memory. On
 // v2 memory.oom.group has then killed the others, too. The zero OOMWatch watches nothing.
 type OOMWatch struct {
 	here    *cgroup.OOMWatch // nil without a memory limit
-	above   *cgroup.OOMWatch // of the group above; nil on v2
 	v1      bool
 	noticed bool // there was an event
 	own     bool // there was one that the group above has not heard of
@@ -36,22 +36,16 @@ func (w *OOMWatch) Open(host *cgroup.Host, group *cgroup.Group) (err error) {
 		return nil
 	}
 	w.v1 = host.Version() == cgroup.V1
-	if w.here, err = group.WatchOOM(); err != nil {
-		return err
-	}
-	// Without it, which is another's to refuse, no OOM is known to be somebody else's.
-	w.above, _ = group.WatchOOMAbove()
-	return nil
+	w.here, err = group.WatchOOM()
+	return err
 }
 
 // Watches reports whether a group is watched.
 func (w *OOMWatch) Watches() bool { return w.here != nil }
 
-// Forget drops the events that have come until now, for a run that only begins. The group above is told first: one that comes
-// meanwhile is at worst counted there only.
+// Forget drops the events that have come until now, for a run that only begins.
 func (w *OOMWatch) Forget() {
-	w.above.Events()
-	w.here.Events()
+	w.here.Reset()
 	w.noticed, w.own, w.hereCount, w.aboveCount = false, false, 0, 0
 }
 
@@ -85,13 +79,13 @@ func (w *OOMWatch) Look(event, due bool) (now, again bool) {
 
 // read takes the events that there are.
 func (w *OOMWatch) read() bool {
-	n := w.here.Events()
+	n, above := w.here.Events()
 	if n == 0 {
 		return false
 	}
 	w.noticed = true
 	w.hereCount += n
-	w.aboveCount += w.above.Events()
+	w.aboveCount += above
 	w.own = w.hereCount > w.aboveCount
 	return true
 }
@@ -101,8 +95,8 @@ func (w *OOMWatch) Close() {
 	if w.v1 { // on v2 the counters tell all
 		w.read()
 	}
-	_, _ = w.here.Close(), w.above.Close()
-	w.here, w.above, w.left = nil, nil, 0
+	_ = w.here.Close()
+	w.here, w.left = nil, 0
 }
 
 // NoteSystemKills notes how many processes of the whole system have been OOM-killed before the run: see OOMWatch.BaselineAfter.
@@ -130,7 +124,7 @@ func (g *Group) readOOM() (s cgroup.Stats, known bool) {
 	if g.Limits.Memory == 0 || g.Cgroup == nil {
 		return s, false
 	}
-	s, err := g.Cgroup.OOM()
+	s, err := g.Cgroup.Stats(cgroup.PartOOM)
 	return s, err == nil
 }
 
@@ -156,8 +150,8 @@ func (g *Group) OwnOOM(s *cgroup.Stats) bool {
 // memoryReached reports whether the run's memory was ever up to its limit, but for a batch of charges.
 func (g *Group) memoryReached() bool {
 	const batch = 64 * 4096
-	peak, err := g.Cgroup.MemoryPeak()
-	return err == nil && peak.Known() && int64(peak.Value) >= g.Limits.Memory-batch
+	s, err := g.Cgroup.Stats(cgroup.PartMemoryPeak)
+	return err == nil && s.MemoryPeak.Known() && int64(s.MemoryPeak.Value) >= g.Limits.Memory-batch
 }
 
 // ForeignOOM says whose limit it was that processes were killed for, if it was not the run's, but one above, or because the whole
@@ -167,7 +161,7 @@ func (g *Group) ForeignOOM(s *cgroup.Stats) string {
 		return ""
 	}
 	var groups []string
-	for _, above := range g.Cgroup.MemoryReachedAbove() {
+	for _, above := range place.MemoryReachedAbove(g.Cgroup) {
 		groups = append(groups, fmt.Sprintf("%q (%d bytes)", above.Path, above.Bytes))
 	}
 	whose := "a cgroup above that can't be seen from here, or the whole system's memory"

@@ -27,8 +27,8 @@ func (g *Group) LacksPeak() bool {
 	if g.Cgroup == nil {
 		return false
 	}
-	peak, err := g.Cgroup.MemoryPeak()
-	return err == nil && !peak.Known() && g.ReadSample().MemoryCurrent.Known()
+	s, err := g.Cgroup.Stats(cgroup.PartMemoryPeak)
+	return err == nil && !s.MemoryPeak.Known() && g.ReadSample().MemoryCurrent.Known()
 }
 
 // SampleRegularly says that ReadSample will be called at regular intervals: Finish then takes samples for peaks that the kernel does not
@@ -40,7 +40,7 @@ func (g *Group) ReadSample() cgroup.Stats {
 	if g.Cgroup == nil {
 		return cgroup.Stats{}
 	}
-	s, _ := g.Cgroup.Sample()
+	s, _ := g.Cgroup.Stats(cgroup.Sample)
 	g.samples.add(&s)
 	return s
 }
