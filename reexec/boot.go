@@ -29,6 +29,7 @@ func becomeStage() {
 	runtime.LockOSThread() // the signal mask is this thread's
 	s, errno := newStage(fileFD)
 	if errno == 0 {
+		clearHandlers()
 		errno = s.clone()
 	}
 	if errno != 0 {
@@ -37,7 +38,7 @@ func becomeStage() {
 	syscall.Exit(0)
 }
 
-// clone clones the stage. Signals are blocked in it for good: their handlers are Go's.
+// clone clones the stage. Signals are blocked in it for good.
 //
 //go:nosplit
 //go:norace
@@ -52,6 +53,25 @@ func (s *stage) clone() (errno syscall.Errno) {
 		serve()
 	}
 	return errno
+}
+
+// sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.
+type sigaction struct {
+	handler uintptr
+	_       [3]uint64
+}
+
+// clearHandlers takes signals away from the Go runtime: a stage, and a program before execve, have none. What is ignored stays so.
+func clearHandlers() {
+	const ignored = 1 // SIG_IGN; SIG_DFL is 0
+	for sig := uintptr(1); sig <= signals; sig++ {
+		var action sigaction
+		at := uintptr(unsafe.Pointer(&action))
+		if _, errno := call(syscall.SYS_RT_SIGACTION, sig, 0, at, sigsetSize); errno == 0 && action.handler > ignored {
+			action = sigaction{}
+			_, _ = call(syscall.SYS_RT_SIGACTION, sig, at, 0, sigsetSize)
+		}
+	}
 }
 
 // Will is for the process that a guardian has become: what Bequeath has written. In every other process it

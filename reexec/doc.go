@@ -80,7 +80,6 @@
 //
 //	clone3            since Linux 5.3; also filtered by old container seccomp profiles: clone
 //	CLONE_INTO_CGROUP since Linux 5.7: clone, then write 0 to cgroup.procs
-//	CLONE_CLEAR_SIGHAND since Linux 5.5: rt_sigaction for each handler
 //	faccessat2        since Linux 5.8: faccessat, which goes by the real user
 //	close_range       since Linux 5.9: close each number up to the last one in /proc/self/fd
 //	memfd_create      filtered by seccomp, or by vm.memfd_noexec: a file without a name in /dev/shm or /tmp

@@ -170,7 +170,7 @@ func cutColon(s string) (before, after string, found bool) {
 
 // plan writes down the program's way to execve.
 func (c *composer) plan(spec *Spec, session bool) {
-	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID | cloneClearSighand
+	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
 	first := 0
 	if c.flags&orderInto != 0 {
 		c.clone.flags |= cloneIntoCgroup // of the first descriptor
@@ -241,8 +241,8 @@ func rootIsOrdinary() bool {
 }
 
 // defaultSignals gives signals the state that programs expect: none is blocked, and none is ignored but SIGHUP and
-// SIGINT, if the caller ignores them. The others have a handler of the Go runtime's in the stage, whatever the caller had,
-// which the program does not inherit; but these the runtime leaves as they were.
+// SIGINT, if the caller ignores them. The others have a handler of the Go runtime's, whatever the caller had, until there is a
+// stage; but these the runtime leaves as they were.
 func (c *composer) defaultSignals() {
 	action := c.words64(0, 0, 0, 0) // SIG_DFL, no flags
 	for _, sig := range untouchedSignals {

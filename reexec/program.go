@@ -8,8 +8,7 @@ import (
 const (
 	sysClone3 = 435 // the same number on every architecture
 
-	cloneIntoCgroup   = 0x200000000
-	cloneClearSighand = 0x100000000
+	cloneIntoCgroup = 0x200000000
 
 	prGetSecurebits = 27
 	prSetNoNewPrivs = 38
@@ -22,23 +21,15 @@ const (
 	rlimitNofile = 7
 	rlimits      = 16 // RLIM_NLIMITS
 	sigSetmask   = 2
-	sigIgn       = 1 // SIG_DFL is 0
 	signals      = 64
 	sigsetSize   = signals / 8
 )
-
-// sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.
-type sigaction struct {
-	handler uintptr
-	_       [3]uint64
-}
 
 // create creates the program: a copy of the stage, in which got is 0.
 //
 // CLONE_PARENT makes the program the shim's child, with the stage's exit signal, SIGCHLD; clone3 refuses
 // an exit signal of its own then. No CLONE_VM: with the stage's memory shared (vfork), execve would pass
-// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms. Signals are blocked: one that came in
-// the program before execve would run the handler of a stage that is the copy of a Go process.
+// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms.
 //
 //go:nosplit
 //go:norace
@@ -65,9 +56,6 @@ func (s *stage) create() {
 	}
 	s.order.born = 0
 	s.got, s.errno = call(syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_PARENT_SETTID, 0, pid, 0)
-	if s.errno == 0 && s.got == 0 {
-		s.clearHandlers()
-	}
 }
 
 // locate enters the directory, and looks PROG up.
@@ -280,21 +268,4 @@ func (s *stage) outOfTheWay(fd uintptr) uintptr {
 		fd, i = s.got, ^uint64(0) // from the first again
 	}
 	return fd
-}
-
-// clearHandlers does what CLONE_CLEAR_SIGHAND does: handlers become SIG_DFL, SIG_IGN stays.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func (s *stage) clearHandlers() {
-	action := uintptr(unsafe.Pointer(&s.action))
-	for sig := uintptr(1); sig <= signals; sig++ {
-		_, errno := call(syscall.SYS_RT_SIGACTION, sig, 0, action, sigsetSize)
-		if errno != 0 || s.action.handler <= sigIgn {
-			continue
-		}
-		s.action = sigaction{}
-		call(syscall.SYS_RT_SIGACTION, sig, action, 0, sigsetSize)
-	}
 }

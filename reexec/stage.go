@@ -47,7 +47,6 @@ type stage struct {
 	errno  syscall.Errno
 	all    uint64 // signals
 	now    syscall.Timespec
-	action sigaction
 	status syscall.Stat_t
 	ifreq  struct { // struct ifreq
 		name  [syscall.IFNAMSIZ]byte
