@@ -1,7 +1,6 @@
 package reexec
 
 import (
-	"runtime"
 	"syscall"
 	"unsafe"
 )
@@ -18,41 +17,24 @@ func init() {
 
 // giveSlack gives this thread the caller's timer slack, if entry has changed it: a stage that it starts, and the program, inherit it.
 func giveSlack() {
-	const setTimerSlack = 29 // PR_SET_TIMERSLACK
 	if callersSlack > 0 {
-		_, _ = call(syscall.SYS_PRCTL, setTimerSlack, uintptr(callersSlack), 0, 0)
+		_, _ = call(syscall.SYS_PRCTL, syscall.PR_SET_TIMERSLACK, uintptr(callersSlack), 0, 0)
 	}
 }
 
 // becomeStage clones the stage from this process, as the shim's child, and ends.
 func becomeStage() {
-	runtime.LockOSThread() // the signal mask is this thread's
-	s, errno := newStage(fileFD)
-	if errno == 0 {
-		clearHandlers()
-		errno = s.clone()
-	}
+	startStage()
+	clearHandlers()
+	const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
+	pid, errno := call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&page().stage)), 0)
 	if errno != 0 {
 		failed(errno)
 	}
-	syscall.Exit(0)
-}
-
-// clone clones the stage. Signals are blocked in it for good.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func (s *stage) clone() (errno syscall.Errno) {
-	if _, errno = call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&s.all)), 0, sigsetSize); errno != 0 {
-		return errno
-	}
-	const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
-	pid, errno := call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&page().stage)), 0)
-	if errno == 0 && pid == 0 {
+	if pid == 0 {
 		serve()
 	}
-	return errno
+	leave(0)
 }
 
 // sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.

@@ -73,19 +73,14 @@ func (s *Stage) share() (err error) {
 		closeFD(s.file)
 		return err
 	}
-	address, _, errno := syscall.RawSyscall6(syscall.SYS_MMAP, 0, sharedSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED, uintptr(s.file), 0)
+	address, errno := mapMemory(0, sharedSize, syscall.MAP_SHARED, uintptr(s.file))
 	if errno != 0 {
 		closeFD(s.file)
 		return errno
 	}
 	s.shared = *(**shared)(unsafe.Pointer(&address))
 	s.will = willOffset
-	if s.options.Guardian {
-		s.shared.flags |= flagGuardian
-	}
-	if s.options.Stay {
-		s.shared.flags |= flagStay
-	}
+	s.shared.guardian, s.shared.stay = s.options.Guardian, s.options.Stay
 	s.shared.descriptors = int32(openDescriptors() + maxDescriptors) // what is opened later gets the lowest numbers
 	return nil
 }

@@ -183,8 +183,8 @@ func (s *Stage) order(spec *Spec, join Join, descriptors Descriptors) (program P
 		return program, nil, stageError(err)
 	}
 	s.begin()
-	h := header{size: uint64(len(b))}
-	sendErr = s.send(append(h.bytes(), b...), append([]int{report[1]}, fds...))
+	size := uint64(len(b))
+	sendErr = s.send(append(bytesOf(&size), b...), append([]int{report[1]}, fds...))
 	closeFD(report[1])
 	if sendErr != nil {
 		// The stage would wait for the rest for ever. If it is gone already, it has said why.
@@ -242,7 +242,7 @@ func (s *Stage) readRecords(report int, spec *Spec) error {
 			return stageError(err)
 		}
 		var r record
-		n, err := syscall.Read(report, r.bytes())
+		n, err := syscall.Read(report, bytesOf(&r))
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
@@ -271,7 +271,7 @@ func (r *record) error(spec *Spec) error {
 // lastWord is why a stage has ended, if it has said so.
 func (s *Stage) lastWord(sendErr error) error {
 	var r record
-	n, _, err := syscall.Recvfrom(s.control, r.bytes(), syscall.MSG_DONTWAIT)
+	n, _, err := syscall.Recvfrom(s.control, bytesOf(&r), syscall.MSG_DONTWAIT)
 	if err == nil && n == int(recordSize) {
 		return &Error{Step: r.step, Errno: syscall.Errno(r.errno)}
 	}

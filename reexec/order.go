@@ -17,7 +17,7 @@ type order struct {
 	keeps uint64
 	keep  [maxKeep]int64 // the numbers that the last get
 
-	flags      uintptr // orderGuard and others
+	flags      uintptr // orderInto and others
 	dir        uintptr // string; 0 is none
 	paths      uintptr // where the program may be: strings, with 0 for the end
 	argv, envv uintptr
@@ -171,6 +171,7 @@ func cutColon(s string) (before, after string, found bool) {
 // plan writes down the program's way to execve.
 func (c *composer) plan(spec *Spec, session bool) {
 	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
+	c.clone.parentTID = stageAddress + uint64(unsafe.Offsetof(shared{}.pid))
 	first := 0
 	if c.flags&orderInto != 0 {
 		c.clone.flags |= cloneIntoCgroup // of the first descriptor
@@ -348,9 +349,9 @@ func programRlimits(asked []Rlimit) (limits []rlimit, raising int) {
 			} else {
 				others = append(others, limit)
 			}
-		case resource == rlimitNofile:
+		case resource == syscall.RLIMIT_NOFILE:
 			if limit, known := callersNofile(); known {
-				others = append(others, rlimit{rlimitNofile, -1, limit})
+				others = append(others, rlimit{syscall.RLIMIT_NOFILE, -1, limit})
 			}
 		}
 	}
@@ -359,7 +360,7 @@ func programRlimits(asked []Rlimit) (limits []rlimit, raising int) {
 
 // callersNofile is the RLIMIT_NOFILE that this process was started with, or has set since.
 func callersNofile() (limit [2]uint64, known bool) {
-	_, errno := call(syscall.SYS_PRLIMIT64, 0, rlimitNofile, 0, uintptr(unsafe.Pointer(&limit)))
+	_, errno := call(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, 0, uintptr(unsafe.Pointer(&limit)))
 	if nofile.Known && (errno != 0 || limit == [2]uint64{nofile.Original[1] - 1, nofile.Original[1]}) {
 		return nofile.Original, true // package syscall has raised it
 	}
