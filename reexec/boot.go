@@ -70,47 +70,9 @@ func Will() (will []byte, ok bool) {
 	if err := syscall.Fstat(fileFD, &status); err != nil || status.Size < willOffset {
 		return nil, err == nil
 	}
-	will = make([]byte, status.Size-willOffset)
-	for n := 0; n < len(will); {
-		m, err := syscall.Pread(fileFD, will[n:], willOffset+int64(n))
-		switch {
-		case err == syscall.EINTR:
-		case err != nil || m == 0:
-			return will[:n], false
-		default:
-			n += m
-		}
-	}
-	return will, true
-}
-
-// openDescriptors is where the numbers of what is open end; or 0, if nobody has to know.
-func openDescriptors() (end uintptr) {
-	const none = ^uintptr(0) >> 32
-	if _, _, errno := syscall.RawSyscall(sysCloseRange, none, none, 0); errno == 0 {
-		return 0
-	}
-	dir, err := syscall.Open("/proc/self/fd", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	file, err := syscall.Mmap(fileFD, 0, int(status.Size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE)
 	if err != nil {
-		return 1 << 16
+		return nil, false
 	}
-	defer closeFD(dir)
-	buf := make([]byte, 8192)
-	for {
-		n, err := syscall.ReadDirent(dir, buf)
-		if err != nil || n == 0 {
-			return end
-		}
-		_, _, names := syscall.ParseDirent(buf[:n], -1, nil)
-		for _, name := range names {
-			end = max(end, number(name)+1)
-		}
-	}
-}
-
-func number(digits string) (n uintptr) {
-	for i := range len(digits) {
-		n = n*10 + uintptr(digits[i]-'0')
-	}
-	return n
+	return file[willOffset:], true
 }

@@ -32,7 +32,12 @@
 // The stage has neither a scheduler nor a heap: it makes raw system calls only. All that takes more than that is done
 // before, by ordinary Go in the shim, and goes to the stage's memory as an order, with the strings and arrays that the
 // kernel will want, at the addresses that they will have there: see type order. The name of each file tells which rules hold
-// in it: stage.go, program.go and guardian.go, and the assembly, make system calls only; all others run with a Go runtime.
+// in it:
+//
+//	handle.go, launch.go, order.go, file.go   the shim's: ordinary Go
+//	boot.go                                   what every process of the binary begins with: ordinary Go
+//	stage.go, program.go, guardian.go         system calls only: see stage.go; so are raised.go and the assembly
+//	protocol.go                               what both sides know
 //
 // # How a stage starts
 //
