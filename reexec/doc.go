@@ -36,7 +36,8 @@
 //
 //	handle.go, launch.go, order.go, file.go   the shim's: ordinary Go
 //	boot.go                                   what every process of the binary begins with: ordinary Go
-//	stage.go, program.go, guardian.go         system calls only: see stage.go; so are raised.go and the assembly
+//	entry.go, stage.go, program.go,
+//	guardian.go, raised.go                    system calls only: see stage.go
 //	protocol.go                               what both sides know
 //
 // # How a stage starts
@@ -45,7 +46,7 @@
 //
 //	go build -ldflags '-E github.com/cgshim/cgshim/reexec.entry'
 //
-// starts in assembly (stage_*.s), which looks at its environment and either becomes the stage, on the stack that the kernel has
+// starts in assembly (entry_*.s), which looks at its environment and either becomes the stage, on the stack that the kernel has
 // made, or goes on to the Go runtime: a re-execution costs less than a static C program. So is cgshim built,
 // by way of an entry of its own that goes on to this one. Any other binary that imports this package, and
 // one with the race detector, which does not work with -E, starts a Go runtime for the stage; then the package's init clones

@@ -100,9 +100,9 @@ type shared struct {
 }
 
 const (
-	recordSize = unsafe.Sizeof(record{})
-	// sharedSize is the largest page that there is.
-	sharedSize = 64 << 10
+	recordSize  = unsafe.Sizeof(record{})
+	largestPage = 64 << 10 // that there is
+	sharedSize  = largestPage
 	// willOffset is where in the file the will begins: behind shared, and no further, because a RLIMIT_FSIZE of the caller's holds
 	// for this file, too.
 	willOffset = 64
