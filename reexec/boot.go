@@ -1,7 +1,6 @@
 package reexec
 
 import (
-	"runtime"
 	"syscall"
 	"unsafe"
 )
@@ -18,40 +17,43 @@ func init() {
 
 // giveSlack gives this thread the caller's timer slack, if entry has changed it: a stage that it starts, and the program, inherit it.
 func giveSlack() {
-	const setTimerSlack = 29 // PR_SET_TIMERSLACK
 	if callersSlack > 0 {
-		_, _ = call(syscall.SYS_PRCTL, setTimerSlack, uintptr(callersSlack), 0, 0)
+		_, _ = call(syscall.SYS_PRCTL, syscall.PR_SET_TIMERSLACK, uintptr(callersSlack), 0, 0)
 	}
 }
 
 // becomeStage clones the stage from this process, as the shim's child, and ends.
 func becomeStage() {
-	runtime.LockOSThread() // the signal mask is this thread's
-	s, errno := newStage(fileFD)
-	if errno == 0 {
-		errno = s.clone()
-	}
+	startStage()
+	clearHandlers()
+	const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
+	pid, errno := call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&page().stage)), 0)
 	if errno != 0 {
 		failed(errno)
 	}
-	syscall.Exit(0)
-}
-
-// clone clones the stage. Signals are blocked in it for good: their handlers are Go's.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func (s *stage) clone() (errno syscall.Errno) {
-	if _, errno = call(syscall.SYS_RT_SIGPROCMASK, sigSetmask, uintptr(unsafe.Pointer(&s.all)), 0, sigsetSize); errno != 0 {
-		return errno
-	}
-	const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
-	pid, errno := call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&page().stage)), 0)
-	if errno == 0 && pid == 0 {
+	if pid == 0 {
 		serve()
 	}
-	return errno
+	leave(0)
+}
+
+// sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.
+type sigaction struct {
+	handler uintptr
+	_       [3]uint64
+}
+
+// clearHandlers takes signals away from the Go runtime: a stage, and a program before execve, have none. What is ignored stays so.
+func clearHandlers() {
+	const ignored = 1 // SIG_IGN; SIG_DFL is 0
+	for sig := uintptr(1); sig <= signals; sig++ {
+		var action sigaction
+		at := uintptr(unsafe.Pointer(&action))
+		if _, errno := call(syscall.SYS_RT_SIGACTION, sig, 0, at, sigsetSize); errno == 0 && action.handler > ignored {
+			action = sigaction{}
+			_, _ = call(syscall.SYS_RT_SIGACTION, sig, at, 0, sigsetSize)
+		}
+	}
 }
 
 // Will is for the process that a guardian has become: what Bequeath has written. In every other process it
@@ -68,47 +70,9 @@ func Will() (will []byte, ok bool) {
 	if err := syscall.Fstat(fileFD, &status); err != nil || status.Size < willOffset {
 		return nil, err == nil
 	}
-	will = make([]byte, status.Size-willOffset)
-	for n := 0; n < len(will); {
-		m, err := syscall.Pread(fileFD, will[n:], willOffset+int64(n))
-		switch {
-		case err == syscall.EINTR:
-		case err != nil || m == 0:
-			return will[:n], false
-		default:
-			n += m
-		}
-	}
-	return will, true
-}
-
-// openDescriptors is where the numbers of what is open end; or 0, if nobody has to know.
-func openDescriptors() (end uintptr) {
-	const none = ^uintptr(0) >> 32
-	if _, _, errno := syscall.RawSyscall(sysCloseRange, none, none, 0); errno == 0 {
-		return 0
-	}
-	dir, err := syscall.Open("/proc/self/fd", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	file, err := syscall.Mmap(fileFD, 0, int(status.Size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE)
 	if err != nil {
-		return 1 << 16
+		return nil, false
 	}
-	defer closeFD(dir)
-	buf := make([]byte, 8192)
-	for {
-		n, err := syscall.ReadDirent(dir, buf)
-		if err != nil || n == 0 {
-			return end
-		}
-		_, _, names := syscall.ParseDirent(buf[:n], -1, nil)
-		for _, name := range names {
-			end = max(end, number(name)+1)
-		}
-	}
-}
-
-func number(digits string) (n uintptr) {
-	for i := range len(digits) {
-		n = n*10 + uintptr(digits[i]-'0')
-	}
-	return n
+	return file[willOffset:], true
 }

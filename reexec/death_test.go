@@ -225,7 +225,7 @@ func TestSignalBeforeExec(t *testing.T) {
 	everyWay(t, func(t *testing.T, join Join) {
 		write, release := fullPipe(t)
 		if join.noInto {
-			join.Procs = int(write.Fd()) // the earliest point, before the handlers are cleared
+			join.Procs = int(write.Fd()) // the earliest point
 		} else {
 			join.Tasks = []int{int(write.Fd())}
 		}

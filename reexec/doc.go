@@ -32,7 +32,13 @@
 // The stage has neither a scheduler nor a heap: it makes raw system calls only. All that takes more than that is done
 // before, by ordinary Go in the shim, and goes to the stage's memory as an order, with the strings and arrays that the
 // kernel will want, at the addresses that they will have there: see type order. The name of each file tells which rules hold
-// in it: stage.go, program.go and guardian.go, and the assembly, make system calls only; all others run with a Go runtime.
+// in it:
+//
+//	handle.go, launch.go, order.go, file.go   the shim's: ordinary Go
+//	boot.go                                   what every process of the binary begins with: ordinary Go
+//	entry.go, stage.go, program.go,
+//	guardian.go, raised.go                    system calls only: see stage.go
+//	protocol.go                               what both sides know
 //
 // # How a stage starts
 //
@@ -40,7 +46,7 @@
 //
 //	go build -ldflags '-E github.com/cgshim/cgshim/reexec.entry'
 //
-// starts in assembly (stage_*.s), which looks at its environment and either becomes the stage, on the stack that the kernel has
+// starts in assembly (entry_*.s), which looks at its environment and either becomes the stage, on the stack that the kernel has
 // made, or goes on to the Go runtime: a re-execution costs less than a static C program. So is cgshim built,
 // by way of an entry of its own that goes on to this one. Any other binary that imports this package, and
 // one with the race detector, which does not work with -E, starts a Go runtime for the stage; then the package's init clones
@@ -80,7 +86,6 @@
 //
 //	clone3            since Linux 5.3; also filtered by old container seccomp profiles: clone
 //	CLONE_INTO_CGROUP since Linux 5.7: clone, then write 0 to cgroup.procs
-//	CLONE_CLEAR_SIGHAND since Linux 5.5: rt_sigaction for each handler
 //	faccessat2        since Linux 5.8: faccessat, which goes by the real user
 //	close_range       since Linux 5.9: close each number up to the last one in /proc/self/fd
 //	memfd_create      filtered by seccomp, or by vm.memfd_noexec: a file without a name in /dev/shm or /tmp

@@ -25,8 +25,6 @@ type guardian struct {
 	pause      syscall.Timespec
 	patience   syscall.Timespec // of children that nobody kills
 	children   [guardianThreads]uintptr
-
-	tries, count, child int // scratch
 }
 
 // pollfd is struct pollfd, see poll(2).
@@ -56,9 +54,8 @@ const (
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) guard() {
-	call(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(unsafe.StringData(rootZ))), 0, 0, 0)
+	call(syscall.SYS_CHDIR, text(rootZ), 0, 0, 0)
 	s.strip()
 	s.guardian.watch.fd = controlFD
 	const hangUp, failed = 0x10, 0x8 // POLLHUP, POLLERR: reported also with no events asked for
@@ -73,9 +70,8 @@ func (s *stage) guard() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) strip() {
-	s.got, s.errno = call(syscall.SYS_OPENAT, killFD, uintptr(unsafe.Pointer(unsafe.StringData(killFileZ))), syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	s.got, s.errno = call(syscall.SYS_OPENAT, killFD, text(killFileZ), syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
 	if s.errno != 0 {
 		call(syscall.SYS_CLOSE, killFD, 0, 0, 0)
 	} else {
@@ -89,32 +85,32 @@ func (s *stage) strip() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (g *guardian) makeRoom() {
 	// What comes next needs some CPU time and some threads, of which the run may have left none.
 	g.priority, g.pause.Nsec, g.patience.Sec = 1, 20e6, 1
 	call(syscall.SYS_SCHED_SETSCHEDULER, 0, schedRR, uintptr(unsafe.Pointer(&g.priority)), 0)
-	if _, errno := call(syscall.SYS_WRITE, killFD, uintptr(unsafe.Pointer(unsafe.StringData(killZ))), 1, 0); errno != 0 {
+	if _, errno := call(syscall.SYS_WRITE, killFD, text(killZ), 1, 0); errno != 0 {
 		return
 	}
 	// The dead count until they are waited for: there is room when so many children can be had at the same time.
-	for g.tries = 0; g.tries < guardianTries && g.count < guardianThreads; g.tries++ {
-		for g.count = 0; g.count < guardianThreads; g.count++ {
+	count := 0
+	for tries := 0; tries < guardianTries && count < guardianThreads; tries++ {
+		for count = 0; count < guardianThreads; count++ {
 			pid, errno := call(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0)
 			if errno != 0 {
 				break
 			}
 			if pid == 0 {
 				call(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&g.patience)), 0, 0, 0)
-				call(syscall.SYS_EXIT_GROUP, 0, 0, 0, 0)
+				leave(0)
 			}
-			g.children[g.count&(guardianThreads-1)] = pid
+			g.children[count&(guardianThreads-1)] = pid
 		}
-		for g.child = 0; g.child < g.count; g.child++ {
-			call(syscall.SYS_KILL, g.children[g.child&(guardianThreads-1)], uintptr(syscall.SIGKILL), 0, 0)
-			call(syscall.SYS_WAIT4, g.children[g.child&(guardianThreads-1)], 0, 0, 0)
+		for i := 0; i < count; i++ {
+			call(syscall.SYS_KILL, g.children[i&(guardianThreads-1)], uintptr(syscall.SIGKILL), 0, 0)
+			call(syscall.SYS_WAIT4, g.children[i&(guardianThreads-1)], 0, 0, 0)
 		}
-		if g.count < guardianThreads {
+		if count < guardianThreads {
 			call(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&g.pause)), 0, 0, 0)
 		}
 	}
@@ -124,11 +120,10 @@ func (g *guardian) makeRoom() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) succeed() {
 	call(syscall.SYS_FCNTL, fileFD, syscall.F_SETFD, 0, 0) // it is close-on-exec
-	s.guardian.argv[0] = uintptr(unsafe.Pointer(unsafe.StringData(guardianNameZ)))
-	s.guardian.envv[0] = uintptr(unsafe.Pointer(unsafe.StringData(guardianVarZ)))
-	call(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(unsafe.StringData(exeFileZ))), uintptr(unsafe.Pointer(&s.guardian.argv)), uintptr(unsafe.Pointer(&s.guardian.envv)), 0)
+	s.guardian.argv[0] = text(guardianNameZ)
+	s.guardian.envv[0] = text(guardianVarZ)
+	call(syscall.SYS_EXECVE, text(exeFileZ), uintptr(unsafe.Pointer(&s.guardian.argv)), uintptr(unsafe.Pointer(&s.guardian.envv)), 0)
 	leave(unexecuted)
 }

@@ -29,7 +29,7 @@ type Options struct {
 type Stage struct {
 	options Options
 	control int // 0 after Close
-	file    int // what it has from us, for Bequeath; 0 is none
+	file    int // what it has from us, for Bequeath
 	will    int64
 	shared  *shared
 	ready   bool
@@ -47,15 +47,13 @@ type Stage struct {
 // Start starts a stage. The thread that calls it must live as long as the program, for the parent-death signal of both follows
 // that thread (runtime.LockOSThread). Every Stage has to end in Close.
 func Start(options Options) (*Stage, error) {
-	s := &Stage{options: options, ready: true}
-	if err := s.share(); err != nil {
+	file, err := memoryFile()
+	if err != nil {
 		return nil, stageError(err)
 	}
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err == nil {
-		s.control = pair[0]
-		err = s.execute(pair[1])
-		closeFD(pair[1])
+	s := &Stage{options: options, file: file, will: willOffset, ready: true}
+	if err = s.share(); err == nil {
+		err = s.execute()
 	}
 	if err != nil {
 		s.release()
@@ -64,61 +62,20 @@ func Start(options Options) (*Stage, error) {
 	return s, nil
 }
 
-// share makes the file of which stage and shim share the first page.
-func (s *Stage) share() (err error) {
-	if s.file, err = memoryFile(); err != nil {
-		return err
-	}
-	if err = growing(willOffset, func() error { return syscall.Ftruncate(s.file, willOffset) }); err != nil {
-		closeFD(s.file)
-		return err
-	}
-	address, _, errno := syscall.RawSyscall6(syscall.SYS_MMAP, 0, sharedSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED, uintptr(s.file), 0)
-	if errno != 0 {
-		closeFD(s.file)
-		return errno
-	}
-	s.shared = *(**shared)(unsafe.Pointer(&address))
-	s.will = willOffset
-	if s.options.Guardian {
-		s.shared.flags |= flagGuardian
-	}
-	if s.options.Stay {
-		s.shared.flags |= flagStay
-	}
-	s.shared.descriptors = int32(openDescriptors() + maxDescriptors) // what is opened later gets the lowest numbers
-	return nil
-}
-
-// memoryFile is a file without a name: by memfd_create(2), or where that is refused (an old seccomp filter, vm.memfd_noexec), in a
-// directory for temporary files.
-func memoryFile() (fd int, err error) {
-	const cloexec, noExecSeal = 1, 8 // the latter since Linux 6.3
-	name := []byte("cgshim-stage\x00")
-	for _, flags := range [...]uintptr{cloexec, cloexec | noExecSeal} {
-		fd, _, errno := syscall.RawSyscall(sysMemfd, uintptr(unsafe.Pointer(&name[0])), flags, 0)
-		if errno == 0 {
-			return int(fd), nil
-		}
-		err = errno
-	}
-	const tmpfile = 0x400000 | syscall.O_DIRECTORY // O_TMPFILE
-	for _, dir := range [...]string{"/dev/shm", "/tmp"} {
-		if fd, e := syscall.Open(dir, tmpfile|syscall.O_RDWR|syscall.O_CLOEXEC, 0o600); e == nil {
-			return fd, nil
-		}
-	}
-	return 0, err
-}
-
 // execute executes this binary as a stage.
-func (s *Stage) execute(control int) error {
+func (s *Stage) execute() error {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer closeFD(pair[1])
+	s.control = pair[0]
 	attr := &syscall.ProcAttr{
 		// What follows is for a binary without the entry: a Go program of a millisecond has no use for the garbage collector, and
 		// without disablethp its heap may be huge pages, and the program's ru_maxrss, which remembers the copy of the stage
 		// that it was before execve, 4 MiB.
 		Env:   []string{stageVar, "GOGC=off", "GODEBUG=disablethp=1"},
-		Files: []uintptr{0, 1, 2, uintptr(control), uintptr(s.file)},
+		Files: []uintptr{0, 1, 2, uintptr(pair[1]), uintptr(s.file)},
 		// Until there is a guardian it is the stage that cleans up after us: also if our whole process group is killed.
 		Sys: &syscall.SysProcAttr{Setsid: s.options.NewSession, Setpgid: !s.options.NewSession && syscall.Getpgrp() != 0},
 	}
@@ -140,26 +97,37 @@ func (s *Stage) execute(control int) error {
 // pid of yet is.
 func resumeChildren(thread int) {
 	proc := "/proc/self/task/" + decimal(thread) + "/children" // where the kernel has it (CONFIG_PROC_CHILDREN)
-	list := make([]byte, 4096)
 	fd, err := syscall.Open(proc, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
+	list := make([]byte, 4096)
 	n, _ := syscall.Read(fd, list)
 	closeFD(fd)
-	own, exe := make([]byte, 1024), make([]byte, 1024)
-	m, _ := syscall.Readlink(exeFile, own)
-	begin := 0
+	own, begin := executableOf("self"), 0
 	for end, c := range list[:max(n, 0)] {
 		if c != ' ' { // which is behind each
 			continue
 		}
 		pid := string(list[begin:end])
-		begin = end + 1
-		if k, err := syscall.Readlink("/proc/"+pid+"/exe", exe); err == nil && string(exe[:k]) == string(own[:max(m, 0)]) {
-			_ = syscall.Kill(int(number(pid)), syscall.SIGCONT)
+		if begin = end + 1; own != "" && executableOf(pid) == own {
+			kill(int(number(pid)), syscall.SIGCONT)
 		}
 	}
+}
+
+// executableOf is the file that a process executes; empty if that can't be found out.
+func executableOf(pid string) string {
+	name := make([]byte, 1024)
+	n, _ := syscall.Readlink("/proc/"+pid+"/exe", name)
+	return string(name[:max(n, 0)])
+}
+
+func number(digits string) (n uintptr) {
+	for i := range len(digits) {
+		n = n*10 + uintptr(digits[i]-'0')
+	}
+	return n
 }
 
 // decimal is strconv.Itoa, of a number that is not negative.
@@ -175,17 +143,14 @@ func (s *Stage) greet() error {
 	if s.boot == 0 {
 		return nil
 	}
-	for next := monotonic() + slowNanos; !ended(s.boot); nap(napNanos) {
-		if monotonic() > next {
-			next = monotonic() + slowTickNanos
-			s.carryOn()
-		}
+	for wait := int64(slowNanos); !endsWithin(s.boot, wait); wait = slowTickNanos {
+		s.carryOn()
 	}
 	s.ending.Lock()
 	s.boot, s.pid = 0, int(atomic.LoadInt32(&s.shared.stage))
 	s.ending.Unlock()
 	if s.wasInterrupted() {
-		kill(s.pid)
+		kill(s.pid, syscall.SIGKILL)
 	}
 	if s.pid == 0 {
 		return s.lastWord(nil)
@@ -219,14 +184,10 @@ func (s *Stage) Interrupt() {
 
 // signal sends one to all that take part in a launch: our children, which nobody has reaped while ending is locked.
 func (s *Stage) signal(sig syscall.Signal) {
-	pids := [...]int{s.boot, s.pid, 0}
+	kill(s.boot, sig)
+	kill(s.pid, sig)
 	if s.launching {
-		pids[2] = s.shared.program()
-	}
-	for _, pid := range pids {
-		if pid != 0 {
-			_ = syscall.Kill(pid, sig)
-		}
+		kill(s.shared.program(), sig)
 	}
 }
 
@@ -268,12 +229,12 @@ func (s *Stage) Close() {
 		return
 	}
 	if s.boot != 0 {
-		kill(s.boot)
+		kill(s.boot, syscall.SIGKILL)
 		_ = s.greet() // which finds out whether it has made a stage
 	}
 	settled := s.over && !s.wasInterrupted()
 	pid := s.takePID()
-	kill(pid)
+	kill(pid, syscall.SIGKILL)
 	s.release()
 	if settled {
 		reap(pid) // it waits for us, and for nothing that can hang
@@ -297,7 +258,9 @@ func (s *Stage) release() {
 		closeFD(s.control)
 	}
 	closeFD(s.file)
-	_, _, _ = syscall.RawSyscall(syscall.SYS_MUNMAP, uintptr(unsafe.Pointer(s.shared)), sharedSize, 0)
+	if s.shared != nil {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_MUNMAP, uintptr(unsafe.Pointer(s.shared)), sharedSize, 0)
+	}
 	s.control, s.shared = 0, nil
 }
 
@@ -312,13 +275,21 @@ const (
 
 // reapSoon reaps a child that is about to end, or leaves that to the background.
 func (s *Stage) reapSoon(pid int) {
-	for end := monotonic() + dyingNanos; !ended(pid); nap(napNanos) {
+	if !endsWithin(pid, dyingNanos) {
+		s.stuck = append(s.stuck, pid)
+		go reap(pid)
+	}
+}
+
+// endsWithin reaps a child that has ended, or does so within a time.
+func endsWithin(pid int, nanos int64) bool {
+	pause := syscall.NsecToTimespec(napNanos)
+	for end := monotonic() + nanos; !ended(pid); _ = syscall.Nanosleep(&pause, nil) {
 		if monotonic() > end {
-			s.stuck = append(s.stuck, pid)
-			go reap(pid)
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // ended reaps a child that has ended, and says whether there is none any more.
@@ -330,11 +301,6 @@ func ended(pid int) bool {
 	return got == pid || err != nil && err != syscall.EINTR
 }
 
-func nap(nanos int64) {
-	pause := syscall.NsecToTimespec(nanos)
-	_ = syscall.Nanosleep(&pause, nil)
-}
-
 func reap(pid int) {
 	for pid != 0 {
 		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
@@ -343,10 +309,10 @@ func reap(pid int) {
 	}
 }
 
-// kill kills a child that was not reaped.
-func kill(pid int) {
+// kill sends a signal to a child that was not reaped; to 0, which is none, it does not.
+func kill(pid int, sig syscall.Signal) {
 	if pid != 0 {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+		_ = syscall.Kill(pid, sig)
 	}
 }
 
@@ -354,7 +320,7 @@ func closeFD(fd int) { _ = syscall.Close(fd) } // nothing was written that close
 
 func monotonic() int64 {
 	var ts syscall.Timespec
-	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	_, _ = call(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	return ts.Nano()
 }
 

@@ -2,6 +2,7 @@ package reexec
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 	"unsafe"
 )
@@ -110,7 +111,7 @@ func (s *Spec) check() error {
 	if len(s.Args) == 0 {
 		return &Error{Step: StepExec, Errno: syscall.EINVAL}
 	}
-	if hasByte(s.Dir, 0) {
+	if slices.Contains([]byte(s.Dir), 0) {
 		return &Error{Step: StepChdir, Errno: syscall.EINVAL, Arg: s.Dir}
 	}
 	for i, l := range s.Rlimits {
@@ -120,7 +121,7 @@ func (s *Spec) check() error {
 	}
 	for _, list := range [][]string{s.Args, s.Env} {
 		for _, str := range list {
-			if hasByte(str, 0) {
+			if slices.Contains([]byte(str), 0) {
 				return &Error{Step: StepExec, Errno: syscall.EINVAL, Arg: str}
 			}
 		}
@@ -140,62 +141,63 @@ func (s *Stage) Launch(spec *Spec, join Join, descriptors Descriptors) (Program,
 	}
 	s.ready = s.options.Stay
 	s.slow = spec.Slow
-	program, sendErr, err := s.order(spec, join, descriptors)
+	program, err := s.order(spec, join, descriptors)
 	s.slow = nil
-	lost := program.PID == 0 && err == nil // the stage has gone without a word
 	if s.launched() {
 		err = stageError(syscall.EINTR)
 	}
 	if !s.options.Guardian && !s.options.Stay { // it has no use any more, and is nobody's to be found
 		pid := s.takePID()
-		kill(pid)
+		kill(pid, syscall.SIGKILL)
 		s.reapSoon(pid)
 	}
+	if err == nil {
+		return program, nil
+	}
 	var e *Error
-	if lost || sendErr != nil || errors.As(err, &e) && e.Step == StepStage {
+	if errors.As(err, &e) && e.Step == StepStage {
 		s.ready = false
 	}
-	switch {
-	case err != nil:
-		kill(program.PID) // our unreaped child, which may be there
-		s.reapSoon(program.PID)
-		return Program{}, err
-	case lost:
-		if index, closed := descriptors.firstClosed(); closed {
-			return Program{}, &Error{Step: StepFD, Errno: syscall.EBADF, Index: index}
-		}
-		return Program{}, s.lastWord(sendErr)
-	}
-	return program, nil
+	kill(program.PID, syscall.SIGKILL) // our unreaped child, which may be there
+	s.reapSoon(program.PID)
+	return Program{}, err
 }
 
 // order sends the stage its order, and waits for what comes of it.
-func (s *Stage) order(spec *Spec, join Join, descriptors Descriptors) (program Program, sendErr, err error) {
+func (s *Stage) order(spec *Spec, join Join, descriptors Descriptors) (program Program, err error) {
 	b, fds, err := compose(spec, join, descriptors, s.options.NewSession)
 	if err != nil {
-		return program, nil, err
+		return program, err
 	}
 	if err := s.greet(); err != nil {
-		return program, nil, err
+		return program, err
 	}
 	var report [2]int
 	if err := syscall.Pipe2(report[:], syscall.O_CLOEXEC); err != nil {
-		return program, nil, stageError(err)
+		return program, stageError(err)
 	}
 	s.begin()
-	h := header{size: uint64(len(b))}
-	sendErr = s.send(append(h.bytes(), b...), append([]int{report[1]}, fds...))
+	size := uint64(len(b))
+	sendErr := s.send(append(bytesOf(&size), b...), append([]int{report[1]}, fds...))
 	closeFD(report[1])
 	if sendErr != nil {
 		// The stage would wait for the rest for ever. If it is gone already, it has said why.
 		_ = syscall.Shutdown(s.control, syscall.SHUT_WR)
+		s.ready = false
 	} else if spec.Meanwhile != nil {
 		spec.Meanwhile()
 	}
 	err = s.readRecords(report[0], spec)
 	closeFD(report[0])
 	program = Program{PID: s.shared.program(), StartedNanos: s.shared.nanos, Born: s.shared.born != 0}
-	return program, sendErr, err
+	if program.PID == 0 && err == nil { // the stage has gone without a word
+		s.ready = false
+		if index, closed := descriptors.firstClosed(); closed {
+			return program, &Error{Step: StepFD, Errno: syscall.EBADF, Index: index}
+		}
+		err = s.lastWord(sendErr)
+	}
+	return program, err
 }
 
 // begin is the launch's.
@@ -242,7 +244,7 @@ func (s *Stage) readRecords(report int, spec *Spec) error {
 			return stageError(err)
 		}
 		var r record
-		n, err := syscall.Read(report, r.bytes())
+		n, err := syscall.Read(report, bytesOf(&r))
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
@@ -271,7 +273,7 @@ func (r *record) error(spec *Spec) error {
 // lastWord is why a stage has ended, if it has said so.
 func (s *Stage) lastWord(sendErr error) error {
 	var r record
-	n, _, err := syscall.Recvfrom(s.control, r.bytes(), syscall.MSG_DONTWAIT)
+	n, _, err := syscall.Recvfrom(s.control, bytesOf(&r), syscall.MSG_DONTWAIT)
 	if err == nil && n == int(recordSize) {
 		return &Error{Step: r.step, Errno: syscall.Errno(r.errno)}
 	}
@@ -328,20 +330,13 @@ func (s *Stage) carryOn() {
 
 // firstClosed finds the descriptor that can't be sent, as an index in Keep or -1.
 func (d *Descriptors) firstClosed() (index int, found bool) {
-	closed := func(fd int) bool {
-		_, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
-		return errno != 0
-	}
+	list, first := d.Keep, 0
 	if d.Stdio != nil {
-		for _, fd := range d.Stdio {
-			if closed(fd) {
-				return -1, true
-			}
-		}
+		list, first = append(d.Stdio[:], d.Keep...), -len(d.Stdio)
 	}
-	for i, fd := range d.Keep {
-		if closed(fd) {
-			return i, true
+	for i, fd := range list {
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0); errno != 0 {
+			return max(first+i, -1), true
 		}
 	}
 	return 0, false

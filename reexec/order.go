@@ -1,6 +1,7 @@
 package reexec
 
 import (
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -17,7 +18,7 @@ type order struct {
 	keeps uint64
 	keep  [maxKeep]int64 // the numbers that the last get
 
-	flags      uintptr // orderGuard and others
+	flags      uintptr // orderInto and others
 	dir        uintptr // string; 0 is none
 	paths      uintptr // where the program may be: strings, with 0 for the end
 	argv, envv uintptr
@@ -59,8 +60,8 @@ type cloneArgs struct {
 
 const maxSystemCalls = 128 // a power of two: 33 groups, 16 rlimits, 8 for signals, and a dozen others
 
-// orderSize is how much of a stage's memory the order itself takes; what follows is aligned.
-const orderSize = (unsafe.Sizeof(order{}) + 7) / 8 * 8
+// orderSize is how much of a stage's memory the order itself takes.
+const orderSize = unsafe.Sizeof(order{})
 
 // A composer writes an order for a stage's memory.
 type composer struct {
@@ -89,9 +90,7 @@ func compose(spec *Spec, join Join, descriptors Descriptors, session bool) (b []
 	if orderSize+uintptr(len(c.tail)) > orderRoom {
 		return nil, nil, &Error{Step: StepExec, Errno: syscall.E2BIG, Arg: spec.Args[0]}
 	}
-	b = make([]byte, orderSize, orderSize+uintptr(len(c.tail)))
-	copy(b, (*[unsafe.Sizeof(order{})]byte)(unsafe.Pointer(&c.order))[:])
-	return append(b, c.tail...), fds, nil
+	return append(bytesOf(&c.order), c.tail...), fds, nil
 }
 
 func (c *composer) flag(set bool, flag uintptr) {
@@ -132,10 +131,9 @@ func (c *composer) takeDescriptors(join Join, descriptors Descriptors) (fds []in
 // found" is told apart from an interpreter that is missing.
 func (c *composer) findProgram(spec *Spec) {
 	name := spec.Args[0]
-	var places []uintptr
-	add := func(path string) { places = append(places, c.string(path)) }
-	if hasByte(name, '/') {
-		add(name)
+	var places []string
+	if slices.Contains([]byte(name), '/') {
+		places = []string{name}
 	} else {
 		c.flags |= orderSearch
 		for rest, more := pathOf(spec.Env), name != ""; more; {
@@ -144,10 +142,10 @@ func (c *composer) findProgram(spec *Spec) {
 			if dir == "" {
 				dir = "." // POSIX: a zero-length prefix is the current directory
 			}
-			add(dir + "/" + name)
+			places = append(places, dir+"/"+name)
 		}
 	}
-	c.paths = c.words(append(places, 0))
+	c.paths = c.strings(places)
 }
 
 func pathOf(env []string) string {
@@ -170,7 +168,8 @@ func cutColon(s string) (before, after string, found bool) {
 
 // plan writes down the program's way to execve.
 func (c *composer) plan(spec *Spec, session bool) {
-	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID | cloneClearSighand
+	c.clone.flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
+	c.clone.parentTID = stageAddress + uint64(unsafe.Offsetof(shared{}.pid))
 	first := 0
 	if c.flags&orderInto != 0 {
 		c.clone.flags |= cloneIntoCgroup // of the first descriptor
@@ -189,18 +188,18 @@ func (c *composer) plan(spec *Spec, session bool) {
 	}
 	if mask := spec.Affinity; len(mask) > 0 {
 		call := c.add(StepAffinity, 0, syscall.SYS_SCHED_SETAFFINITY, 0, uintptr(len(mask))*8, 0)
-		if call.a3 = c.words64(mask...); spec.AffinityOptional {
+		if call.a3 = put(c, mask...); spec.AffinityOptional {
 			call.flags = callOptional
 		}
 	}
-	limits, raising := programRlimits(spec.Rlimits)
-	c.addRlimits(limits[:raising])
+	raising, others := programRlimits(spec.Rlimits)
+	c.addRlimits(raising)
 	if spec.Credential != nil {
 		c.changeUser(spec.Credential)
 	}
 	// After setresuid, which would compare a low RLIMIT_NPROC with the number of the user's processes, and
 	// have execve fail.
-	c.addRlimits(limits[raising:])
+	c.addRlimits(others)
 	if !spec.AllowNewPrivs {
 		c.add(StepNoNewPrivs, 0, syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0)
 	}
@@ -219,7 +218,7 @@ func (c *composer) plan(spec *Spec, session bool) {
 // with no_new_privs they give nothing.
 func (c *composer) changeUser(who *Credential) {
 	uid, gid := uintptr(who.UID), uintptr(who.GID)
-	c.add(StepUser, 0, syscall.SYS_SETGROUPS, uintptr(len(who.Groups)), c.words32(who.Groups), 0)
+	c.add(StepUser, 0, syscall.SYS_SETGROUPS, uintptr(len(who.Groups)), put(c, who.Groups...), 0)
 	c.add(StepUser, 0, syscall.SYS_SETRESGID, gid, gid, gid)
 	c.add(StepUser, 0, syscall.SYS_SETRESUID, uid, uid, uid)
 	if who.UID == 0 && !rootIsOrdinary() {
@@ -229,8 +228,8 @@ func (c *composer) changeUser(who *Credential) {
 		return
 	}
 	// With the permitted and the inheritable ones the ambient ones go, see capabilities(7).
-	header := c.words32([]uint32{capabilityVersion3, 0}) // of the calling thread
-	c.add(StepUser, 0, syscall.SYS_CAPSET, header, c.words32(make([]uint32, 6)), 0)
+	header := put[uint32](c, capabilityVersion3, 0) // of the calling thread
+	c.add(StepUser, 0, syscall.SYS_CAPSET, header, put(c, make([]uint32, 6)...), 0)
 }
 
 // rootIsOrdinary reports whether user 0 gets no capabilities from execve: it does not with the securebit noroot.
@@ -241,14 +240,14 @@ func rootIsOrdinary() bool {
 }
 
 // defaultSignals gives signals the state that programs expect: none is blocked, and none is ignored but SIGHUP and
-// SIGINT, if the caller ignores them. The others have a handler of the Go runtime's in the stage, whatever the caller had,
-// which the program does not inherit; but these the runtime leaves as they were.
+// SIGINT, if the caller ignores them. The others have a handler of the Go runtime's, whatever the caller had, until there is a
+// stage; but these the runtime leaves as they were.
 func (c *composer) defaultSignals() {
-	action := c.words64(0, 0, 0, 0) // SIG_DFL, no flags
+	action := put[uint64](c, 0, 0, 0, 0) // SIG_DFL, no flags
 	for _, sig := range untouchedSignals {
 		c.add(StepExec, 0, syscall.SYS_RT_SIGACTION, uintptr(sig), action, 0).a4 = sigsetSize
 	}
-	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, c.words64(0), 0).a4 = sigsetSize
+	c.add(StepExec, 0, syscall.SYS_RT_SIGPROCMASK, sigSetmask, put[uint64](c, 0), 0).a4 = sigsetSize
 }
 
 // untouchedSignals are those that the Go runtime has no handler for: those of job control, and three that C libraries
@@ -256,9 +255,8 @@ func (c *composer) defaultSignals() {
 var untouchedSignals = []syscall.Signal{syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, 32, 33, 34}
 
 func (c *composer) addRlimits(limits []rlimit) {
-	for i := range limits {
-		l := &limits[i]
-		c.add(StepRlimit, l.index, syscall.SYS_PRLIMIT64, 0, l.resource, c.words64(l.limit[:]...))
+	for _, l := range limits {
+		c.add(StepRlimit, l.index, syscall.SYS_PRLIMIT64, 0, uintptr(l.Resource), put(c, l.Soft, l.Hard))
 	}
 }
 
@@ -273,7 +271,7 @@ func (c *composer) add(step Step, index int, trap, a1, a2, a3 uintptr) *systemCa
 	return s
 }
 
-// string, strings and words put something behind the order, and return its address.
+// string, strings and put write something behind the order, and return its address.
 
 func (c *composer) string(s string) uintptr {
 	at := c.next()
@@ -286,88 +284,63 @@ func (c *composer) strings(list []string) uintptr {
 	for _, s := range list {
 		pointers = append(pointers, c.string(s))
 	}
-	return c.words(append(pointers, 0))
+	return put(c, append(pointers, 0)...)
 }
 
-func (c *composer) words(list []uintptr) uintptr {
-	at := c.align()
-	for _, v := range list {
-		c.tail = append(c.tail, (*[8]byte)(unsafe.Pointer(&v))[:]...)
+func put[T uint32 | uint64 | uintptr](c *composer, list ...T) uintptr {
+	for len(c.tail)%8 != 0 {
+		c.tail = append(c.tail, 0)
 	}
-	return at
-}
-
-func (c *composer) words64(list ...uint64) uintptr {
-	at := c.align()
-	for _, v := range list {
-		c.tail = append(c.tail, (*[8]byte)(unsafe.Pointer(&v))[:]...)
-	}
-	return at
-}
-
-func (c *composer) words32(list []uint32) uintptr {
-	at := c.align()
-	for _, v := range list {
-		c.tail = append(c.tail, (*[4]byte)(unsafe.Pointer(&v))[:]...)
+	at := c.next()
+	for i := range list {
+		c.tail = append(c.tail, bytesOf(&list[i])...)
 	}
 	return at
 }
 
 func (c *composer) next() uintptr { return orderAddress + orderSize + uintptr(len(c.tail)) }
 
-func (c *composer) align() uintptr {
-	for len(c.tail)%8 != 0 {
-		c.tail = append(c.tail, 0)
-	}
-	return c.next()
-}
-
-// rlimit is what prlimit(2) needs, and which of Spec.Rlimits it is; -1 if none.
+// rlimit is one that the program gets, and which of Spec.Rlimits it is; -1 if none.
 type rlimit struct {
-	resource uintptr
-	index    int
-	limit    [2]uint64
+	Rlimit
+	index int
 }
 
-// programRlimits are the resource limits that the program has to get: first so many that raise a hard
-// limit, which takes a privilege that the credentials may drop, and then those that do not. With them goes
-// the RLIMIT_NOFILE that was there before the Go runtime raised it.
-func programRlimits(asked []Rlimit) (limits []rlimit, raising int) {
-	var last [rlimits]*Rlimit
-	var index [rlimits]int
-	for i := range asked {
-		last[asked[i].Resource], index[asked[i].Resource] = &asked[i], i
+// programRlimits are the resource limits that the program has to get: those that raise a hard limit, which takes a privilege
+// that the credentials may drop, and the others. With them goes the RLIMIT_NOFILE that was there before the Go runtime raised it.
+func programRlimits(asked []Rlimit) (raising, others []rlimit) {
+	var last [rlimits]*rlimit
+	last[syscall.RLIMIT_NOFILE] = callersNofile()
+	for i, l := range asked {
+		last[l.Resource] = &rlimit{l, i}
 	}
-	var others []rlimit
-	for resource, l := range last {
+	for _, l := range last {
 		switch {
-		case l != nil:
-			limit := rlimit{uintptr(resource), index[resource], [2]uint64{l.Soft, l.Hard}}
-			if raises(resource, l.Hard) {
-				limits = append(limits, limit)
-			} else {
-				others = append(others, limit)
-			}
-		case resource == rlimitNofile:
-			if limit, known := callersNofile(); known {
-				others = append(others, rlimit{rlimitNofile, -1, limit})
-			}
+		case l == nil:
+		case l.index >= 0 && l.raises():
+			raising = append(raising, *l)
+		default:
+			others = append(others, *l)
 		}
 	}
-	return append(limits, others...), len(limits)
+	return raising, others
 }
 
-// callersNofile is the RLIMIT_NOFILE that this process was started with, or has set since.
-func callersNofile() (limit [2]uint64, known bool) {
-	_, errno := call(syscall.SYS_PRLIMIT64, 0, rlimitNofile, 0, uintptr(unsafe.Pointer(&limit)))
-	if nofile.Known && (errno != 0 || limit == [2]uint64{nofile.Original[1] - 1, nofile.Original[1]}) {
-		return nofile.Original, true // package syscall has raised it
+// callersNofile is the RLIMIT_NOFILE that this process was started with, or has set since; nil if that is not known.
+func callersNofile() *rlimit {
+	var now syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &now)
+	soft, hard := nofile.Original[0], nofile.Original[1]
+	switch {
+	case nofile.Known && (err != nil || now == syscall.Rlimit{Cur: hard - 1, Max: hard}):
+		now = syscall.Rlimit{Cur: soft, Max: hard} // package syscall has raised it
+	case err != nil:
+		return nil
 	}
-	return limit, errno == 0
+	return &rlimit{Rlimit{syscall.RLIMIT_NOFILE, now.Cur, now.Max}, -1}
 }
 
-func raises(resource int, hard uint64) bool {
-	var now [2]uint64
-	_, errno := call(syscall.SYS_PRLIMIT64, 0, uintptr(resource), 0, uintptr(unsafe.Pointer(&now)))
-	return errno == 0 && hard > now[1]
+func (l *rlimit) raises() bool {
+	var now syscall.Rlimit
+	return syscall.Getrlimit(l.Resource, &now) == nil && l.Hard > now.Max
 }

@@ -356,12 +356,11 @@ func newMemory(t *testing.T) testMemory {
 	if err := unix.Ftruncate(file, sharedSize); err != nil {
 		t.Fatal(err)
 	}
-	s, errno := newStage(uintptr(file))
-	if errno != 0 {
-		t.Fatalf("newStage: %v", errno)
+	if errno := makeMemory(uintptr(file)); errno != 0 {
+		t.Fatalf("makeMemory: %v", errno)
 	}
 	t.Cleanup(func() { _, _ = call(unix.SYS_MUNMAP, stageAddress, stageMemory, 0, 0) })
-	return testMemory{s}
+	return testMemory{memory()}
 }
 
 // load does what receive does with an order.

@@ -6,10 +6,8 @@ import (
 )
 
 const (
-	sysClone3 = 435 // the same number on every architecture
-
-	cloneIntoCgroup   = 0x200000000
-	cloneClearSighand = 0x100000000
+	sysClone3       = 435 // the same number on every architecture
+	cloneIntoCgroup = 0x200000000
 
 	prGetSecurebits = 27
 	prSetNoNewPrivs = 38
@@ -19,69 +17,55 @@ const (
 	prCapAmbientClearAll = 4
 	capabilityVersion3   = 0x20080522
 
-	rlimitNofile = 7
-	rlimits      = 16 // RLIM_NLIMITS
-	sigSetmask   = 2
-	sigIgn       = 1 // SIG_DFL is 0
-	signals      = 64
-	sigsetSize   = signals / 8
+	rlimits    = 16 // RLIM_NLIMITS
+	sigSetmask = 2
+	signals    = 64
+	sigsetSize = signals / 8
 )
 
-// sigaction is struct kernel_sigaction: handler, flags, restorer (unused on arm64), mask.
-type sigaction struct {
-	handler uintptr
-	_       [3]uint64
-}
-
-// create creates the program: a copy of the stage, in which got is 0.
+// create creates the program, a copy of the stage, and says whether this process is it.
 //
 // CLONE_PARENT makes the program the shim's child, with the stage's exit signal, SIGCHLD; clone3 refuses
 // an exit signal of its own then. No CLONE_VM: with the stage's memory shared (vfork), execve would pass
-// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms. Signals are blocked: one that came in
-// the program before execve would run the handler of a stage that is the copy of a Go process.
+// the stage's peak on as the program's ru_maxrss; the copy costs 0.1 ms.
 //
 //go:nosplit
 //go:norace
-//go:noinline
-func (s *stage) create() {
+func (s *stage) create() (program bool) {
+	if s.failure.step != 0 {
+		return false
+	}
 	call(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&s.now)), 0, 0)
 	p := page()
-	p.nanos, p.born = s.now.Sec*1e9+s.now.Nsec, 0
-	pid := uintptr(unsafe.Pointer(&p.pid))
+	p.nanos, p.born = s.now.Sec*1e9+s.now.Nsec, int32(s.order.born)
+	s.errno = syscall.ENOSYS
 	if s.order.flags&orderClone3 != 0 {
 		if s.order.flags&orderInto != 0 {
-			p.born = 1
 			s.order.clone.cgroup = uint64(s.fds[0])
 		}
-		s.order.clone.parentTID = uint64(pid)
 		s.got, s.errno = call(sysClone3, uintptr(unsafe.Pointer(&s.order.clone)), unsafe.Sizeof(s.order.clone), 0, 0)
-		// EAGAIN is a process limit, of the group or of the user, which the other way must not get around.
-		// Else it may not be there (ENOSYS, or a seccomp filter's EPERM) or be too old for the flags (EINVAL,
-		// E2BIG); and if the group is what is wrong, the write to cgroup.procs will say so.
-		if s.errno == 0 || s.errno == syscall.EAGAIN || s.errno == syscall.ENOMEM {
-			return
-		}
-		p.born = 0
 	}
-	s.order.born = 0
-	s.got, s.errno = call(syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_PARENT_SETTID, 0, pid, 0)
-	if s.errno == 0 && s.got == 0 {
-		s.clearHandlers()
+	// EAGAIN is a process limit, of the group or of the user, which the other way must not get around.
+	// Else it may not be there (ENOSYS, or a seccomp filter's EPERM) or be too old for the flags (EINVAL,
+	// E2BIG); and if the group is what is wrong, the write to cgroup.procs will say so.
+	if s.errno != 0 && s.errno != syscall.EAGAIN && s.errno != syscall.ENOMEM {
+		p.born, s.order.born = 0, 0
+		const flags = syscall.CLONE_PARENT | syscall.CLONE_PARENT_SETTID
+		s.got, s.errno = call(syscall.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&p.pid)), 0)
 	}
+	s.check(StepClone, 0)
+	return s.errno == 0 && s.got == 0
 }
 
 // locate enters the directory, and looks PROG up.
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) locate() {
 	s.enter()
-	if s.failure.step == 0 {
-		s.find()
-	}
+	s.find()
 	if s.order.flags&orderUser != 0 && s.failure.errno == uint32(syscall.EACCES) {
-		s.denied, s.failure = s.failure.step, record{} // see locateAsUser
+		s.denied, s.failure = s.failure.step, record{}
 	}
 }
 
@@ -89,13 +73,10 @@ func (s *stage) locate() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) enter() {
-	if s.failure.step != 0 || s.order.dir == 0 {
-		return
-	}
-	if _, s.errno = call(syscall.SYS_CHDIR, s.order.dir, 0, 0, 0); s.errno != 0 {
-		s.fail(StepChdir, s.errno, 0)
+	if s.failure.step == 0 && s.order.dir != 0 {
+		_, s.errno = call(syscall.SYS_CHDIR, s.order.dir, 0, 0, 0)
+		s.check(StepChdir, 0)
 	}
 }
 
@@ -103,50 +84,52 @@ func (s *stage) enter() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) find() {
-	failure := syscall.ENOENT
+	if s.failure.step != 0 {
+		return
+	}
+	search, failure := s.order.flags&orderSearch != 0, syscall.ENOENT
 	for s.next = s.order.paths; ; s.next += 8 {
 		if s.path = **(**uintptr)(unsafe.Pointer(&s.next)); s.path == 0 {
 			break
 		}
 		_, s.errno = call(sysFstatat, atFdcwd, s.path, uintptr(unsafe.Pointer(&s.status)), 0)
-		if s.order.flags&orderSearch == 0 {
-			if failure = s.errno; failure == 0 {
-				return
-			}
-			break
+		if search && s.errno == 0 {
+			s.tryToExecute()
 		}
-		if s.errno == syscall.EACCES {
-			failure = syscall.EACCES // a directory that can't be searched may have it
-		}
-		if s.errno != 0 {
-			continue
-		}
-		if s.status.Mode&syscall.S_IFMT == syscall.S_IFREG && s.executable() {
+		if s.errno == 0 {
 			return
 		}
-		failure = syscall.EACCES // there is one, though none that can be executed
+		if !search || s.errno == syscall.EACCES { // a directory that can't be searched may have it
+			failure = s.errno
+		}
 	}
-	s.fail(StepLookup, failure, 0)
+	s.errno = failure
+	s.check(StepLookup, 0)
 }
 
+// tryToExecute has EACCES for what can't be executed.
+//
 //go:nosplit
 //go:norace
-//go:noinline
-func (s *stage) executable() bool {
+func (s *stage) tryToExecute() {
+	s.errno = syscall.EACCES
+	if s.status.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return
+	}
 	_, s.errno = call(sysFaccessat2, atFdcwd, s.path, accessExecute, atEaccess)
 	if s.errno == syscall.ENOSYS || s.errno == syscall.EPERM { // before Linux 5.8, and old seccomp filters: with the real ids
 		_, s.errno = call(syscall.SYS_FACCESSAT, atFdcwd, s.path, accessExecute, 0)
 	}
-	return s.errno == 0
+	if s.errno != 0 {
+		s.errno = syscall.EACCES
+	}
 }
 
 // run is the program's way to execve.
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) run() {
 	if s.failure.step == 0 {
 		s.place()
@@ -154,9 +137,15 @@ func (s *stage) run() {
 	for i := s.order.born; i < s.order.count && s.failure.step == 0; i++ {
 		s.step(&s.order.calls[i&(maxSystemCalls-1)])
 	}
-	s.locateAsUser()
+	// What the caller was not permitted to enter, the program's user may be.
+	if s.denied == StepChdir {
+		s.enter()
+	}
+	if s.denied != stepNone {
+		s.find()
+	}
 	s.execute()
-	call(syscall.SYS_WRITE, s.report, uintptr(unsafe.Pointer(&s.failure)), recordSize, 0)
+	s.tell()
 	leave(unexecuted)
 }
 
@@ -164,12 +153,11 @@ func (s *stage) run() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) execute() {
 	for s.failure.step == 0 {
 		_, s.errno = call(syscall.SYS_EXECVE, s.path, s.order.argv, s.order.envv, 0)
 		if s.errno != syscall.EINTR && !(s.errno == syscall.ETXTBSY && s.awaitWriter()) {
-			s.fail(StepExec, s.errno, 0)
+			s.check(StepExec, 0)
 		}
 	}
 }
@@ -181,7 +169,6 @@ func (s *stage) execute() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) awaitWriter() bool {
 	const pauseNanos, pauses = 2_000_000, 50
 	if s.pauses == pauses {
@@ -195,28 +182,13 @@ func (s *stage) awaitWriter() bool {
 	return true
 }
 
-// locateAsUser looks once more for what the caller was not permitted to enter: the program's user may be.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func (s *stage) locateAsUser() {
-	if s.denied == StepChdir {
-		s.enter()
-	}
-	if s.denied != stepNone && s.failure.step == 0 {
-		s.find()
-	}
-}
-
 // step makes one of the calls.
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) step(c *systemCall) {
 	if c.flags&callDescriptor != 0 {
-		c.a1 = s.fds[c.a1&(maxDescriptors-1)]
+		c.a1 = uintptr(s.fds[c.a1&(maxDescriptors-1)])
 	}
 	for s.errno = syscall.EINTR; s.errno == syscall.EINTR; { // no signal gets here, but a tracer's
 		s.got, s.errno = call(c.trap, c.a1, c.a2, c.a3, c.a4)
@@ -224,8 +196,8 @@ func (s *stage) step(c *systemCall) {
 	if c.want != 0 && s.got != c.want {
 		s.errno = syscall.ESRCH
 	}
-	if s.errno != 0 && c.flags&callOptional == 0 {
-		s.fail(c.step, s.errno, c.index)
+	if c.flags&callOptional == 0 {
+		s.check(c.step, c.index)
 	}
 }
 
@@ -234,17 +206,16 @@ func (s *stage) step(c *systemCall) {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func (s *stage) place() {
 	s.report = s.outOfTheWay(s.report)
 	for i := uint64(0); i < s.count && s.failure.step == 0; i++ {
 		s.fds[i&(maxDescriptors-1)] = s.outOfTheWay(s.fds[i&(maxDescriptors-1)])
 	}
 	for i := uint64(0); i < s.order.stdio && s.failure.step == 0; i++ {
-		s.duplicate(s.order.joins+i, uintptr(i), -1)
+		s.duplicate(s.order.joins+i, int64(i), -1)
 	}
 	for i := uint64(0); i < s.order.keeps && s.failure.step == 0; i++ {
-		s.duplicate(s.order.joins+s.order.stdio+i, uintptr(s.order.keep[i&(maxKeep-1)]), int(i))
+		s.duplicate(s.order.joins+s.order.stdio+i, s.order.keep[i&(maxKeep-1)], int(i))
 	}
 }
 
@@ -252,12 +223,9 @@ func (s *stage) place() {
 //
 //go:nosplit
 //go:norace
-//go:noinline
-func (s *stage) duplicate(from uint64, to uintptr, index int) {
-	_, s.errno = call(syscall.SYS_DUP3, s.fds[from&(maxDescriptors-1)], to, 0, 0)
-	if s.errno != 0 {
-		s.fail(StepFD, s.errno, index)
-	}
+func (s *stage) duplicate(from uint64, to int64, index int) {
+	_, s.errno = call(syscall.SYS_DUP3, uintptr(s.fds[from&(maxDescriptors-1)]), uintptr(to), 0, 0)
+	s.check(StepFD, index)
 }
 
 // outOfTheWay is a descriptor's duplicate with a number that is in nobody's way. Those between stay open,
@@ -265,36 +233,16 @@ func (s *stage) duplicate(from uint64, to uintptr, index int) {
 //
 //go:nosplit
 //go:norace
-//go:noinline
-func (s *stage) outOfTheWay(fd uintptr) uintptr {
+func (s *stage) outOfTheWay(fd int32) int32 {
 	for i := uint64(0); i < s.order.keeps; i++ {
-		if fd != uintptr(s.order.keep[i&(maxKeep-1)]) {
+		if int64(fd) != s.order.keep[i&(maxKeep-1)] {
 			continue
 		}
-		const dupfdCloexec = 1030
-		s.got, s.errno = call(syscall.SYS_FCNTL, fd, dupfdCloexec, firstFD, 0)
-		if s.errno != 0 {
-			s.fail(StepFD, s.errno, -1)
+		s.got, s.errno = call(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, firstFD, 0)
+		if s.check(StepFD, -1); s.errno != 0 {
 			return fd
 		}
-		fd, i = s.got, ^uint64(0) // from the first again
+		fd, i = int32(s.got), ^uint64(0) // from the first again
 	}
 	return fd
-}
-
-// clearHandlers does what CLONE_CLEAR_SIGHAND does: handlers become SIG_DFL, SIG_IGN stays.
-//
-//go:nosplit
-//go:norace
-//go:noinline
-func (s *stage) clearHandlers() {
-	action := uintptr(unsafe.Pointer(&s.action))
-	for sig := uintptr(1); sig <= signals; sig++ {
-		_, errno := call(syscall.SYS_RT_SIGACTION, sig, 0, action, sigsetSize)
-		if errno != 0 || s.action.handler <= sigIgn {
-			continue
-		}
-		s.action = sigaction{}
-		call(syscall.SYS_RT_SIGACTION, sig, action, 0, sigsetSize)
-	}
 }

@@ -6,7 +6,7 @@ import "unsafe"
 // same binary on the same machine, so integers are in native order.
 //
 //	stage → shim   record{StepStage}: it can't be one
-//	shim → stage   header, order; with descriptors as SCM_RIGHTS: to report to, to join, stdio, to keep
+//	shim → stage   order's size, order; with descriptors as SCM_RIGHTS: to report to, to join, stdio, to keep
 //	end of file    there is no shim any more
 //
 // on the launch's pipe:
@@ -40,22 +40,10 @@ const (
 
 // A message takes 253 descriptors (SCM_MAX_FD).
 const (
-	maxKeep  = 128 // of Descriptors.Keep
-	maxTasks = 32  // of Join.Tasks; there are at most 14 v1 hierarchies
+	maxKeep        = 128 // of Descriptors.Keep
+	maxTasks       = 32  // of Join.Tasks; there are at most 14 v1 hierarchies
+	maxDescriptors = 256 // a power of two
 )
-
-const (
-	maxDescriptors = 256                                                  // a power of two
-	ancillarySize  = 16 + 4*(1+2+maxTasks+3+maxKeep) + 4*((maxTasks+2)%2) // CMSG_SPACE
-)
-
-// header comes before an order.
-type header struct {
-	size uint64
-	_    uint64
-}
-
-func (h *header) bytes() []byte { return (*[unsafe.Sizeof(header{})]byte)(unsafe.Pointer(h))[:] }
 
 // A Step names what was being done when a launch failed.
 type Step uint32
@@ -100,39 +88,25 @@ type record struct {
 // shared is the page that shim and stage share.
 type shared struct {
 	// By the shim, before there is a stage.
-	flags       uint32
-	descriptors int32 // where the numbers of what is open end, for kernels without close_range
+	guardian, stay bool  // see Options
+	descriptors    int32 // where the numbers of what is open end, for kernels without close_range
 
 	// By the kernel (CLONE_PARENT_SETTID); 0 is none.
 	stage int32 // the copy of a Go process that is the stage, if a copy is
 	pid   int32 // the program
 
-	born  uint32 // 1: clone3 has put it into its cgroup2 group
-	nanos int64  // CLOCK_MONOTONIC just before it was created
+	born  int32 // 1: clone3 has put it into its cgroup2 group
+	nanos int64 // CLOCK_MONOTONIC just before it was created
 }
 
 const (
-	flagGuardian = 1 << iota // see Options
-	flagStay
-)
-
-const (
-	// sharedSize is the largest page that there is.
-	sharedSize = 64 << 10
+	recordSize  = unsafe.Sizeof(record{})
+	largestPage = 64 << 10 // that there is
+	sharedSize  = largestPage
 	// willOffset is where in the file the will begins: behind shared, and no further, because a RLIMIT_FSIZE of the caller's holds
 	// for this file, too.
 	willOffset = 64
 )
 
-const recordSize = unsafe.Sizeof(record{})
-
-func (r *record) bytes() []byte { return (*[recordSize]byte)(unsafe.Pointer(r))[:] }
-
-func hasByte(s string, b byte) bool {
-	for i := range len(s) {
-		if s[i] == b {
-			return true
-		}
-	}
-	return false
-}
+// bytesOf is a value as it is in memory.
+func bytesOf[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }

@@ -13,7 +13,6 @@ import (
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func Raised() string {
 	uid, euid := id(syscall.SYS_GETUID), id(syscall.SYS_GETEUID)
 	switch {
@@ -39,7 +38,6 @@ func id(trap uintptr) uintptr {
 //
 //go:nosplit
 //go:norace
-//go:noinline
 func hasFileCapabilities() bool {
 	header := [2]uint32{capabilityVersion3, 0}
 	var sets [2]struct{ effective, permitted, inheritable uint32 }
@@ -47,13 +45,14 @@ func hasFileCapabilities() bool {
 	if errno != 0 {
 		return false
 	}
-	for permitted, capability := uint64(sets[1].permitted)<<32|uint64(sets[0].permitted), uintptr(0); permitted != 0; permitted >>= 1 {
-		if permitted&1 != 0 {
-			if ambient, errno := call(syscall.SYS_PRCTL, prCapAmbient, prCapAmbientIsSet, capability, 0); errno != 0 || ambient != 1 {
-				return true
-			}
+	permitted := uint64(sets[1].permitted)<<32 | uint64(sets[0].permitted)
+	for capability := uintptr(0); permitted>>capability != 0; capability++ {
+		if permitted>>capability&1 == 0 {
+			continue
 		}
-		capability++
+		if ambient, errno := call(syscall.SYS_PRCTL, prCapAmbient, prCapAmbientIsSet, capability, 0); errno != 0 || ambient != 1 {
+			return true
+		}
 	}
 	return false
 }
