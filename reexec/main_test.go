@@ -18,7 +18,7 @@ import (
 // package reexec is in it; and, where a test needs one, its own helper program.
 
 // generous bounds what should take milliseconds. Only a hang exceeds it, also under slow emulation.
-const generous = 20 * time.Second
+const generous = 60 * time.Second
 
 const helperEnv = "REEXEC_TEST_HELPER"
 

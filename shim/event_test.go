@@ -9,23 +9,34 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/seam"
 )
 
-// eventsOf runs, and returns the events and the result. OnEvent is called by Run's own goroutine: no lock.
+// eventsOf runs, and returns the events and the result. OnEvent is called by Run's own goroutine: no lock. The Config's own
+// is called as well.
 func eventsOf(t *testing.T, cfg Config) ([]Event, *Result) {
 	t.Helper()
 	var events []Event
+	also := cfg.OnEvent
 	cfg.OnEvent = func(e Event) {
 		assertValid(t, e.JSON())
 		events = append(events, e)
+		if also != nil {
+			also(e)
+		}
 	}
 	res := mustRun(t, cfg)
 	return events, res
 }
 
 func TestEvents(t *testing.T) {
-	cfg := shell(newParent(t), "sleep 0.5")
+	cfg, release := held(t, newParent(t))
 	cfg.Sample = 20 * time.Millisecond
+	told := 0
+	cfg.OnEvent = func(Event) {
+		if told++; told == 10 { // however long that takes
+			release()
+		}
+	}
 	events, res := eventsOf(t, cfg)
-	if len(events) < 3 {
+	if len(events) < 10 {
 		t.Fatalf("%d events: %s", len(events), res.JSON(false))
 	}
 	started, ok := events[0].(*Started)

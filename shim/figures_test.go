@@ -2,6 +2,7 @@ package shim
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"os"
@@ -64,7 +65,7 @@ func TestWallSeconds(t *testing.T) {
 
 // pids_peak counts everything that was alive at once.
 func TestPIDsPeak(t *testing.T) {
-	res := mustRun(t, shell(newParent(t), "sleep 0.3 & sleep 0.3 & sleep 0.3 & wait"))
+	res := mustRun(t, shell(newParent(t), "sleep 1000 & a=$!; sleep 1000 & b=$!; sleep 1000 & kill $a $b $!; wait"))
 	if res.Verdict != OK || deref(res.PIDsPeak) != uint64(4) {
 		t.Errorf("a shell with three children: %s", res.JSON(false))
 	}
@@ -168,7 +169,7 @@ func TestFiguresUnknown(t *testing.T) {
 	if res.Verdict != OK || res.MemoryAnonBytes != nil || res.MemoryFileBytes != nil || res.MemoryKernelBytes != nil {
 		t.Errorf("nobody has looked: %s", res.JSON(false))
 	}
-	cfg := shell(parent, "exec sleep 0.5")
+	cfg := Config{Args: []string{"sleep", fmt.Sprint(slowly(500 * time.Millisecond).Seconds())}, Parent: parent}
 	cfg.Sample = 20 * time.Millisecond
 	if res = mustRun(t, cfg); res.Verdict != OK || res.MemoryAnonBytes == nil || *res.MemoryAnonBytes == 0 || res.VoluntarySwitches == nil {
 		t.Errorf("somebody has looked: %s", res.JSON(false))

@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +14,7 @@ func TestPoolStop(t *testing.T) {
 	parent := newParent(t)
 	var ran, refused int
 	rounds := 100
-	if os.Getenv("CGSHIM_EMULATED") != "" { // tests/suite's virtual machine, which is slow
+	if emulated() {
 		rounds = 20
 	}
 	for round := range rounds {

@@ -26,7 +26,7 @@ const safety = 60 * time.Second
 
 var helpers = map[string]func(args []string){
 	"eat":            eat,
-	"hold":           func([]string) { eat(nil); time.Sleep(300 * time.Millisecond) },
+	"hold":           func([]string) { eat(nil); time.Sleep(slowly(300 * time.Millisecond)) },
 	"leave":          leave,
 	"sleep":          func([]string) { time.Sleep(time.Hour) },
 	"closed-signals": closedSignals,
@@ -124,6 +124,37 @@ func readiness(t *testing.T) (path string, wait func()) {
 		_ = fifo.SetReadDeadline(time.Now().Add(safety))
 		if _, err := fifo.Read(make([]byte, 16)); err != nil {
 			t.Fatal("the program did not get ready: ", err)
+		}
+	}
+}
+
+// emulated says whether the CPU is, as in tests/suite's machines.
+func emulated() bool { return os.Getenv("CGSHIM_EMULATED") != "" }
+
+// slowly is the time to give a program, or ourselves, for something that has to happen within it: an emulated CPU takes longer, and
+// longer still while its host is busy.
+func slowly(d time.Duration) time.Duration {
+	if emulated() {
+		return 5 * d
+	}
+	return d
+}
+
+// held is a Config whose program, a shell alone, ends when it is released.
+func held(t *testing.T, parent string) (cfg Config, release func()) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "held")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { fifo.Close() })
+	return shell(parent, `read -r _ <"$0"`, path), func() {
+		if _, err := fifo.WriteString("\n"); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -184,8 +184,10 @@ func TestOutputToFullDisk(t *testing.T) {
 func TestOutputOfLeftover(t *testing.T) {
 	parent := newParent(t)
 	before := openFiles(t)
-	for range 3 {
-		res, content := outputOf(t, parent, os.O_WRONLY, 1000, "(echo child; exec sleep 1000) & sleep 0.2; echo main")
+	for i := range 3 {
+		told := fmt.Sprintf("%s/%d", t.TempDir(), i)
+		script := fmt.Sprintf("(echo child; : >%s; exec sleep 1000) & until [ -e %[1]s ]; do sleep 0.01; done; echo main", told)
+		res, content := outputOf(t, parent, os.O_WRONLY, 1000, script)
 		if res.Verdict != OK || content != "child\nmain\n" || deref(res.LeftoverKilled) != uint64(1) {
 			t.Errorf("%q, %s", content, res.JSON(false))
 		}

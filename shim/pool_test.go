@@ -156,7 +156,7 @@ func TestPoolEvents(t *testing.T) {
 	for range 2 {
 		var kinds []string
 		cfg := shell("", "exec sleep 1000")
-		cfg.WallTime, cfg.Sample = 500*time.Millisecond, 50*time.Millisecond
+		cfg.WallTime, cfg.Sample = slowly(500*time.Millisecond), 50*time.Millisecond
 		cfg.OnEvent = func(e Event) {
 			assertValid(t, e.JSON())
 			kinds = append(kinds, fmt.Sprintf("%T", e))

@@ -37,10 +37,10 @@ func (w *watcher) forward(sig os.Signal) {
 	}
 }
 
-// signalLag is how long to wait for a signal that is already on its way through this process; killLag is for one of which there is no
+// SignalLag is how long to wait for a signal that is already on its way through this process; killLag is for one of which there is no
 // sign but a SIGKILL that we have not sent.
 const (
-	signalLag = 100 * time.Millisecond
+	SignalLag = 100 * time.Millisecond
 	killLag   = 5 * time.Millisecond
 )
 
@@ -58,7 +58,7 @@ func (w *watcher) drainSignals() {
 	patience := time.Duration(0)
 	switch {
 	case Cancels(w.DiedOf):
-		patience = signalLag
+		patience = SignalLag
 	case w.DiedOf == unix.SIGKILL && !w.Killed: // which somebody may have sent after another, to a cgshim that was stopped
 		patience = killLag
 	}

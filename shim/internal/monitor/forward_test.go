@@ -36,7 +36,7 @@ func TestDrainSignals(t *testing.T) {
 			w.drainSignals()
 			least = min(least, time.Since(begun))
 		}
-		if waits := least >= signalLag; waits != test.waits {
+		if waits := least >= SignalLag; waits != test.waits {
 			t.Errorf("%s: it waits %v for a signal", name, least)
 		}
 	}

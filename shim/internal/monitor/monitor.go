@@ -56,7 +56,7 @@ type Run struct {
 	// Early are signals that came before there was a program.
 	Early []os.Signal
 
-	// TakesLonger is called once, or until it returns true, when the run takes longer than attendAfter: to get ready for goroutines.
+	// TakesLonger is called once, or until it returns true, when the run takes longer than AttendAfter: to get ready for goroutines.
 	// False is that there can be none now.
 	TakesLonger func(must bool) bool
 	Report      Report

@@ -9,8 +9,8 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
-// attendAfter is how long a run goes on without the goroutines of attend: so long may a signal have to wait.
-const attendAfter = 20 * time.Millisecond
+// AttendAfter is how long a run goes on without the goroutines of attend: so long may a signal have to wait.
+const AttendAfter = 20 * time.Millisecond
 
 // open prepares for wait.
 func (w *watcher) open() {
@@ -20,7 +20,7 @@ func (w *watcher) open() {
 		w.pidfd = 0
 	}
 	w.traps = make(chan unix.Signal, 1)
-	w.alarms.attend.set(attendAfter)
+	w.alarms.attend.set(AttendAfter)
 	if w.pidfd == 0 {
 		w.alarms.attend.set(0)
 	}
@@ -58,8 +58,8 @@ func (w *watcher) wait() (oom bool) {
 		ts := unix.NsecToTimespec(int64(max(time.Until(next), 0)))
 		timeout = &ts
 	}
-	if w.wake.fd == 0 && (timeout == nil || timeout.Nano() > int64(attendAfter)) {
-		ts := unix.NsecToTimespec(int64(attendAfter)) // there was no descriptor left for it
+	if w.wake.fd == 0 && (timeout == nil || timeout.Nano() > int64(AttendAfter)) {
+		ts := unix.NsecToTimespec(int64(AttendAfter)) // there was no descriptor left for it
 		timeout = &ts
 	}
 	_, _ = unix.Ppoll(fds[:], timeout, nil) // EINTR is as good as a reason to look
@@ -130,7 +130,7 @@ func waitid(pid, flags int) (sys.ChildInfo, error) {
 // which no descriptor tells; and of signals and the end of the context.
 func (w *watcher) attend(ctx context.Context) {
 	if !w.TakesLonger(w.pidfd == 0) {
-		w.alarms.attend.set(attendAfter) // until then the signals are looked at when this is
+		w.alarms.attend.set(AttendAfter) // until then the signals are looked at when this is
 		return
 	}
 	w.awaitEnd()
