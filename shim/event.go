@@ -80,7 +80,8 @@ func (e *Sample) JSON() []byte { return jsonline.Encode(e, false) }
 // JSON implements Event.
 func (e *LimitReached) JSON() []byte { return jsonline.Encode(e, false) }
 
-func usage(s *cgroup.Stats) Usage {
+// UsageOf is the usage that the counters of a run's group tell.
+func UsageOf(s *cgroup.Stats) Usage {
 	return Usage{
 		MemoryBytes:         value(s.MemoryCurrent),
 		PeakMemoryBytes:     value(s.MemoryPeak),

@@ -143,7 +143,7 @@ func (r *report) Sample(s cgroup.Stats) {
 	if r.cfg.OnEvent == nil {
 		return
 	}
-	r.cfg.OnEvent(&Sample{Type: "sample", WallSeconds: r.sinceStart(), Usage: usage(&s)})
+	r.cfg.OnEvent(&Sample{Type: "sample", WallSeconds: r.sinceStart(), Usage: UsageOf(&s)})
 	if r.hits == nil {
 		return
 	}

@@ -16,9 +16,6 @@ const (
 	sweepRarely = 16
 )
 
-// UsageOf is the usage that the counters of a run's group tell.
-func UsageOf(s *cgroup.Stats) Usage { return usage(s) }
-
 // startSweep cleans up, once and while the program runs, after earlier runs whose owner is certainly dead. release ends it.
 func (res *resources) startSweep() {
 	if !res.swept {

@@ -98,7 +98,8 @@ func (s *Situation) class() *row {
 
 // Hint says what to do about the error, and which check of cgshim doctor tells more; "" if there is nothing useful to say.
 func (s *Situation) Hint() string {
-	hint, check := s.hint(), s.Check()
+	r := s.class()
+	hint, check := s.hint(r), s.check(r)
 	switch {
 	case check == "":
 		return hint
@@ -108,8 +109,8 @@ func (s *Situation) Hint() string {
 	return hint + " (cgshim doctor: " + check + ")"
 }
 
-func (s *Situation) hint() string {
-	r := s.class()
+// hint is that of the row, without the check.
+func (s *Situation) hint(r *row) string {
 	if r == nil {
 		return ""
 	}
@@ -122,8 +123,9 @@ func (s *Situation) hint() string {
 }
 
 // Check is the check of cgshim doctor that the error is about; "" if none is.
-func (s *Situation) Check() string {
-	r := s.class()
+func (s *Situation) Check() string { return s.check(s.class()) }
+
+func (s *Situation) check(r *row) string {
 	switch {
 	case r == nil, r.check == noCheck:
 		return ""

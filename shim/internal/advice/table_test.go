@@ -12,6 +12,12 @@ import (
 	"github.com/cgshim/cgshim/shim/internal/fault"
 )
 
+// hint is without the check of cgshim doctor.
+func hint(step string, err error) string {
+	s := About(step, err, nil)
+	return s.hint(s.class())
+}
+
 func TestHints(t *testing.T) {
 	seen := map[string]string{}
 	for name, test := range map[string]struct {
@@ -52,7 +58,7 @@ func TestHints(t *testing.T) {
 		"exec E2BIG":      {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.E2BIG}},
 		"stage":           {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}},
 	} {
-		got := About(test.step, test.err, nil).hint()
+		got := hint(test.step, test.err)
 		if got == "" {
 			t.Errorf("%s: no hint", name)
 		}
@@ -63,15 +69,15 @@ func TestHints(t *testing.T) {
 	}
 	for _, step := range []string{"cgroup", "limit", "join"} {
 		for _, errno := range []unix.Errno{unix.EACCES, unix.EPERM} {
-			if got := About(step, &cgroup.Error{Op: "write", Err: errno}, nil).hint(); !strings.Contains(got, "root") {
+			if got := hint(step, &cgroup.Error{Op: "write", Err: errno}); !strings.Contains(got, "root") {
 				t.Errorf("%s: %v: hint %q does not say who may", step, errno, got)
 			}
 		}
 	}
-	if got, want := About("limit", &cgroup.Error{Op: "write", Path: "/sys/cpuset.cpus", Err: unix.EACCES}, nil).hint(), About("limit", cgroup.ErrNotEnforced, nil).hint(); got != want {
+	if got, want := hint("limit", &cgroup.Error{Op: "write", Path: "/sys/cpuset.cpus", Err: unix.EACCES}), hint("limit", cgroup.ErrNotEnforced); got != want {
 		t.Errorf("CPUs that the parent does not have: %q", got)
 	}
-	if got := About("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}, nil).hint(); got == "" {
+	if got := hint("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}); got == "" {
 		t.Error("exec EACCES: no hint")
 	}
 }
@@ -95,7 +101,7 @@ func TestNoWrongHints(t *testing.T) {
 		"a read-only file system":     {"output", unix.EROFS},
 		"permission, not a cgroup's":  {"wait", unix.EPERM},
 	} {
-		if got := About(test.step, test.err, nil).hint(); got != "" {
+		if got := hint(test.step, test.err); got != "" {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
