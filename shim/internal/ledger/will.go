@@ -16,7 +16,7 @@ type Will struct {
 	Nested  string   // the group that its process was moved out of; "" is none
 	Owner   string   // its groups' mark
 	Sweep   string   // below which all groups of that owner go; "" is none. All such wills count
-	Missing []string // see cgroup.Host.MissingParents
+	Missing []string // see MissingParents
 }
 
 // Encode is the will on a line, without JSON, which needs a tenth of a millisecond to get ready. No path of a cgroup has
