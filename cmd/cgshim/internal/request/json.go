@@ -1,4 +1,4 @@
-package main
+package request
 
 import (
 	"bytes"
@@ -13,17 +13,17 @@ import (
 	"unicode/utf8"
 )
 
-// JSON strings are Unicode, and what the kernel takes is bytes. encoding/json puts U+FFFD in the place of what is not
-// Unicode, and so a request would run another file than the one that it names. Therefore encoding/json only says here where
+// JSON strings are Unicode, but the kernel takes bytes. encoding/json puts U+FFFD in the place of everything that is not
+// Unicode, so that a request would run another file than the one that it names. Therefore encoding/json only finds out here where
 // a value begins and ends, and this file reads the strings:
 //
 //	in the request               what the program gets
 //	UTF-8                        the same bytes
 //	a byte XX that is no UTF-8   that byte
 //	\udcXX, from \udc80 on       byte XX: Python's json.dumps(os.fsdecode(path))
-//	another lone surrogate       an error, for nobody knows the bytes
+//	another lone surrogate       an error, because it stands for no bytes
 
-// A member is a key of a JSON object, with the value as it is written.
+// A member is a key of a JSON object, with its value as written.
 type member struct {
 	key   string
 	value json.RawMessage
@@ -66,7 +66,7 @@ func readObject(line []byte) (members []member, err error) {
 	return members, nil
 }
 
-// valueOf is nil if the key is not there.
+// valueOf returns the value of a key, and nil if there is none.
 func valueOf(members []member, key string) json.RawMessage {
 	for _, m := range members {
 		if m.key == key {
@@ -76,7 +76,7 @@ func valueOf(members []member, key string) json.RawMessage {
 	return nil
 }
 
-// isUnique says whether there is one value at most.
+// isUnique reports whether there is at most one value of a key.
 func isUnique(members []member, key string) bool {
 	count := 0
 	for _, m := range members {
@@ -87,7 +87,7 @@ func isUnique(members []member, key string) bool {
 	return count <= 1
 }
 
-// A kind is that of a JSON value.
+// A kind is the type of a JSON value.
 type kind int
 
 const (
@@ -100,7 +100,7 @@ const (
 	kindObject
 )
 
-// kindOf tells by the first byte, which is enough for a value that is valid.
+// kindOf decides by the first byte, which is enough because the value is valid.
 func kindOf(value json.RawMessage) kind {
 	if len(value) == 0 {
 		return kindNone
@@ -120,15 +120,15 @@ func kindOf(value json.RawMessage) kind {
 	return kindNumber
 }
 
-// Python's surrogateescape (PEP 383) has U+DC80 to U+DCFF for the bytes 0x80 to 0xff that are no UTF-8.
+// Python's surrogateescape (PEP 383) has U+DC80 to U+DCFF for those bytes from 0x80 to 0xff that are no UTF-8.
 const (
 	escapeBase  = 0xdc00
 	firstEscape = escapeBase + utf8.RuneSelf
 	lastEscape  = escapeBase + 0xff
 )
 
-// characters are those of a JSON string: lone surrogates as they are, and a byte that is no UTF-8 as surrogateescape
-// has it.
+// characters yields the characters of a JSON string: a lone surrogate as it is, and a byte that is no UTF-8 as the surrogate of
+// surrogateescape.
 func characters(quoted []byte) iter.Seq[rune] {
 	return func(yield func(rune) bool) {
 		for rest := quoted[1 : len(quoted)-1]; len(rest) > 0; {
@@ -147,7 +147,7 @@ func characters(quoted []byte) iter.Seq[rune] {
 	}
 }
 
-// escaped is the character that an escape sequence stands for, and how long that is. The sequence is valid.
+// escaped returns the character that an escape sequence stands for, and the length of the sequence, which has to be valid.
 func escaped(text []byte) (r rune, size int) {
 	if text[1] != 'u' {
 		if i := strings.IndexByte(`bfnrt`, text[1]); i >= 0 {
@@ -169,7 +169,7 @@ func escaped(text []byte) (r rune, size int) {
 	return r, long
 }
 
-// unquote is the bytes that a JSON string stands for. The kernel ends every string of its own at a NUL byte.
+// unquote returns the bytes that a JSON string stands for. It refuses a NUL byte, because the kernel ends strings at one.
 func unquote(quoted []byte) (string, error) {
 	text := make([]byte, 0, len(quoted))
 	for r := range characters(quoted) {
@@ -187,7 +187,7 @@ func unquote(quoted []byte) (string, error) {
 	return string(text), nil
 }
 
-// canonical writes a JSON string in one of the many ways that there are. It is valid, and no character is lost.
+// canonical writes a JSON string in one of the many possible ways: it is valid, and no character is lost.
 func canonical(quoted []byte) string {
 	text := append(make([]byte, 0, len(quoted)), '"')
 	for r := range characters(quoted) {
@@ -201,62 +201,4 @@ func canonical(quoted []byte) string {
 		}
 	}
 	return string(append(text, '"'))
-}
-
-// numberOf is how a JSON number becomes a flag's text, by what the help has as its value: 1e6, 1000000 and 1000000.0 are one
-// number in JSON, but the command line has no exponents.
-func numberOf(placeholder string) func(string) (string, error) {
-	switch placeholder {
-	case "SIZE", "N":
-		return wholeNumber
-	case "DUR":
-		return plainNumber
-	}
-	return asWritten
-}
-
-func asWritten(number string) (string, error) { return number, nil }
-
-var errNotWhole = errors.New("want a whole number")
-
-// wholeNumber writes a JSON number with digits only.
-func wholeNumber(number string) (string, error) {
-	text, negative := strings.CutPrefix(number, "-")
-	mantissa, exponent := text, "0"
-	if i := strings.IndexAny(text, "eE"); i >= 0 {
-		mantissa, exponent = text[:i], text[i+1:]
-	}
-	whole, fraction, _ := strings.Cut(mantissa, ".")
-	significant := strings.TrimLeft(whole+fraction, "0")
-	digits := strings.TrimRight(significant, "0")
-	if digits == "" {
-		return "0", nil // -0, too
-	}
-	zeros, err := strconv.ParseInt(exponent, 10, 32)
-	zeros += int64(len(significant) - len(digits) - len(fraction))
-	switch {
-	case negative:
-		return "", errNegative
-	case zeros < 0:
-		return "", errNotWhole // also 1e-99999999999, which ParseInt has cut
-	case err != nil || int64(len(digits))+zeros > int64(len("9223372036854775807")):
-		return "", errTooLarge
-	}
-	return digits + strings.Repeat("0", int(zeros)), nil
-}
-
-// plainNumber writes a JSON number without an exponent.
-func plainNumber(number string) (string, error) {
-	n, err := strconv.ParseFloat(number, 64)
-	switch {
-	case n == 0:
-		return "0", nil // -0.0e7, too
-	case n < 0:
-		return "", errNegative
-	case err != nil || n > maxSeconds:
-		return "", errTooLarge
-	case isSeconds(number):
-		return number, nil
-	}
-	return strconv.FormatFloat(n, 'f', -1, 64), nil
 }
