@@ -17,12 +17,12 @@ ERRORLINT   := github.com/polyfloyd/go-errorlint@v1.8.0
 export CGO_ENABLED = 0
 
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
-SOURCES  := cmd cgroup internal reexec shim tests/validate
+SOURCES  := cmd cgroup internal reexec shim tests/generate tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s' -o -name '*.json') go.mod go.sum
 SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/hosts tests/machines tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build build-amd64 build-arm64 test-machines test-kernels run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs clean help
+.PHONY: all build build-amd64 build-arm64 test-machines test-kernels run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs generate clean help
 
 all: build
 
@@ -32,6 +32,7 @@ help:
 	@echo 'make test    everything: linters, Go tests, bats on this machine; on cgroup v2, with systemd, on Linux 5.10 and on arm64 in VMs'
 	@echo 'make lint | test-go | test-bats | test-vm | test-systemd | test-machines   one part of it'
 	@echo 'make test-kernels  kernels from 5.10 to the newest, and arm64, in VMs: docs/kernels.md'
+	@echo 'make generate  the JSON Schema, and the keys in cgshim-result(5), from the Go types and their comments'
 	@echo 'make soak    20000 runs of all kinds, some of them killed: nothing may leak'
 	@echo 'make bench   how fast it is beside others, as Markdown; $$ROUNDS (300). bench-vm: on cgroup v2, emulated'
 	@echo 'make fuzz    the parsers, $$FUZZTIME (30s) each'
@@ -81,6 +82,11 @@ lint:
 	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/doctor.bash tests/demo
 	shellcheck --shell=dash tests/vm/init tests/vm/stage2 tests/kernels tests/kernels.d/*.sh
 	shellcheck $(SUITES)
+	$(GO) run ./tests/generate -check
+
+# The JSON Schema, and the tables of keys in cgshim-result(5), from the Go types and their comments.
+generate:
+	$(GO) run ./tests/generate
 
 # Go programs that the tests use.
 build/validate: $(GO_FILES) $(wildcard tests/validate/*.go)

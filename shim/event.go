@@ -15,15 +15,23 @@ type Event interface {
 }
 
 // Started says that the program is running.
+//
+// In JSON: The program runs.
 type Started struct {
-	Type          string  `json:"type"` // "started"
-	SchemaVersion int     `json:"schema_version"`
-	PID           int     `json:"pid"`
-	Cgroup        *string `json:"cgroup"`
-	CgroupBase64  string  `json:"cgroup_base64,omitempty"` // as in Result
-	Manager       *string `json:"manager"`                 // who made the group's parent, see Place
-	Placement     *string `json:"placement"`               // why the group is where it is, for people
-	StartedAt     string  `json:"started_at"`              // as in Result
+	Type          string `json:"type" jsonschema:"const=started"`
+	SchemaVersion int    `json:"schema_version" jsonschema:"const=1"`
+	// As in the result.
+	PID int `json:"pid" jsonschema:"minimum=1"`
+	// As in the result.
+	Cgroup *string `json:"cgroup" jsonschema:"pattern=^/"`
+	// As in the result.
+	CgroupBase64 string `json:"cgroup_base64,omitempty" jsonschema:"contentEncoding=base64"`
+	// Who made the group's parent: cgshim itself, or systemd, by a scope; nil without a group.
+	Manager *string `json:"manager" jsonschema:"enum=cgroupfs systemd"`
+	// Why the group is where it is, for people; nil without a group.
+	Placement *string `json:"placement"`
+	// As in the result.
+	StartedAt string `json:"started_at" jsonschema:"format=date-time"`
 
 	// Born says that the program was created inside its cgroups (CLONE_INTO_CGROUP), and did not have to join them. It is not in
 	// the JSON.
@@ -32,39 +40,46 @@ type Started struct {
 
 // Sample is what the run has used so far: one comes every Config.Sample. The keys mean what they mean in
 // Result, up to now.
+//
+// In JSON: What the run has used; one comes every --sample. The keys mean what they mean in the result.
 type Sample struct {
-	Type        string  `json:"type"` // "sample"
-	WallSeconds Seconds `json:"wall_seconds"`
+	Type        string  `json:"type" jsonschema:"const=sample"`
+	WallSeconds Seconds `json:"wall_seconds"` // Since the program's creation.
 	Usage
 }
 
 // Usage is what a run has used so far, and now.
 type Usage struct {
-	MemoryBytes         *uint64  `json:"memory_bytes"` // charged now
-	PeakMemoryBytes     *uint64  `json:"peak_memory_bytes"`
-	MemoryAnonBytes     *uint64  `json:"memory_anon_bytes"` // now, and so the next three
-	MemoryFileBytes     *uint64  `json:"memory_file_bytes"`
-	MemoryKernelBytes   *uint64  `json:"memory_kernel_bytes"`
-	SwapBytes           *uint64  `json:"swap_bytes"`
-	CPUSeconds          *Seconds `json:"cpu_seconds"`
-	CPUUserSeconds      *Seconds `json:"cpu_user_seconds"`
-	CPUSystemSeconds    *Seconds `json:"cpu_system_seconds"`
-	CPUThrottledSeconds *Seconds `json:"cpu_throttled_seconds"`
-	PIDs                *uint64  `json:"pids"` // tasks now
-	PIDsPeak            *uint64  `json:"pids_peak"`
-	PIDsDenied          *uint64  `json:"pids_denied"`
-	OOMKills            *uint64  `json:"oom_kills"`
-	IOReadBytes         *uint64  `json:"io_read_bytes"`
-	IOWriteBytes        *uint64  `json:"io_write_bytes"`
+	MemoryBytes         *uint64  `json:"memory_bytes"`          // Charged now.
+	PeakMemoryBytes     *uint64  `json:"peak_memory_bytes"`     // So far.
+	MemoryAnonBytes     *uint64  `json:"memory_anon_bytes"`     // Now.
+	MemoryFileBytes     *uint64  `json:"memory_file_bytes"`     // Now.
+	MemoryKernelBytes   *uint64  `json:"memory_kernel_bytes"`   // Now.
+	SwapBytes           *uint64  `json:"swap_bytes"`            // Now.
+	CPUSeconds          *Seconds `json:"cpu_seconds"`           // So far.
+	CPUUserSeconds      *Seconds `json:"cpu_user_seconds"`      // So far.
+	CPUSystemSeconds    *Seconds `json:"cpu_system_seconds"`    // So far.
+	CPUThrottledSeconds *Seconds `json:"cpu_throttled_seconds"` // So far.
+	PIDs                *uint64  `json:"pids"`                  // Tasks now.
+	PIDsPeak            *uint64  `json:"pids_peak"`             // So far.
+	PIDsDenied          *uint64  `json:"pids_denied"`           // So far.
+	OOMKills            *uint64  `json:"oom_kills"`             // So far.
+	IOReadBytes         *uint64  `json:"io_read_bytes"`         // So far.
+	IOWriteBytes        *uint64  `json:"io_write_bytes"`        // So far.
 }
 
 // LimitReached says that a limit was reached: at once if that ends the run, and otherwise when it is
 // noticed, at the next sample or at the end. Each limit is told once.
+//
+// In JSON: A limit was reached. Each is told once.
 type LimitReached struct {
-	Type        string  `json:"type"`  // "limit"
-	Limit       string  `json:"limit"` // as in Result.LimitsHit
+	Type string `json:"type" jsonschema:"const=limit"`
+	// Its name, as in the result's limits_hit.
+	Limit string `json:"limit" jsonschema:"limits=hits"`
+	// Since the program's creation; of a limit that ends nothing, when that was noticed.
 	WallSeconds Seconds `json:"wall_seconds"`
-	EndsRun     bool    `json:"ends_run"`
+	// Whether it is what ends the run, or gives the verdict of one that has ended by itself.
+	EndsRun bool `json:"ends_run"`
 }
 
 // JSON implements Event.

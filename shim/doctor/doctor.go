@@ -32,32 +32,47 @@ const (
 )
 
 // A Check is one thing that Examine has tried.
+//
+// In JSON: One thing that cgshim doctor has tried.
 type Check struct {
-	Name   string  `json:"name"`
-	Status string  `json:"status"`
-	Found  string  `json:"found"`  // what was seen, and where
-	Remedy *string `json:"remedy"` // what to do; nil if it is ok, or nothing can be done
+	// A stable name.
+	Name string `json:"name" jsonschema:"minLength=1"`
+	// warn: cgshim works, but a figure is unknown, something slower is done instead, or a flag that few need is refused.
+	Status string `json:"status" jsonschema:"words=OK Warn Fail"`
+	// What was seen.
+	Found string `json:"found"`
+	// What to do; nil if it is ok, or nothing can be done.
+	Remedy *string `json:"remedy"`
 }
 
 // A Place is where the group of a run is made, and why there.
+//
+// In JSON: Where a run's cgroup is made.
 type Place struct {
-	Manager string `json:"manager"` // shim.ManagerCgroupfs or shim.ManagerSystemd
-	// Parent is the group in which the run's is made; with systemd it is the slice of the scope that it gets, "" for the manager's
-	// default.
+	Manager string `json:"manager" jsonschema:"enum=cgroupfs systemd"`
+	// The group above it; with systemd the slice of its scope, empty for the manager's default.
 	Parent string `json:"parent"`
-	Reason string `json:"reason"` // for people
+	// Why, for people.
+	Reason string `json:"reason"`
 }
 
 // A Report is what Examine has found. Its JSON form is one line; nil (null in JSON) is unknown.
+//
+// In JSON: What cgshim doctor --json prints.
 type Report struct {
-	Type          string  `json:"type"` // "doctor"
-	SchemaVersion int     `json:"schema_version"`
-	Version       string  `json:"version"` // of the caller, who sets it
-	OK            bool    `json:"ok"`      // nothing has failed
-	Kernel        string  `json:"kernel"`
-	CgroupVersion *int    `json:"cgroup_version"`
-	Placement     *Place  `json:"placement"`
-	Checks        []Check `json:"checks"`
+	Type          string `json:"type" jsonschema:"const=doctor"`
+	SchemaVersion int    `json:"schema_version" jsonschema:"const=1"`
+	// Of cgshim.
+	Version string `json:"version"`
+	// No check has failed.
+	OK bool `json:"ok"`
+	// Its release.
+	Kernel string `json:"kernel"`
+	// nil without a cgroup mount.
+	CgroupVersion *int `json:"cgroup_version" jsonschema:"enum=1 2"`
+	// nil if there is no place.
+	Placement *Place  `json:"placement"`
+	Checks    []Check `json:"checks"`
 }
 
 // JSON is the report on one line, with a newline.

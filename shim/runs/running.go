@@ -34,16 +34,26 @@ const (
 
 // Running is a run of some cgshim that is under way, from outside. It has a JSON form of one line; nil (null in
 // JSON) is unknown, never 0.
+//
+// In JSON: A run that is under way: a line of cgshim ps --json and cgshim stat --json.
 type Running struct {
-	Type          string        `json:"type"` // "run"
-	SchemaVersion int           `json:"schema_version"`
-	Name          string        `json:"name"`   // the last element of Cgroup
-	Cgroup        string        `json:"cgroup"` // below each mount point
-	State         string        `json:"state"`
-	CgshimPID     *int          `json:"cgshim_pid"`
-	PID           *int          `json:"pid"`          // the program's
-	Argv          []string      `json:"argv"`         // the program's, as it is now; empty is unknown
-	WallSeconds   *shim.Seconds `json:"wall_seconds"` // since the program's creation
+	Type          string `json:"type" jsonschema:"const=run"`
+	SchemaVersion int    `json:"schema_version" jsonschema:"const=1"`
+	// The last element of cgroup.
+	Name string `json:"name" jsonschema:"minLength=1"`
+	// The path of the run's cgroup below each mount point.
+	Cgroup string `json:"cgroup" jsonschema:"pattern=^/"`
+	// stale: its cgshim is dead, and cgshim gc is for it; unknown: its cgshim is in another pid or time namespace, or not a
+	// process of the user whose cgroup says so.
+	State string `json:"state" jsonschema:"words=State"`
+	// The process id of its cgshim; nil if that is not here.
+	CgshimPID *int `json:"cgshim_pid" jsonschema:"minimum=1"`
+	// The program's process id; nil if it is not known, or the program has ended.
+	PID *int `json:"pid" jsonschema:"minimum=1"`
+	// The program's arguments as they are now; empty if they are not known.
+	Argv []string `json:"argv"`
+	// Since the program's creation.
+	WallSeconds *shim.Seconds `json:"wall_seconds"`
 	shim.Usage
 
 	owner ledger.Owner
