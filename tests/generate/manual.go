@@ -136,7 +136,7 @@ func (p *pages) inside(pkg string, f field) {
 	elem := f.typ[strings.LastIndexAny(f.typ, "*]")+1:]
 	keys, _ := part(f.tag, "keys.")
 	values, _ := part(f.tag, "values.")
-	if names := limits(valueOf("limits", append(keys, values...))); names != nil {
+	if names := limitNames(valueOf("limits", append(keys, values...))); names != nil {
 		p.line("The names are")
 		p.line(".Cm " + strings.Join(names, " , ") + " .")
 	}
@@ -263,7 +263,7 @@ func (p *pages) macro(w string) string {
 
 // isName says whether a word is a key, or the name of a limit.
 func (p *pages) isName(w string) bool {
-	if slices.Contains(limits("hits"), w) || slices.Contains(limits("enforced"), w) {
+	if slices.Contains(limitNames("hits"), w) || slices.Contains(limitNames("enforced"), w) {
 		return true
 	}
 	for _, d := range definitions {

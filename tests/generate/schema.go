@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cgshim/cgshim/internal/limitnames"
+	"github.com/cgshim/cgshim/internal/limits"
 )
 
 // A definition is one of the schema's "$defs", in their order.
@@ -144,7 +144,7 @@ func (s *source) definition(d definition, typ *goType) (object, error) {
 // node is what the schema says of a type with a tag. These are the parts of a tag that are not the schema's own words:
 //
 //	words=A B     one of the string constants whose names, in the package, begin with one of these
-//	limits=hits   one of the names of limits: see package limitnames; also limits=enforced
+//	limits=hits   one of the names of limits: see package limits; also limits=enforced
 //	keys.WORD     WORD is about the keys of a map
 //	values.WORD   WORD is about the values of a map or slice
 func (s *source) node(pkg, typ string, tag []option) (object, error) {
@@ -227,7 +227,7 @@ func (s *source) listed(pkg, typ string, tag []option, nullable bool) (object, e
 				list = append(list, literal(typ, value))
 			}
 		case "limits":
-			for _, name := range limits(o.value) {
+			for _, name := range limitNames(o.value) {
 				list = append(list, name)
 			}
 		case "words":
@@ -259,18 +259,17 @@ func (s *source) wordsOf(pkg, typ string, tag []option) []word {
 	return list
 }
 
-// limits are names of limits.
-func limits(which string) []string {
-	var list []string
-	for _, l := range limitnames.All {
-		switch {
-		case which == "hits":
-			list = append(list, l.Hits...)
-		case which == "enforced" && l.Enforced != "":
-			list = append(list, l.Enforced)
+// limitNames are those of the limits, of one kind.
+func limitNames(kind string) []string {
+	return limits.Names(func(l *limits.Limit) []string {
+		switch kind {
+		case "hits":
+			return l.Hits
+		case "enforced":
+			return []string{l.Enforced}
 		}
-	}
-	return list
+		return nil
+	})
 }
 
 // constrain adds the schema's own words.
