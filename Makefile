@@ -19,7 +19,7 @@ export CGO_ENABLED = 0
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup internal reexec shim tests/generate tests/validate
 GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s' -o -name '*.json') go.mod go.sum
-SCRIPTS  := .ci/run tests/install tests/suite tests/vm/run tests/vm/fetch tests/hosts tests/machines tests/bench/run
+SCRIPTS  := .ci/run tests/install tests/suite tests/apart tests/vm/run tests/vm/fetch tests/hosts tests/machines tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
 .PHONY: all build build-amd64 build-arm64 test-machines test-kernels run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs generate clean help

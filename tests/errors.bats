@@ -381,17 +381,18 @@ teardown() {
 # bats test_tags=native
 @test "a resource limit of the caller's that leaves cgshim too little is an error, before anything is created" {
 	requires setpriv real_cpu # how much is too little depends on the number of CPUs
-	local limit data size told=0 more
-	install -m 755 "$CGSHIM" /tmp/cgshim-bats-limits # where every user may go
+	local limit data size told=0 more copy
+	copy=$(mktemp /tmp/cgshim-bats-limits.XXXXXX) # where every user may go
+	install -m 755 "$CGSHIM" "$copy"
 	for limit in 10 15; do
-		result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=$limit /tmp/cgshim-bats-limits --best-effort -- true 2>&1) && status=0 || status=$?
+		result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=$limit "$copy" --best-effort -- true 2>&1) && status=0 || status=$?
 		exits 125
 		is verdict error error.step threads error.errno EAGAIN cgroup null
 		holds '.error.hint | test("ulimit -u")'
 	done
-	result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=40 /tmp/cgshim-bats-limits --best-effort -- true 2>&1) && status=0 || status=$?
+	result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=40 "$copy" --best-effort -- true 2>&1) && status=0 || status=$?
 	is verdict ok
-	rm /tmp/cgshim-bats-limits
+	rm "$copy"
 	"$CGSHIM" --fd 3 -- sleep 1000 3>/dev/null &
 	eventually pgrep -P $! -x sleep >/dev/null
 	data=$(awk '/^VmData/ { print $2 * 1024 }' /proc/$!/status)

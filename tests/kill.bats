@@ -176,11 +176,14 @@ sweeps() { "$CGSHIM" gc --parent /cgshim-bats-frozen >/dev/null 2>&1 && ! [ -d /
 
 @test "… at any moment" {
 	requires python3
-	python3 - "$CGSHIM" "$(has real_cpu && echo 100 || echo 12)" "$(has real_cpu && echo 0.008 || echo 0.15)" <<-'EOF2'
+	BEFORE=$before python3 - "$CGSHIM" "$(has real_cpu && echo 100 || echo 12)" "$(has real_cpu && echo 0.008 || echo 0.15)" "$TOP/tests" <<-'EOF2'
 		import os, random, signal, subprocess, sys, time
+		sys.path.append(sys.argv[4])
+		sys.dont_write_bytecode = True
+		import ours
+		before = ours.snapshot(os.environ["BEFORE"].splitlines())
 		def left():
-		    groups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if "/cgshim" in path]
-		    return groups + [pid for pid in os.listdir("/proc") if pid.isdigit() and line(pid) == b"sleep\x001234567\x00"]
+		    return ours.left(before) + [pid for pid in os.listdir("/proc") if pid.isdigit() and line(pid) == b"sleep\x001234567\x00"]
 		def line(pid):
 		    try:
 		        return open(f"/proc/{pid}/cmdline", "rb").read()
@@ -271,11 +274,14 @@ sweeps() { "$CGSHIM" gc --parent /cgshim-bats-frozen >/dev/null 2>&1 && ! [ -d /
 }
 
 @test "two runs share nothing" {
-	start -- sh -c 'echo ready; sleep 1'
-	local other=$shim
+	local other held=$BATS_TEST_TMPDIR/held
+	mkfifo "$held"
+	start -- sh -c 'echo ready; read -r _ <"$0"' "$held"
+	other=$shim
 	shim --mem 16M -- "$PROG" touch $((64 * MIB))
 	is verdict memory-limit limits_hit '["memory"]'
 	holds '.oom_kills >= 1'
+	echo >"$held"
 	wait "$other"
 	take_result "$BATS_TEST_TMPDIR/result"
 	is verdict ok oom_kills 0 limits_hit '[]'
