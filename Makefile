@@ -144,7 +144,7 @@ test-tables:
 # Longer than go test does, which only runs what was found before. What it finds goes to testdata/fuzz.
 FUZZTIME ?= 30s
 fuzz:
-	for package in ./cgroup ./reexec ./cmd/cgshim; do \
+	for package in ./cgroup ./reexec ./cmd/cgshim/internal/flags ./cmd/cgshim/internal/request; do \
 		for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done; done
 

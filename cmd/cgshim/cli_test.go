@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 )
 
 // There is a result whatever is wrong with the command line, and at the place asked for, wherever in it
@@ -55,7 +57,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: exit status %d, stderr %q, stdout %.50q", args, out.status, out.stderr, out.stdout)
 		}
 		words := strings.FieldsFunc(out.stdout, func(c rune) bool { return strings.ContainsRune(" \n\t,=", c) })
-		for _, flag := range flags() {
+		for _, flag := range flags.Run() {
 			for _, name := range flag.Names() {
 				dashed := "--" + name
 				if len(name) == 1 {
@@ -88,11 +90,11 @@ func TestProgramsNamedLikeSubcommands(t *testing.T) {
 	} {
 		list := strings.Fields(args)
 		program := list[len(list)-1]
-		flags := []string{"--fd", "3", "--parent", parent, "--env", path}
+		own := []string{"--fd", "3", "--parent", parent, "--env", path}
 		if list[0] == "run" {
-			list = slices.Insert(list, 1, flags...)
+			list = slices.Insert(list, 1, own...)
 		} else {
-			list = append(flags, list...)
+			list = append(own, list...)
 		}
 		out := invoke(t, list...)
 		r := parseResult(t, out.fd3)
@@ -183,10 +185,10 @@ func TestScanFlagsBesideWrongOnes(t *testing.T) {
 					{wrong, output, fd, "--pretty"}, {output, wrong, fd, "--pretty=1"}, {output, "--pretty", fd, wrong}, {"--pretty", "--events", wrong, fd, wrong, output},
 				} {
 					line := strings.Join(order, " ") + " -- prog --output stolen --fd=9 -- --pretty=false"
-					read := scanFlags(strings.Fields(line))
+					read := flags.Scan(strings.Fields(line))
 					gotOutput, _ := read("output")
-					if gotFD, _ := read("fd"); gotOutput != "f" || gotFD != "3" || !read.isOn("pretty") {
-						t.Errorf("%s: --output %q, --fd %q, --pretty %v", line, gotOutput, gotFD, read.isOn("pretty"))
+					if gotFD, _ := read("fd"); gotOutput != "f" || gotFD != "3" || !read.IsOn("pretty") {
+						t.Errorf("%s: --output %q, --fd %q, --pretty %v", line, gotOutput, gotFD, read.IsOn("pretty"))
 					}
 				}
 			}
@@ -198,9 +200,9 @@ func TestScanFlagsBesideWrongOnes(t *testing.T) {
 func TestOutputOfRefusedCommandLine(t *testing.T) {
 	for _, wrong := range wrongFlags {
 		for _, place := range []string{"--output FILE --pretty", "--pretty -fd=3"} {
-			for _, flags := range []string{wrong + " " + place, place + " " + wrong} {
+			for _, both := range []string{wrong + " " + place, place + " " + wrong} {
 				file := filepath.Join(t.TempDir(), "result")
-				line := strings.ReplaceAll(flags, "FILE", file) + " -- prog --output " + file + ".stolen --fd=1 -- --pretty=false"
+				line := strings.ReplaceAll(both, "FILE", file) + " -- prog --output " + file + ".stolen --fd=1 -- --pretty=false"
 				out := invoke(t, strings.Fields(line)...)
 				content, _ := os.ReadFile(file)
 				text := out.fd3 + string(content)

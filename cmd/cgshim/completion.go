@@ -9,6 +9,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/deliver"
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 	"github.com/cgshim/cgshim/cmd/cgshim/internal/signals"
 	"github.com/cgshim/cgshim/shim"
 )
@@ -27,7 +29,7 @@ func printCompletion(args []string) int {
 			return printOut(script())
 		}
 	}
-	complain(&shim.ErrorInfo{Message: fmt.Sprintf("completion %s: want bash, zsh or fish", strings.Join(args, " "))})
+	_ = deliver.Complain(&shim.ErrorInfo{Message: fmt.Sprintf("completion %s: want bash, zsh or fish", strings.Join(args, " "))})
 	return shim.ExitFailed
 }
 
@@ -74,7 +76,7 @@ var quotes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("[
 
 func flagHelps() []flagHelp {
 	var list []flagHelp
-	for _, f := range flags() {
+	for _, f := range flags.Run() {
 		doc := f.(cli.DocGenerationFlag)
 		help := flagHelp{usage: quotes().ReplaceAllString(doc.GetUsage(), ""), takesValue: doc.TakesValue(), kind: kinds[f.Names()[0]]}
 		for _, name := range f.Names() {
@@ -112,14 +114,14 @@ func ofKind(kind string) func(flagHelp) bool {
 }
 
 func bashCompletion() string {
-	flags := flagHelps()
+	helps := flagHelps()
 	return strings.NewReplacer(
-		"@FLAGS@", selected(flags, " ", anyFlag),
-		"@VALUED@", selected(flags, "|", valued),
-		"@FILE@", selected(flags, "|", ofKind("file")),
-		"@DIR@", selected(flags, "|", ofKind("dir")),
-		"@USER@", selected(flags, "|", ofKind("user")),
-		"@DEVICE@", selected(flags, "|", ofKind("device")),
+		"@FLAGS@", selected(helps, " ", anyFlag),
+		"@VALUED@", selected(helps, "|", valued),
+		"@FILE@", selected(helps, "|", ofKind("file")),
+		"@DIR@", selected(helps, "|", ofKind("dir")),
+		"@USER@", selected(helps, "|", ofKind("user")),
+		"@DEVICE@", selected(helps, "|", ofKind("device")),
 		"@NET@", words("net"),
 		"@ULIMIT@", words("ulimit"),
 		"@MANAGER@", words("manager"),
@@ -288,8 +290,8 @@ complete -c cgshim -n __cgshim_in_completion -a 'bash zsh fish'
 complete -c cgshim -n '__cgshim_in_program; and not __cgshim_in_completion; and not __cgshim_in_batch' -a '(complete -C (string join " " -- (__cgshim_program) (commandline -ct)))'
 complete -c cgshim -n 'not __cgshim_in_program' -a '(__fish_complete_command)'
 `))
-	list := func(condition string, flags []flagHelp) {
-		for _, f := range flags {
+	list := func(condition string, helps []flagHelp) {
+		for _, f := range helps {
 			b.WriteString("complete -c cgshim -n '" + condition + "'" + fishOption(f, actions) + "\n")
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 )
 
 func TestCompletionScripts(t *testing.T) {
@@ -16,7 +18,7 @@ func TestCompletionScripts(t *testing.T) {
 		if out.status != 0 || out.stderr != "" || out.fd3 != "" {
 			t.Errorf("%s: exit status %d, stderr %q", shell, out.status, out.stderr)
 		}
-		for _, f := range flags() {
+		for _, f := range flags.Run() {
 			for _, name := range f.Names() {
 				word := dashed(name)
 				if shell == "fish" {

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,44 +146,4 @@ func controlRuns(command string, args []string) int {
 		}
 	}
 	return status
-}
-
-// complainOfRun is complainOf for what was to be done to a run, which may be another user's.
-func complainOfRun(err error) int {
-	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		err = hinted{err, "that run is somebody else's: do it as its user, or as root (sudo)"}
-	}
-	return complainOf(err)
-}
-
-// hinted is an error with what to do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (e hinted) Hint() string  { return e.hint }
-func (e hinted) Unwrap() error { return e.error }
-
-// errNotPrinted is for what printOut has complained of.
-var errNotPrinted = errors.New("standard output can't be written")
-
-// complainOf says on stderr what went wrong, and what to do about it.
-func complainOf(err error) int {
-	e := &shim.ErrorInfo{Message: err.Error()}
-	hint := ""
-	var own interface{ Hint() string }
-	switch {
-	case errors.As(err, &own):
-		hint = own.Hint()
-	case errors.Is(err, runs.ErrNoRun):
-		hint = "cgshim ps lists those that there are; for those below another cgroup: --parent"
-	case errors.Is(err, runs.ErrOutOfReach):
-		hint = "cgshim gc is for what dead ones have left; cgshim kill --signal KILL for the others"
-	}
-	if hint != "" {
-		e.Hint = &hint
-	}
-	complain(e)
-	return shim.ExitFailed
 }

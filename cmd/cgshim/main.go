@@ -71,11 +71,3 @@ func dispatch(args []string) int {
 	}
 	return runCommand(args)
 }
-
-func printOut(text string) int {
-	if _, err := os.Stdout.WriteString(text); err != nil {
-		complain(&shim.ErrorInfo{Message: err.Error()})
-		return shim.ExitFailed
-	}
-	return 0
-}

@@ -85,14 +85,6 @@ func printStat(c *control, r *runs.Running) error {
 	return printed(out.String())
 }
 
-// printed is printOut where an error is wanted; what has been said by then is not said again.
-func printed(text string) error {
-	if printOut(text) != 0 {
-		return errNotPrinted
-	}
-	return nil
-}
-
 const unknown = "-"
 
 func number[N int | uint64](n *N) string {

@@ -7,18 +7,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/deliver"
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim"
 )
 
-// A copy of cgshim that is set-user-ID root, say, would run any program as root for anybody: its flags, its environment
-// and its descriptors are the caller's. So it does nothing but say so.
+// A copy of cgshim that is set-user-ID root, say, would run any program as root for any user, because its flags, its environment
+// and its descriptors are the caller's. So it only says that it does not do that.
 
 // harmless are first arguments with which cgshim only prints.
 var harmless = []string{"help", "--help", "-h", "version", "--version", "schema", "completion"}
 
-// refuseRaised refuses what it was called for, after it has given up the privileges that its binary has: the file of
-// --output is written with the caller's.
+// refuseRaised refuses to do anything. Before that it gives up the privileges that the binary has, so that the file of --output is
+// written with the caller's.
 func refuseRaised(how string, args []string) int {
 	err := fmt.Errorf("this copy of cgshim has privileges of its own (%s): everybody who may execute it could run any program with them", how)
 	if len(args) > 0 && args[0] != "run" && isSubcommand(args[0]) {
@@ -27,16 +29,16 @@ func refuseRaised(how string, args []string) int {
 	if len(args) > 0 && args[0] == "run" {
 		args = args[1:]
 	}
-	flag := scanFlags(args)
+	flag := flags.Scan(args)
 	if giveUpPrivileges() != nil {
-		flag = without(flag, "output")
+		flag = flag.Without("output")
 	}
-	d := delivery{flag: flag, pretty: flag.isOn("pretty")}
-	out, _ := openSink(flag) // or stderr
-	return d.deliver(out, shim.SetupError(&shim.Config{}, "privileges", err))
+	d := deliver.Delivery{Flag: flag, Pretty: flag.IsOn("pretty")}
+	return d.Refuse(shim.SetupError(&shim.Config{}, "privileges", err))
 }
 
-// giveUpPrivileges makes the calling goroutine the caller's for good: capabilities are a thread's.
+// giveUpPrivileges leaves the calling goroutine with the caller's privileges only. It locks the thread, because capabilities belong to a
+// thread.
 func giveUpPrivileges() error {
 	uid, gid := unix.Getuid(), unix.Getgid()
 	if err := syscall.Setresgid(gid, gid, gid); err != nil {
@@ -49,13 +51,4 @@ func giveUpPrivileges() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	return unix.Capset(&header, &none[0])
-}
-
-func without(flag flagReader, name string) flagReader {
-	return func(asked string) (string, bool) {
-		if asked == name {
-			return "", false
-		}
-		return flag(asked)
-	}
 }

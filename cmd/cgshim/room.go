@@ -8,41 +8,33 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/deliver"
 )
 
-// Some of the caller's resource limits bind cgshim itself. With less than it takes the Go runtime ends the process, with a
-// trace and no result. So what can be told before anything is created is told. What is so little that the runtime does not
-// get as far as main can't be.
+// Some of the caller's resource limits bind cgshim itself. If one is too low, the Go runtime ends the process, with a stack trace and
+// no result. So they are checked before anything is created. A limit that is so low that the runtime does not reach main can't be
+// checked.
 
 const (
-	// leastDescriptors is the least RLIMIT_NOFILE for a run: some twenty are used, and with fewer the Go runtime
+	// leastDescriptors is the least RLIMIT_NOFILE for a run. A run uses about twenty, and with fewer the Go runtime
 	// ends the process.
 	leastDescriptors = 32
-	// leastTasks is how many threads and processes a run makes at least, besides those that there are.
+	// leastTasks is how many more threads and processes there must be room for.
 	leastTasks = 16
-	// fewTasks is a RLIMIT_NPROC so low that it is worth counting what there is, which means to read all of /proc.
+	// fewTasks is a RLIMIT_NPROC below which the user's threads are counted, for which all of /proc has to be read.
 	fewTasks = 128
-	// leastMapped and leastData are how much more may be mapped at least, of all memory and of what can be written to.
+	// leastMapped and leastData are how many more bytes it must be possible to map, of all memory and of writable memory.
 	leastMapped, leastData = 20 << 20, 12 << 20
 )
 
-// A roomError says which resource limit of the caller's is too low. The step is the result's.
-type roomError struct {
-	step string
-	err  error
-}
-
-func (e *roomError) Error() string { return e.err.Error() }
-
-func (e *roomError) Unwrap() error { return e.err }
-
-// checkRoom says whether the caller's resource limits leave enough for so many descriptors and further threads and processes.
-func checkRoom(descriptors, tasks uint64) error {
+// checkRoom returns an error if the caller's resource limits are too low for so many descriptors, and so many more threads and processes.
+func checkRoom(descriptors, tasks uint64) *deliver.StepError {
 	limit, low := limited(unix.RLIMIT_NOFILE)
 	if low && limit < descriptors {
 		return tooLow("descriptors", "nofile", limit, descriptors, unix.EMFILE)
 	}
-	// Root is not bound by it.
+	// This limit does not bind root.
 	if limit, low = limited(unix.RLIMIT_NPROC); low && limit < fewTasks+tasks && os.Getuid() != 0 && !bearsAnyNumber() {
 		if there := ownTasks(); limit < there+tasks {
 			return tooLow("threads", "nproc", limit, there+tasks, unix.EAGAIN)
@@ -64,25 +56,25 @@ func checkRoom(descriptors, tasks uint64) error {
 	return nil
 }
 
-// limited is a limit of this process, if there is one.
+// limited returns a resource limit of this process, and false if it is unlimited.
 func limited(resource int) (uint64, bool) {
 	var limit unix.Rlimit
 	err := unix.Getrlimit(resource, &limit)
 	return limit.Cur, err == nil && limit.Cur != math.MaxUint64
 }
 
-func tooLow(step, name string, limit, takes uint64, errno unix.Errno) error {
-	return &roomError{step, fmt.Errorf("the caller's resource limit %s is %d, and this takes %d: %w", name, limit, takes, errno)}
+func tooLow(step, name string, limit, takes uint64, errno unix.Errno) *deliver.StepError {
+	return &deliver.StepError{Step: step, Err: fmt.Errorf("the caller's resource limit %s is %d, and this takes %d: %w", name, limit, takes, errno)}
 }
 
-// bearsAnyNumber says whether we have one of the capabilities that RLIMIT_NPROC does not bind.
+// bearsAnyNumber reports whether this process has one of the capabilities that RLIMIT_NPROC does not bind.
 func bearsAnyNumber() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// ownTasks is how many threads this user has, as far as that can be seen.
+// ownTasks counts the threads of this user, as far as /proc shows them.
 func ownTasks() (n uint64) {
 	uid := uint32(os.Getuid())
 	entries, _ := os.ReadDir("/proc")
@@ -96,7 +88,7 @@ func ownTasks() (n uint64) {
 	return n
 }
 
-// mapped is a field of this process's statm, in bytes.
+// mapped returns a field of this process's statm, in bytes.
 func mapped(field int) (uint64, bool) {
 	statm, err := os.ReadFile("/proc/self/statm")
 	fields := bytes.Fields(statm)

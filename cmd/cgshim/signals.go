@@ -8,10 +8,10 @@ import (
 	"github.com/cgshim/cgshim/shim"
 )
 
-// caughtSignals are those that have come since the start of the process, and come from now on. They are for one reader.
+// caughtSignals are the signals that have come since the start of the process, and those that will come. Only one reader gets them.
 type caughtSignals struct{}
 
-// Pending takes those that have come.
+// Pending takes the signals that have come.
 func (caughtSignals) Pending() (list []os.Signal) {
 	for {
 		sig, ok := nextSignal()
@@ -22,10 +22,10 @@ func (caughtSignals) Pending() (list []os.Signal) {
 	}
 }
 
-// Channel is where all go from now on.
+// Channel returns a channel that gets all signals from now on.
 func (caughtSignals) Channel() <-chan os.Signal { return signalChannel() }
 
-// signalChannel has a goroutine, and that a thread, which a run of a millisecond has no use for.
+// signalChannel is made when it is needed, because its goroutine takes a thread, which a run of a millisecond can do without.
 var signalChannel = sync.OnceValue(func() chan os.Signal {
 	caught := make(chan os.Signal, 16)
 	go func() {

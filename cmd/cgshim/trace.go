@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/deliver"
 )
 
-// traceVariable makes cgshim tell on stderr, at its end, where the time went.
+// traceVariable is the environment variable that makes cgshim write to stderr, at its end, how long each phase took.
 const traceVariable = "CGSHIM_TRACE"
 
-// A trace is what it tells. The nil trace is none.
+// A trace has the phases of a run that are over. A nil trace records nothing.
 type trace struct {
 	boot   time.Duration
 	begin  time.Time
@@ -43,8 +45,8 @@ func (t *trace) end(name string) {
 	}
 }
 
-// print writes a line for each phase: how long it took, and when it was over, in milliseconds since main. What is before
-// main is told as CPU time: it has no beginning that could be looked up.
+// print writes a line for each phase: how long it took, and when it was over, in milliseconds since main. For the time before main it
+// has the CPU time, because the process can't look up when it began.
 func (t *trace) print() {
 	if t == nil {
 		return
@@ -59,5 +61,5 @@ func (t *trace) print() {
 		line(p.name, p.end.Sub(before), p.end.Sub(t.begin))
 		before = p.end
 	}
-	_ = stderr.write([]byte(text.String()))
+	_ = deliver.Tell(text.String())
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -84,14 +85,7 @@ func TestDeadStderr(t *testing.T) {
 // A stderr that is full and that nobody reads does not keep the result from a descriptor that somebody reads.
 func TestFullStderr(t *testing.T) {
 	t.Parallel()
-	_, full := inheritable(t, unix.O_CLOEXEC)
-	fill(t, full)
-	dup, err := unix.FcntlInt(uintptr(full), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stderr := os.NewFile(uintptr(dup), "stderr")
-	defer stderr.Close()
+	stderr := fullPipe(t)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +103,35 @@ func TestFullStderr(t *testing.T) {
 	if len(line) == 0 || parseResult(t, string(line)).Verdict != "error" {
 		t.Errorf("%v, result %q", cmd.ProcessState, line)
 	}
+}
+
+// fullPipe is the writing end of a pipe that takes no more, and that nobody reads. A write to it waits, as pipes have it.
+func fullPipe(t *testing.T) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
+	})
+	fd := int(w.Fd())
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{4096, 1} { // by pages, and then what is left of the last one
+		for err = nil; err == nil; {
+			_, err = unix.Write(fd, make([]byte, n))
+		}
+		if !errors.Is(err, unix.EAGAIN) {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // A FIFO that nobody opens for reading: an error in bounded time, not a cgshim that hangs.

@@ -1,4 +1,4 @@
-package main
+package deliver
 
 import (
 	"bytes"
@@ -12,6 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// safety is how long anything may take before a test calls it hung.
+const safety = 60 * time.Second
 
 // within fails the test if the call takes longer than anything may.
 func within(t *testing.T, what string, call func() error) error {
@@ -264,13 +267,13 @@ func TestAnswersNobodyReads(t *testing.T) {
 	_, w := inheritable(t, 0)
 	fill(t, w)
 	broken := make(chan struct{})
-	a, err := newAnswers(w, func() { close(broken) })
+	a, err := NewAnswers(w, func() { close(broken) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		for range 3 { // the first one finds out
-			a.write("1", []byte("{}\n"))
+			a.Write([]byte("{}\n"))
 		}
 	}()
 	select {
@@ -278,8 +281,8 @@ func TestAnswersNobodyReads(t *testing.T) {
 		t.Fatal("given up before it was told to stop")
 	case <-time.After(deliveryTimeout + deliveryTimeout/2):
 	}
-	a.hurry()
-	if err := within(t, "answers that nobody reads", func() error { <-broken; return a.err() }); !errors.Is(err, errStalled) {
+	a.Hurry()
+	if err := within(t, "answers that nobody reads", func() error { <-broken; return a.Err() }); !errors.Is(err, errStalled) {
 		t.Error(err)
 	}
 }

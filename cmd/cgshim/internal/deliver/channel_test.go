@@ -1,4 +1,4 @@
-package main
+package deliver
 
 import (
 	"os"
@@ -50,7 +50,7 @@ func TestChannels(t *testing.T) {
 		{"a descriptor that is closed", pipe[1], 1 << 20, false},
 		{"a result descriptor that is closed", 1 << 20, pipe[1], false},
 	} {
-		if err := (channels{}).add(test.result, "x").checkFD(test.prog); (err != nil) != test.shared {
+		if err := (Channels{}).Add(test.result, "x").CheckFD(test.prog); (err != nil) != test.shared {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"io"
@@ -11,25 +11,25 @@ import (
 
 // What is read by hand is all that the command line has, as it has it.
 func TestPlainFlags(t *testing.T) {
-	for _, flag := range flags() {
-		want := notPlain
+	for _, flag := range Run() {
+		want := Unknown
 		switch flag.(type) {
 		case textFlag:
-			want = plainText
+			want = Text
 		case listFlag:
-			want = plainList
-		case onFlag:
-			want = plainSwitch
+			want = List
+		case switchFlag:
+			want = Switch
 		}
 		names := flag.Names()
 		if names[0] == "help" {
-			want = notPlain
+			want = Unknown
 		}
-		if got := plainFlag(names[0]); got != want {
+		if got := plainKind(names[0]); got != want {
 			t.Errorf("--%s is read as %d, want %d", names[0], got, want)
 		}
 		for _, alias := range names[1:] {
-			if plainFlag(alias) != notPlain {
+			if plainKind(alias) != Unknown {
 				t.Errorf("--%s is a second name", alias)
 			}
 		}
@@ -44,7 +44,7 @@ func TestReadPlain(t *testing.T) {
 		"--nonsense -- p": false, "-h": false, "--help": false, "- x": false, "--mem 1 -m 1 -- p": false,
 	} {
 		args := strings.Fields(line)
-		if _, _, ok := readPlain(args); ok != want {
+		if _, _, ok := ReadPlain(args); ok != want {
 			t.Errorf("%q is plain: %v", line, ok)
 		}
 		checkPlain(t, args)
@@ -61,21 +61,21 @@ func FuzzPlain(f *testing.F) {
 
 func checkPlain(t *testing.T, args []string) {
 	t.Helper()
-	given, program, ok := readPlain(args)
+	given, program, ok := ReadPlain(args)
 	if !ok {
 		return
 	}
 	app := &cli.App{
-		HideHelp: true, HideVersion: true, Flags: flags(), DisableSliceFlagSeparator: true, ErrWriter: io.Discard, Writer: io.Discard,
+		HideHelp: true, HideVersion: true, Flags: Run(), DisableSliceFlagSeparator: true, ErrWriter: io.Discard, Writer: io.Discard,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
 			if !slices.Equal(c.Args().Slice(), program) {
 				t.Errorf("%q: the program is %q, want %q", args, program, c.Args().Slice())
 			}
-			for _, flag := range flags() {
+			for _, flag := range Run() {
 				name := flag.Names()[0]
 				_, isList := flag.(listFlag)
-				_, isSwitch := flag.(onFlag)
+				_, isSwitch := flag.(switchFlag)
 				same := given.IsSet(name) == c.IsSet(name) && given.Bool(name) == c.Bool(name)
 				switch {
 				case isList:

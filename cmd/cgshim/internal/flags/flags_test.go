@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"encoding/json"
@@ -20,9 +20,9 @@ import (
 func parseFlags(t *testing.T, args ...string) (cfg shim.Config, err error) {
 	t.Helper()
 	app := &cli.App{
-		Flags: flags(), HideHelp: true, DisableSliceFlagSeparator: true,
+		Flags: Run(), HideHelp: true, DisableSliceFlagSeparator: true,
 		Action: func(c *cli.Context) error {
-			cfg, err = newConfig(c, c.Args().Slice())
+			cfg, err = NewConfig(c, c.Args().Slice())
 			return nil
 		},
 	}
@@ -89,9 +89,9 @@ func TestFlagValuesAsGiven(t *testing.T) {
 		" ", "A= x ", "\tA=1\n", "A=1,2", "\xff\xfe", "\ufeffA=", "A=\u00a0\u2003", `"A=1"`, "A=\r\n", "=", "A==", "A=\x01", "",
 		"-x", "a;b", "$A", `\n`, "sl:::0:::[]",
 	}
-	for _, flag := range flags() {
+	for _, flag := range Run() {
 		name := flag.Names()[0]
-		if _, isBool := flag.(onFlag); isBool {
+		if _, isBool := flag.(switchFlag); isBool {
 			continue
 		}
 		for _, value := range values {
@@ -107,7 +107,7 @@ func TestFlagValuesAsGiven(t *testing.T) {
 // flagValue is what the parser makes of a command line with one flag, and of what follows that.
 func flagValue(t *testing.T, flag cli.Flag, args []string) (values, rest []string) {
 	t.Helper()
-	app := &cli.App{Flags: flags(), HideHelp: true, DisableSliceFlagSeparator: true, Action: func(c *cli.Context) error {
+	app := &cli.App{Flags: Run(), HideHelp: true, DisableSliceFlagSeparator: true, Action: func(c *cli.Context) error {
 		name := flag.Names()[0]
 		if values = c.StringSlice(name); values == nil {
 			values = []string{c.String(name)}
@@ -213,7 +213,7 @@ func TestUsageErrorOfConfig(t *testing.T) {
 
 // Each flag has help, and a placeholder for its value.
 func TestFlagsAreDocumented(t *testing.T) {
-	for _, flag := range flags() {
+	for _, flag := range Run() {
 		doc, ok := flag.(cli.DocGenerationFlag)
 		if !ok || doc.GetUsage() == "" || strings.Contains(doc.GetUsage(), "VALUE") {
 			t.Errorf("--%s: no help", flag.Names()[0])

@@ -1,4 +1,4 @@
-package main
+package deliver
 
 import (
 	"os"
@@ -7,54 +7,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-func TestFlagValue(t *testing.T) {
-	for _, test := range []struct {
-		args, want string
-		found      bool
-	}{
-		{"", "", false},
-		{"--", "", false},
-		{"prog", "", false},
-		{"--fd 3 prog", "3", true},
-		{"--fd=3 prog", "3", true},
-		{"-fd 3 prog", "3", true},
-		{"-fd=3 prog", "3", true},
-		{"--fd= prog", "", true},
-		{"--bogus --fd 3 prog", "3", true}, // the parser stops before it, the result has to go there
-		{"--pretty --fd 3 prog", "3", true},
-		{"--mem 64M --fd 3 prog", "3", true},
-		{"--mem=64M --fd 3 -- prog", "3", true},
-		{"--fd 3 --fd 4 prog", "4", true}, // the last one, as for every flag
-		{"--fd 3 --fd=4 prog", "4", true},
-		{"--fd 3 -- --fd 4", "3", true},
-		{"-- prog --fd 3", "", false},
-		{"--fd -- prog", "", false},
-		{"--fd 3 prog --fd 4", "3", true}, // the program's own
-		{"--bogus prog --fd 4", "", false},
-		{"--bogus value --fd 4 -- prog", "4", true},
-		{"--bogus 1 --fd 3 --bogus 2 --fd 4 --bogus -- prog --fd 5", "4", true},
-		{"--bogus=1 --nosuch --fd=3 -x 5 -- prog", "3", true},
-		{"--mem --fd 3 -- prog", "3", true}, // a value that is missing
-		{"--mem --fd=3 prog", "3", true},
-		{"--env --pretty --fd 3 prog", "3", true},
-		{"--fd --pretty prog", "", false},
-		{"--fd 3 --mem -- --fd 4", "3", true},
-		{"--wall-time -1s --fd 3 prog", "3", true},
-		{"--stdin - --fd 3 prog", "3", true},
-		{"- --fd 3", "", false},
-		{"--fd", "", false},
-		{"---fd 3", "", false},
-		{"--fdx 3", "", false},
-		{"--fdx=3", "", false},
-		{"fd 3", "", false},
-	} {
-		if got, found := scanFlags(strings.Fields(test.args))("fd"); got != test.want || found != test.found {
-			t.Errorf("%q: %q, %v, want %q, %v", test.args, got, found, test.want, test.found)
-		}
-	}
-}
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
+)
 
 // inheritable is a pipe as a caller's would be: without close-on-exec. The test closes neither end, and lets no os.File do it: a
 // number that is closed twice is another test's by then.
@@ -151,18 +106,18 @@ func TestOpenSink(t *testing.T) {
 		{"", "--fd 50 prog", sink{fd: 50}, ""},
 	} {
 		if test.variable != "" {
-			t.Setenv(fdVariable, test.variable)
+			t.Setenv(flags.FDVariable, test.variable)
 		} else {
-			t.Setenv(fdVariable, "") // remembers it, for the end of the test
-			_ = os.Unsetenv(fdVariable)
+			t.Setenv(flags.FDVariable, "") // remembers it, for the end of the test
+			_ = os.Unsetenv(flags.FDVariable)
 		}
-		got, err := openSink(scanFlags(strings.Fields(test.args)))
+		got, err := openSink(flags.Scan(strings.Fields(test.args)))
 		if got.path != "" {
 			unix.Close(got.fd)
 			got.fd = 0
 		}
 		if got != test.want || (err == nil) != (test.mention == "") {
-			t.Errorf("%s=%s %s: %+v, %v, want %+v", fdVariable, test.variable, test.args, got, err, test.want)
+			t.Errorf("%s=%s %s: %+v, %v, want %+v", flags.FDVariable, test.variable, test.args, got, err, test.want)
 		} else if err != nil && !strings.Contains(err.Error(), test.mention) {
 			t.Errorf("%s: %v does not mention %s", test.args, err, test.mention)
 		}

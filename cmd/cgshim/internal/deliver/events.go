@@ -1,4 +1,4 @@
-package main
+package deliver
 
 import (
 	"errors"
@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// eventQueue is how many events may wait for a slow reader before samples are left out, and
-	// eventReserve how many more there may be of the others, of which a run has no more than that.
+	// eventQueue is how many events may wait for a slow reader before samples are left out.
+	// eventReserve is how many other events may wait in addition. A run has no more of those.
 	eventQueue   = 256
 	eventReserve = 16
 )
 
-// An eventWriter writes events in their order, from a goroutine of its own: a reader that is slow, or
-// dead, never holds up the run. Where it is certain that nobody has to wait it does without, for waking up a goroutine takes
-// longer than all the rest.
+// An eventWriter writes events in their order, from a goroutine of its own, so that a reader that is slow, or
+// dead, never holds up the run. If it is certain that a write does not wait, it writes without the goroutine, because to wake one up
+// takes longer than everything else.
 type eventWriter struct {
 	out     sink
-	file    bool // it is a file, which always takes what is written
-	direct  int  // if it is a pipe, a descriptor of ours that does not wait; else -1
+	file    bool // out is a regular file: writes to it do not wait
+	direct  int  // if out is a pipe, a descriptor of it that does not wait; else -1
 	waiting atomic.Int64
 	lines   chan []byte
 	done    chan struct{}
@@ -41,13 +41,13 @@ func newEventWriter(out sink) *eventWriter {
 	return w
 }
 
-// writeNow writes a line if it goes out at once, and in one piece.
+// writeNow writes a line if that is possible at once, and in one piece.
 func (w *eventWriter) writeNow(line []byte) bool {
 	if w.waiting.Load() > 0 {
 		return false
 	}
 	if w.file {
-		w.file = w.out.write(line) == nil // else the next one finds out, too, and there may be a part of this
+		w.file = w.out.write(line) == nil // on error there may be a part of the line; the next one gets the error, too
 		return true
 	}
 	if w.direct < 0 || len(line) > pipeBuf {
@@ -72,8 +72,8 @@ func (w *eventWriter) write(e shim.Event) {
 	}
 }
 
-// run gives up on a reader that is gone, and, at the end, on one that does not read. Until then one that
-// stalls loses only what it stalls for.
+// run writes the lines that wait. It gives up when the reader is gone, and, at the end, when the reader does not read. Before the end,
+// a reader that stalls loses only the line that it stalls for.
 func (w *eventWriter) run() {
 	defer close(w.done)
 	dead := false
@@ -86,7 +86,7 @@ func (w *eventWriter) run() {
 	}
 }
 
-// close writes what is waiting; the result comes after it.
+// close returns when the lines that wait are written, because the result comes after them.
 func (w *eventWriter) close() {
 	w.ending.Store(true)
 	close(w.lines)

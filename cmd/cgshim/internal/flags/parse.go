@@ -1,15 +1,13 @@
-package main
+package flags
 
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
@@ -18,27 +16,19 @@ import (
 	"github.com/cgshim/cgshim/shim"
 )
 
-// flagValues are the flags of a run: of a command line, or of a request of cgshim batch. A flag is known by its first name.
-type flagValues interface {
-	IsSet(name string) bool
-	String(name string) string
-	StringSlice(name string) []string
-	Bool(name string) bool
-}
-
-// A flagParser turns flags into values and keeps the first error. A flag that is not set is 0.
-type flagParser struct {
-	c   flagValues
+// A parser turns flags into values and keeps the first error. A flag that was not given has the zero value.
+type parser struct {
+	v   Values
 	err error
 }
 
-// parseFlag parses a flag that is set, and puts flag and value in front of the error.
-func parseFlag[T any](p *flagParser, name string, parse func(value string) (T, error)) T {
+// parseFlag parses a flag that was given, and puts flag and value in front of the error.
+func parseFlag[T any](p *parser, name string, parse func(value string) (T, error)) T {
 	var zero T
-	if p.err != nil || !p.c.IsSet(name) {
+	if p.err != nil || !p.v.IsSet(name) {
 		return zero
 	}
-	value := p.c.String(name)
+	value := p.v.String(name)
 	parsed, err := parse(value)
 	if err != nil {
 		p.err = fmt.Errorf("--%s %q: %w", name, value, err)
@@ -48,9 +38,9 @@ func parseFlag[T any](p *flagParser, name string, parse func(value string) (T, e
 }
 
 // parseEach is parseFlag for a flag that can be given several times.
-func parseEach[T any](p *flagParser, name string, parse func(value string) (T, error)) []T {
+func parseEach[T any](p *parser, name string, parse func(value string) (T, error)) []T {
 	var list []T
-	for _, value := range p.c.StringSlice(name) {
+	for _, value := range p.v.StringSlice(name) {
 		if p.err != nil {
 			return nil
 		}
@@ -64,11 +54,11 @@ func parseEach[T any](p *flagParser, name string, parse func(value string) (T, e
 	return list
 }
 
-func (p *flagParser) size(name string) int64 { return parseFlag(p, name, parsePositiveSize) }
+func (p *parser) size(name string) int64 { return parseFlag(p, name, parsePositiveSize) }
 
-func (p *flagParser) sizeOrZero(name string) int64 { return parseFlag(p, name, parseSize) }
+func (p *parser) sizeOrZero(name string) int64 { return parseFlag(p, name, parseSize) }
 
-func (p *flagParser) count(name string, least, most int64) int64 {
+func (p *parser) count(name string, least, most int64) int64 {
 	return parseFlag(p, name, func(value string) (int64, error) {
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || n < least || n > most {
@@ -78,7 +68,7 @@ func (p *flagParser) count(name string, least, most int64) int64 {
 	})
 }
 
-func (p *flagParser) cpus(name string) float64 {
+func (p *parser) cpus(name string) float64 {
 	return parseFlag(p, name, func(value string) (float64, error) {
 		n, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(n >= cgroup.MinCPUs && n <= cgroup.MaxCPUs) { // false for NaN too
@@ -88,7 +78,7 @@ func (p *flagParser) cpus(name string) float64 {
 	})
 }
 
-func (p *flagParser) duration(name string) time.Duration {
+func (p *parser) duration(name string) time.Duration {
 	return parseFlag(p, name, func(value string) (time.Duration, error) {
 		d, err := parseDuration(value)
 		if err == nil && d == 0 {
@@ -98,8 +88,8 @@ func (p *flagParser) duration(name string) time.Duration {
 	})
 }
 
-// durationOrZero is negative for an explicit 0, which Config takes as "at once".
-func (p *flagParser) durationOrZero(name string) time.Duration {
+// durationOrZero returns a negative duration for an explicit 0, because shim.Config takes that as "at once".
+func (p *parser) durationOrZero(name string) time.Duration {
 	return parseFlag(p, name, func(value string) (time.Duration, error) {
 		d, err := parseDuration(value)
 		if d == 0 {
@@ -109,8 +99,8 @@ func (p *flagParser) durationOrZero(name string) time.Duration {
 	})
 }
 
-// set is a list of CPUs or NUMA nodes that are all there. It stays as it was written.
-func (p *flagParser) set(name, what string, online func() ([]int, error)) string {
+// set checks that all CPUs or NUMA nodes of a list exist. It returns the list as it was written.
+func (p *parser) set(name, what string, online func() ([]int, error)) string {
 	return parseFlag(p, name, func(value string) (string, error) {
 		list, err := cgroup.ParseCPUList(value)
 		if err != nil {
@@ -129,8 +119,8 @@ func (p *flagParser) set(name, what string, online func() ([]int, error)) string
 	})
 }
 
-// devices are the limits of the four device flags.
-func (p *flagParser) devices() []cgroup.IOLimit {
+// devices returns the limits of the four device flags.
+func (p *parser) devices() []cgroup.IOLimit {
 	var all []cgroup.IOLimit
 	for _, f := range []struct {
 		name      string
@@ -158,7 +148,7 @@ type deviceRate struct {
 	rate         uint64
 }
 
-// parseDeviceRate parses DEV:RATE. The path may have colons, too (/dev/disk/by-path).
+// parseDeviceRate parses DEV:RATE. The path may have colons of its own (/dev/disk/by-path).
 func parseDeviceRate(value string, parseRate func(string) (int64, error)) (deviceRate, error) {
 	i := strings.LastIndexByte(value, ':')
 	if i <= 0 {
@@ -180,13 +170,13 @@ func parseOperations(value string) (int64, error) {
 	return int64(n), nil
 }
 
-// byteLimits are the resources that are counted in bytes: they may be given as sizes.
+// byteLimits are the resources that are counted in bytes. Their limits may be given as sizes.
 var byteLimits = []int{
 	unix.RLIMIT_AS, unix.RLIMIT_CORE, unix.RLIMIT_DATA, unix.RLIMIT_FSIZE,
 	unix.RLIMIT_MEMLOCK, unix.RLIMIT_MSGQUEUE, unix.RLIMIT_RSS, unix.RLIMIT_STACK,
 }
 
-// parseUlimit parses NAME=SOFT[:HARD]; "unlimited" and -1 are no limit. Without HARD it is SOFT.
+// parseUlimit parses NAME=SOFT[:HARD]; "unlimited" and -1 are no limit. Without :HARD the hard limit is the soft one.
 func parseUlimit(value string) (limit reexec.Rlimit, err error) {
 	name, values, ok := strings.Cut(value, "=")
 	if !ok {
@@ -225,7 +215,7 @@ func parseRlimit(resource int, value string) (uint64, error) {
 	return n, nil
 }
 
-// parseUser looks names up in /etc/passwd and /etc/group; numbers need not be there.
+// parseUser looks names up in /etc/passwd and /etc/group. Numbers need not be in there.
 func parseUser(value string) (*shim.User, error) {
 	const unset = -1
 	name, group, both := strings.Cut(value, ":")
@@ -246,12 +236,12 @@ func parseUser(value string) (*shim.User, error) {
 	return u, nil
 }
 
-// checked makes a parser of a check.
+// checked makes a parser of a function that only checks the value.
 func checked(check func(string) error) func(string) (string, error) {
 	return func(value string) (string, error) { return value, check(value) }
 }
 
-// parseNet is true for a network of the program's own.
+// parseNet returns true if the program gets a network of its own.
 func parseNet(value string) (bool, error) {
 	switch value {
 	case "none":
@@ -270,14 +260,14 @@ func parseOOMScoreAdj(value string) (*int, error) {
 	return &n, nil
 }
 
-// parseKeepFD checks that the descriptor was inherited: one that is close-on-exec is the Go runtime's own.
+// parseKeepFD checks that the descriptor was inherited. One that is close-on-exec was not: the Go runtime has opened it.
 func parseKeepFD(value string) (int, error) {
 	fd, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || fd < 3 {
 		return 0, errors.New("want the number of an open descriptor, from 3 up")
 	}
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
-		return 0, hinted{errNotOpen, fmt.Sprintf("open it: %d<FILE or %[1]d>FILE in a shell, pass_fds=[%[1]d] in Python", fd)}
+		return 0, WithHint(ErrNotOpen, fmt.Sprintf("open it: %d<FILE or %[1]d>FILE in a shell, pass_fds=[%[1]d] in Python", fd))
 	}
 	return int(fd), nil
 }
@@ -295,95 +285,4 @@ func parseSampleInterval(value string) (time.Duration, error) {
 		err = fmt.Errorf("must be at least %v", shim.MinSample)
 	}
 	return d, err
-}
-
-func parsePositiveSize(value string) (int64, error) {
-	n, err := parseSize(value)
-	if err == nil && n == 0 {
-		err = errNotPositive
-	}
-	return n, err
-}
-
-var (
-	errNotOpen     = errors.New("the descriptor is not open")
-	errNotPositive = errors.New("must be more than zero")
-	errSize        = errors.New("want a size like 64M, 1.5GiB, or a number of bytes")
-	errFraction    = errors.New("want a whole number of bytes")
-	errNegative    = errors.New("must not be negative")
-	errDuration    = errors.New("want a duration like 1.5s, 300ms, 2m, or a number of seconds")
-	errTooLarge    = errors.New("is too large")
-)
-
-// isSize says what RAMInBytes understands, less its surprises ("1 .5m", "+1", "0x1p3"): a number, and perhaps a unit.
-func isSize(value string) bool {
-	number := strings.TrimRight(value, "kKmMgGtTpPiIbB")
-	unit := strings.ToLower(value[len(number):])
-	if prefix := strings.TrimRight(unit, "ib"); len(prefix) > 1 || !slices.Contains([]string{"", "b", "ib"}, unit[len(prefix):]) || unit == "ib" {
-		return false
-	}
-	whole, fraction, point := strings.Cut(number, ".")
-	return isDigits(whole) && (!point || isDigits(fraction))
-}
-
-func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
-
-// isSeconds says what a bare number is: ParseFloat would take "1e3", "0x1p3", "Inf" and "NaN" for one too.
-func isSeconds(value string) bool {
-	whole, fraction, point := strings.Cut(value, ".")
-	return (isDigits(whole) || point && whole == "") && (!point || isDigits(fraction))
-}
-
-// maxSeconds is the longest duration.
-const maxSeconds = math.MaxInt64 / 1e9 / 2
-
-// parseSize parses a binary size: 64M, 64m, 64MB and 64MiB are all 67108864.
-func parseSize(value string) (int64, error) {
-	if !isSize(value) {
-		return 0, errSize
-	}
-	if number := strings.TrimRight(value, "bB"); isSeconds(number) {
-		return parseBytes(number)
-	}
-	n, err := units.RAMInBytes(value)
-	if err != nil {
-		return 0, errSize
-	}
-	// RAMInBytes converts from float64 without a look: beyond int64 the result is any number.
-	if n < 0 || n > math.MaxInt64/2 || len(value) > 24 {
-		return 0, errTooLarge
-	}
-	return n, nil
-}
-
-// parseBytes parses a size without a unit. RAMInBytes would round above 2^53, and cut a fraction off.
-func parseBytes(number string) (int64, error) {
-	whole, fraction, _ := strings.Cut(number, ".")
-	if strings.Trim(fraction, "0") != "" {
-		return 0, errFraction
-	}
-	n, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || n > math.MaxInt64/2 {
-		return 0, errTooLarge
-	}
-	return n, nil
-}
-
-// parseDuration parses a Go duration, or a number of seconds. It is never negative.
-func parseDuration(value string) (time.Duration, error) {
-	d, err := time.ParseDuration(value)
-	if err != nil {
-		if !isSeconds(value) {
-			return 0, errDuration
-		}
-		seconds, err := strconv.ParseFloat(value, 64)
-		if err != nil || seconds > maxSeconds {
-			return 0, errTooLarge
-		}
-		d = time.Duration(seconds * 1e9)
-	}
-	if d < 0 {
-		return 0, errNegative
-	}
-	return d, nil
 }

@@ -1,4 +1,4 @@
-package main
+package deliver
 
 import (
 	"errors"
@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 )
 
-// checkFile makes sure, as far as that can be known before, that the file of --output can be written at the end, and
-// holds on to what it is: a program that may write to the directory must not be able to have a privileged cgshim write
-// somewhere else, by a link of that name. A regular file, or one that is not there, is its name in a directory that
-// is open; a device or a FIFO is open itself, though not for writing.
+// checkFile checks, as far as that is possible before, that the file of --output can be written at the end. It also fixes which
+// file that is: a program that may write to the directory could otherwise make a link of that name, and have a privileged cgshim
+// write somewhere else. For a regular file, or one that does not exist yet, the sink has an open directory and a name in it; for a
+// device or a FIFO it has the file itself, opened, but not for writing.
 func checkFile(path string) (sink, error) {
 	fail := func(err error) (sink, error) { return stderr, fmt.Errorf("--output %q: %w", path, err) }
 	info, err := os.Stat(path)
@@ -34,7 +36,7 @@ func checkFile(path string) (sink, error) {
 	at, mode, flags, real := path, uint32(unix.W_OK), unix.O_PATH|unix.O_CLOEXEC, path
 	if err != nil || info.Mode().IsRegular() {
 		if target, err := filepath.EvalSymlinks(path); err == nil {
-			real = target // the link stays
+			real = target // so that the link stays
 		}
 		s.name, at = filepath.Base(real), filepath.Dir(real)
 		mode |= unix.X_OK
@@ -54,30 +56,30 @@ func checkFile(path string) (sink, error) {
 	return s, nil
 }
 
-// checkReplaceable asks the kernel whether another file could be renamed to a name in a directory: not to a mount point
-// (since Linux 5.8 statx(2) tells; before, that is found out at the end), nor where the directory is append-only, nor, if
-// it is sticky, to another user's file, nor to an immutable one. rmdir(2) makes the same checks as rename, and then finds
-// that a file is no directory.
+// checkReplaceable asks the kernel whether another file could be renamed to a name in a directory. It could not if that is a mount
+// point (since Linux 5.8 statx(2) tells; before, that is found out at the end), if the directory is append-only, if the directory is
+// sticky and the file is another user's, or if the file is immutable. rmdir(2) makes the same checks as rename, and then fails because
+// a file is no directory.
 func checkReplaceable(dir int, name string) error {
 	var st unix.Statx_t
 	if err := unix.Statx(dir, "", unix.AT_EMPTY_PATH, 0, &st); err == nil && st.Attributes&unix.STATX_ATTR_APPEND != 0 {
-		return hinted{fmt.Errorf("the directory is append-only: %w", unix.EPERM), "nothing can be replaced there (lsattr -d): choose another directory, or --fd 3 with 3>FILE"}
+		return flags.WithHint(fmt.Errorf("the directory is append-only: %w", unix.EPERM), "nothing can be replaced there (lsattr -d): choose another directory, or --fd 3 with 3>FILE")
 	}
 	err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil
 	case err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		return hinted{
+		return flags.WithHint(
 			fmt.Errorf("the file itself is mounted there, so that no other can take its place: %w", unix.EBUSY),
 			"mount its directory instead, or have it opened for cgshim: --fd 3 with 3>FILE",
-		}
+		)
 	}
 	if err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return hinted{
+		return flags.WithHint(
 			fmt.Errorf("the file can't be replaced: %w", err),
 			"it is another user's in a directory with the sticky bit, or immutable (lsattr): choose another name, or --fd 3 with 3>FILE",
-		}
+		)
 	}
 	return nil
 }
@@ -89,8 +91,8 @@ func (s sink) writeFile(line []byte) error {
 	return s.writeWhole(line)
 }
 
-// writeWhole writes beside the file and renames: a reader sees the old result or the new one. What has that name by
-// now is replaced, and never followed.
+// writeWhole writes a new file and renames it, so that a reader sees the old result or the new one. If the name is a link by now, the
+// link is replaced, and not followed.
 func (s sink) writeWhole(line []byte) error {
 	fail := func(op string, err error) error { return &fs.PathError{Op: op, Path: s.path, Err: err} }
 	temporary := fmt.Sprintf(".cgshim-%d-%08x", os.Getpid(), rand.Uint32())
@@ -111,8 +113,8 @@ func (s sink) writeWhole(line []byte) error {
 	return err
 }
 
-// writeSpecial writes to a device or a FIFO. A FIFO without a reader can't be opened (ENXIO, fifo(7)):
-// it gets as much time as a reader of a full one.
+// writeSpecial writes to a device or a FIFO. A FIFO without a reader can't be opened (ENXIO, fifo(7)). The reader gets as much time to
+// open it as the reader of a full one gets to read.
 func (s sink) writeSpecial(line []byte) error {
 	for deadline := time.Now().Add(deliveryTimeout); ; time.Sleep(10 * time.Millisecond) {
 		fd, err := reopen(s.fd)

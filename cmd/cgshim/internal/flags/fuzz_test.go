@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"io"
@@ -76,7 +76,7 @@ func FuzzScanFlags(f *testing.F) {
 		const secret = "behind-the-program"
 		args := strings.Fields(line)
 		all := slices.Concat(args, []string{"--", "prog", "--output", secret, "--fd=" + secret})
-		read := scanFlags(all)
+		read := Scan(all)
 		for _, name := range []string{"output", "fd"} {
 			if value, _ := read(name); value == secret {
 				t.Errorf("%q: --%s is the program's", all, name)
@@ -96,7 +96,7 @@ func FuzzScanFlagsRight(f *testing.F) {
 		parsed := map[string]string{}
 		var rest []string
 		app := &cli.App{
-			Flags: flags(), HideHelp: true, DisableSliceFlagSeparator: true, Writer: io.Discard, ErrWriter: io.Discard,
+			Flags: Run(), HideHelp: true, DisableSliceFlagSeparator: true, Writer: io.Discard, ErrWriter: io.Discard,
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 			Action: func(c *cli.Context) error {
 				for _, name := range []string{"output", "fd"} {
@@ -125,7 +125,7 @@ func FuzzScanFlagsRight(f *testing.F) {
 		i := starts[int(at%uint(len(starts)))]
 		for _, unknown := range [][]string{nil, {"--bogus"}, {"-bogus=1"}, {"--bogus", "1"}, {"--bogus", "1", "-x"}} {
 			all := slices.Concat(args[:i], unknown, args[i:], []string{"--", "prog", "--fd", "9"})
-			read := scanFlags(all)
+			read := Scan(all)
 			for _, name := range []string{"output", "fd"} {
 				want, wantGiven := parsed[name]
 				if value, given := read(name); value != want || given != wantGiven {
@@ -142,8 +142,8 @@ func FuzzFlagBytes(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		for _, flag := range flags() {
-			if _, isBool := flag.(onFlag); isBool {
+		for _, flag := range Run() {
+			if _, isBool := flag.(switchFlag); isBool {
 				continue
 			}
 			name := flag.Names()[0]
