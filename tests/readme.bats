@@ -95,7 +95,7 @@ plays() {
 		[ "$flag" = --help ] || grep -q -e "\`$flag\b" "$TOP/README.md" || { echo "README: no $flag" >&2; return 1; }
 		grep -q -e "^\.It Fl -${flag#--}\b" "$page" || { echo "cgshim.1: no $flag" >&2; return 1; }
 	done
-	batch=$("$CGSHIM" batch --help 2>&1 | sed 's/.* there is //' | tr -d , | tr ' ' '\n')
+	batch=$("$CGSHIM" batch --help | grep -oE '^ +--[a-z-]+' | tr -d ' ' | grep -vx -e --help)
 	[ "$(wc -l <<<"$batch")" -ge 6 ]
 	for flag in $batch; do
 		grep -qE "^\.(It )?Fl -${flag#--}\b" <(sed -n '/^\.Sh BATCH/,/^\.Sh RESULT/p' "$page") || { echo "cgshim.1: no batch $flag" >&2; return 1; }

@@ -8,27 +8,44 @@ import (
 	"os/signal"
 	"runtime"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cmd/cgshim/internal/deliver"
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 	"github.com/cgshim/cgshim/shim"
 )
 
 const (
 	// slotDescriptors is how many a job takes at least; with more the pool is quicker.
 	slotDescriptors = 24
-	// slotTasks is how many threads and processes it takes: its thread, its stage, who makes groups ahead, the program.
+	// slotTasks is how many threads and processes it takes: its thread, its stage, the thread that makes groups ahead, the program.
 	slotTasks = 4
 	// signalStatus plus the number of a signal is the exit status of a process that the signal has ended, as shells have it.
 	signalStatus = 128
 )
 
-// batchFlags are what goes for all requests.
-var batchFlags = []string{"jobs", "pin", "events", "parent", "manager", "nest"}
+const (
+	batchHelp = `Runs many programs. Each line of standard input is a request, which is a JSON object with argv and the flags of a run;
+each line of standard output is the result of one, with its id.`
+	managerUsage = "VALUE makes that parent: cgroupfs, systemd (a scope), or auto (default)"
+	nestUsage    = "move whoever shares our cgroup into one below it, if the kernel wants that"
+)
 
-// runBatch is "cgshim batch [--jobs N] [--pin] …".
-func runBatch(args []string) int {
-	c, err := parseControl("batch", args, batchFlags...)
+func batchFlags() []cli.Flag {
+	return []cli.Flag{
+		flags.NewText("", "jobs", "N", "run VALUE programs at a time (default: one for each CPU)"),
+		flags.NewSwitch("", "pin", "give each of them cores of its own"),
+		flags.NewSwitch("", "events", "write a line for each start, limit and sample, too"),
+		flags.NewText("", "parent", "CGROUP", "create the cgroups of the runs below VALUE"),
+		flags.NewText("", "manager", "WHO", managerUsage),
+		flags.NewSwitch("", "nest", nestUsage),
+	}
+}
+
+// runBatch is "cgshim batch".
+func runBatch(ctx *cli.Context) int {
+	c, err := parseControl(ctx)
 	if err == nil && len(c.names) > 0 {
 		err = fmt.Errorf("batch %q: requests come on standard input", c.names[0])
 	}
@@ -56,7 +73,7 @@ func runBatch(args []string) int {
 	stop, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	end := func() {
-		pool.Stop() // from here on nothing is started
+		pool.Stop() // first, so that nothing is started any more
 		cancel()
 	}
 	b, err := newBatch(stop, end, pool, c.events)

@@ -8,24 +8,26 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 )
 
+var shells = []string{"bash", "zsh", "fish"}
+
+// A script knows every flag of a run, each subcommand, and the flags of that.
 func TestCompletionScripts(t *testing.T) {
-	for shell := range completers {
+	for _, shell := range shells {
 		out := invoke(t, "completion", shell)
 		if out.status != 0 || out.stderr != "" || out.fd3 != "" {
 			t.Errorf("%s: exit status %d, stderr %q", shell, out.status, out.stderr)
 		}
-		for _, f := range flags.Run() {
-			for _, name := range f.Names() {
-				word := dashed(name)
-				if shell == "fish" {
-					word = strings.NewReplacer("--", " -l ", "-"+name, " -s "+name).Replace(word)
-				}
-				if !strings.Contains(out.stdout, word) {
-					t.Errorf("%s: no %s", shell, word)
+		for _, s := range subcommands {
+			if !slices.Contains(strings.FieldsFunc(out.stdout, notOfWord), s.name) {
+				t.Errorf("%s: no %s", shell, s.name)
+			}
+			for _, f := range s.command(nil).Flags {
+				for _, name := range f.Names() {
+					if !strings.Contains(out.stdout, flagIn(shell, name)) {
+						t.Errorf("%s: no --%s, a flag of %s", shell, name, s.name)
+					}
 				}
 			}
 		}
@@ -37,21 +39,31 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
-func TestBatchCompletion(t *testing.T) {
-	var names []string
-	for _, f := range batchHelps {
-		names = append(names, strings.TrimPrefix(f.names[0], "--"))
+func notOfWord(c rune) bool { return strings.ContainsRune(" ()'\n\t", c) }
+
+// flagIn is a flag as a shell's script has it.
+func flagIn(shell, name string) string {
+	switch {
+	case shell != "fish":
+		return dashed(name)
+	case len(name) == 1:
+		return " -s " + name
 	}
-	if !slices.Equal(names, batchFlags) {
-		t.Errorf("%q, but batch has %q", names, batchFlags)
+	return " -l " + name
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
 	}
+	return "--" + name
 }
 
 // script is a shell's completion script as a file.
 func script(t *testing.T, shell string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), shell)
-	if err := os.WriteFile(path, []byte(completers[shell]()), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(invoke(t, "completion", shell).stdout), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -89,11 +101,18 @@ var completions = []completion{
 	{"cgshim comp", nil, "completion", ""},
 	{"cgshim --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
 	{"cgshim ba", nil, "batch", ""},
-	{"cgshim batch --", []string{"--events", "--jobs", "--manager", "--nest", "--parent", "--pin"}, "", ""},
+	{"cgshim batch --", []string{"--events", "--help", "--jobs", "--manager", "--nest", "--parent", "--pin"}, "", ""},
 	{"cgshim batch --pin --ma", []string{"--manager"}, "", ""},
 	{"cgshim batch --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
 	{"cgshim batch --jobs ", nil, "", "--pin"},
 	{"cgshim completion ", []string{"bash", "fish", "zsh"}, "", ""},
+	{"cgshim completion --", []string{"--help"}, "", ""},
+	{"cgshim help b", []string{"batch"}, "", ""},
+	{"cgshim ps --", []string{"--help", "--json", "--parent"}, "", ""},
+	{"cgshim kill --signal US", []string{"USR1", "USR2"}, "", ""},
+	{"cgshim thaw --", []string{"--help", "--parent"}, "", "--mem"},
+	{"cgshim doctor --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
+	{"cgshim version --", []string{"--help"}, "", ""},
 	{"cgshim run --cpu-t", []string{"--cpu-time"}, "", ""},
 	{"cgshim -- cat fil", nil, "file-of-mine", ""},
 	{"cgshim --mem 64M cat --me", nil, "", "--mem"}, // the program's

@@ -5,12 +5,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 	"github.com/cgshim/cgshim/shim"
 )
 
 func TestParseControl(t *testing.T) {
+	list := []cli.Flag{
+		flags.NewSwitch("", "json", "x"), flags.NewList("", "parent", "CGROUP", "x"), flags.NewText("", "signal", "SIGNAL", "x"), flags.Help(),
+	}
 	for _, test := range []struct {
 		args string
 		want control
@@ -23,7 +28,7 @@ func TestParseControl(t *testing.T) {
 		{"--signal SIGHUP", control{signal: unix.SIGHUP}},
 		{"-- --json", control{signal: unix.SIGTERM, names: []string{"--json"}}},
 	} {
-		c, err := parseControl("x", strings.Fields(test.args), "json", "parent", "signal")
+		c, err := parseMixed("x", strings.Fields(test.args), list)
 		if err != nil {
 			t.Errorf("%q: %v", test.args, err)
 			continue
@@ -33,7 +38,8 @@ func TestParseControl(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"--all":          `"--all"`,
+		"--all":          `"--all": no such flag; there is --json, --parent, --signal`,
+		"--help=1":       `"--help": no such flag; there is --json, --parent, --signal`,
 		"-j":             `"-j"`,
 		"--json x -p":    `"-p"`,
 		"--json=no":      "takes no value",
@@ -45,11 +51,11 @@ func TestParseControl(t *testing.T) {
 		"--signal KILLX": "HUP, INT, KILL",
 		"--signal=":      "HUP, INT, KILL",
 	} {
-		if c, err := parseControl("x", strings.Fields(args), "json", "parent", "signal"); err == nil || !strings.Contains(err.Error(), want) {
+		if c, err := parseMixed("x", strings.Fields(args), list); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %+v, %v, want an error about %s", args, c, err, want)
 		}
 	}
-	if _, err := parseControl("x", []string{"--signal", "TERM"}, "parent"); err == nil {
+	if _, err := parseMixed("x", []string{"--signal", "TERM"}, list[1:2]); err == nil {
 		t.Error("a flag of another subcommand was taken")
 	}
 }

@@ -9,20 +9,34 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/doctor"
 )
 
-// exitUnfit is the exit status of a doctor that has found something that can't work.
+// exitUnfit is the exit status if a check has failed.
 const exitUnfit = 1
 
+const doctorHelp = `Finds out what works here, by trying it, and prints a line for each check: ok, warn or fail. Below are shell commands
+for those that are not ok. Exit status: 0 if nothing failed, 1 if something did.`
+
+func doctorFlags() []cli.Flag {
+	return []cli.Flag{
+		flags.NewSwitch("", "json", "print one JSON object"),
+		flags.NewText("", "parent", "CGROUP", "check whether runs can be created below VALUE"),
+		flags.NewText("", "manager", "WHO", managerUsage),
+		flags.NewSwitch("", "nest", nestUsage),
+	}
+}
+
 // examine is "cgshim doctor".
-func examine(args []string) int {
-	c, err := parseControl("doctor", args, "json", "parent", "manager", "nest")
+func examine(ctx *cli.Context) int {
+	c, err := parseControl(ctx)
 	if err == nil && (len(c.names) > 0 || len(c.parents) > 1) {
-		err = fmt.Errorf("doctor %s: want --json, --parent CGROUP, --manager WHO, --nest, or nothing", strings.Join(args, " "))
+		err = fmt.Errorf("doctor %s: want --json, --parent CGROUP, --manager WHO, --nest, or nothing", strings.Join(ctx.Args().Slice(), " "))
 	}
 	if err != nil {
 		return complainOf(err)
@@ -31,11 +45,11 @@ func examine(args []string) int {
 	if len(c.parents) > 0 {
 		cfg.Parent = c.parents[0]
 	}
-	// Ctrl-C is for a stage, too: without us and it nobody would be left to clean up.
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	// Ctrl-C also ends a stage. Without the stage and cgshim, no process would be left to clean up.
+	running, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	defer stop()
-	report := doctor.Examine(ctx, cfg)
-	if ctx.Err() != nil {
+	report := doctor.Examine(running, cfg)
+	if running.Err() != nil {
 		return complainOf(errors.New("doctor: told to stop"))
 	}
 	report.Version = version
@@ -52,7 +66,7 @@ func examine(args []string) int {
 	return 0
 }
 
-// diagnosis is a report for people.
+// diagnosis writes a report for people.
 func diagnosis(report *doctor.Report) string {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "cgshim %s on Linux %s\n", report.Version, report.Kernel)

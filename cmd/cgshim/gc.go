@@ -4,13 +4,21 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/urfave/cli/v2"
+
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/flags"
 	"github.com/cgshim/cgshim/shim/runs"
 )
 
-// collectGarbage is "cgshim gc [--parent CGROUP]…": it removes what killed runs have left, and prints the
-// path of each group.
-func collectGarbage(args []string) int {
-	c, err := parseControl("gc", args, "parent")
+const gcHelp = "Removes the cgroups that killed runs have left, and prints the path of each."
+
+func gcFlags() []cli.Flag {
+	return []cli.Flag{flags.NewList("", "parent", "CGROUP", "look below VALUE only")}
+}
+
+// collectGarbage is "cgshim gc".
+func collectGarbage(ctx *cli.Context) int {
+	c, err := parseControl(ctx)
 	if err != nil {
 		return complainOf(err)
 	}

@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/urfave/cli/v2"
 
 	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/runs"
 )
 
 // listRuns is "cgshim ps".
-func listRuns(args []string) int {
-	c, err := parseControl("ps", args, append(controlFlags["ps"], "parent")...)
+func listRuns(ctx *cli.Context) int {
+	c, err := parseControl(ctx)
 	if err != nil {
 		return complainOf(err)
 	}
@@ -47,7 +48,7 @@ func listRuns(args []string) int {
 	return printOut(out.String())
 }
 
-// printStat is "cgshim stat": everything about one run.
+// printStat is "cgshim stat" for one run.
 func printStat(c *control, r *runs.Running) error {
 	if c.json {
 		return printed(string(r.JSON()))
@@ -94,7 +95,7 @@ func number[N int | uint64](n *N) string {
 	return fmt.Sprint(*n)
 }
 
-// size is in the units of the flags: 64MiB.
+// size writes a number of bytes in the units of the flags: 64MiB.
 func size(n *uint64) string {
 	if n == nil {
 		return unknown
@@ -128,12 +129,12 @@ func commandLine(argv []string) string {
 	return string(line)
 }
 
-// mostCommand is how many characters of a command line a table has: its length, too, is the program's to choose. JSON
-// has all.
+// mostCommand is how many characters of a command line a table has, because a program can make its command line very long. JSON has
+// all of them.
 const mostCommand = 1000
 
-// printable is a word as it is, or quoted: what programs are called is theirs to choose, and must not be a
-// command to somebody's terminal.
+// printable returns a word as it is, or quoted if a terminal could take it for a command. Programs choose their own names and
+// arguments.
 func printable(word string) string {
 	quoted := strconv.Quote(word)
 	if quoted == `"`+word+`"` && word != "" && !strings.ContainsAny(word, " ") {

@@ -16,18 +16,26 @@ import (
 // A copy of cgshim that is set-user-ID root, say, would run any program as root for any user, because its flags, its environment
 // and its descriptors are the caller's. So it only says that it does not do that.
 
-// harmless are first arguments with which cgshim only prints.
-var harmless = []string{"help", "--help", "-h", "version", "--version", "schema", "completion"}
+// onlyPrints reports whether cgshim is asked for something harmless.
+func onlyPrints(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	s := findSubcommand(args[0])
+	return s != nil && s.prints
+}
 
 // refuseRaised refuses to do anything. Before that it gives up the privileges that the binary has, so that the file of --output is
 // written with the caller's.
 func refuseRaised(how string, args []string) int {
 	err := fmt.Errorf("this copy of cgshim has privileges of its own (%s): everybody who may execute it could run any program with them", how)
-	if len(args) > 0 && args[0] != "run" && isSubcommand(args[0]) {
-		return complainOf(err)
-	}
-	if len(args) > 0 && args[0] == "run" {
-		args = args[1:]
+	if len(args) > 0 {
+		if s := findSubcommand(args[0]); s != nil {
+			if s.run != nil {
+				return complainOf(err)
+			}
+			args = args[1:] // of "run"
+		}
 	}
 	flag := flags.Scan(args)
 	if giveUpPrivileges() != nil {
