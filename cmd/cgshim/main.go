@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/cgshim/cgshim/cmd/cgshim/internal/signals"
 	_ "github.com/cgshim/cgshim/cmd/cgshim/internal/stack"
 	"github.com/cgshim/cgshim/reexec"
 )
@@ -51,9 +52,11 @@ func dispatch(args []string) int {
 		return runCommand(args)
 	case s.run == nil: // "run"
 		return runCommand(args[1:])
-	case s.name != args[0]: // an alias
-		return execute(s.name, nil)
 	default:
+		signals.GiveBack()
+		if s.name != args[0] { // an alias
+			args = args[:1]
+		}
 		return execute(s.name, args[1:])
 	}
 }

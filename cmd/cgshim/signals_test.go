@@ -2,7 +2,9 @@ package main
 
 import (
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +18,7 @@ func TestForwardedSignals(t *testing.T) {
 	for _, sig := range shim.ForwardedSignals() {
 		want = append(want, sig.(unix.Signal))
 	}
-	got := slices.Clone(signals.Forwarded)
+	got := slices.Clone(signals.Forwarded[:])
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
@@ -24,21 +26,37 @@ func TestForwardedSignals(t *testing.T) {
 	}
 }
 
-// The signals of each subcommand but "run" are left alone, and of no other word.
-func TestEverySubcommand(t *testing.T) {
-	var words []string
-	for _, s := range subcommands {
-		if s.run != nil {
-			words = append(append(words, s.aliases...), s.name)
+// A subcommand that runs no program, or many, has the signals' usual actions from its start on, also for those that came earlier.
+func TestSignalsOfSubcommands(t *testing.T) {
+	for i := range 24 {
+		cmd := command(t, "batch", "--jobs", "1")
+		stdin, err := cmd.StdinPipe() // a batch waits for requests
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		_ = cmd.Wait()
+		_ = stdin.Close()
+		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if status.Signal() != unix.SIGTERM && status.ExitStatus() != 128+int(unix.SIGTERM) {
+			t.Errorf("after %d ms: %v", i, cmd.ProcessState)
 		}
 	}
-	others := slices.Clone(signals.Others)
-	slices.Sort(words)
-	slices.Sort(others)
-	if !slices.Equal(words, others) {
-		t.Errorf("%q, want %q", others, words)
+}
+
+func TestFindSubcommand(t *testing.T) {
+	for word, want := range map[string]string{"ps": "ps", "run": "run", "-h": "help", "--help": "help", "--version": "version"} {
+		if s := findSubcommand(word); s == nil || s.name != want {
+			t.Errorf("%s: %+v, want %s", word, s, want)
+		}
 	}
-	if findSubcommand("prog") != nil || findSubcommand("--mem") != nil || findSubcommand("") != nil {
-		t.Error("a word that is no subcommand is one")
+	for _, word := range []string{"prog", "--mem", "-m", "", "--", "--ps", "p"} {
+		if s := findSubcommand(word); s != nil {
+			t.Errorf("%q is %s", word, s.name)
+		}
 	}
 }

@@ -1,17 +1,16 @@
-// Package signals catches the signals that a run forwards, before the rest of the command is initialised: until then their
-// default action would end the command without a result. It imports next to nothing, so that its init is early; and what comes
-// before, while the Go runtime starts, is caught too, where the binary begins with this package's entry: see there.
+// Package signals catches the signals that a run forwards, before the rest of the command is initialised, because until then their
+// default actions would end the command without a result. It imports next to nothing, so that its init is early. While the Go
+// runtime starts, before any init, signals are caught if the binary begins with this package's entry: see there. A command that runs no
+// program, or many, gives the signals back.
 //
-// Ctrl-C sends SIGINT to every process of the foreground process group: to cgshim and to the program. To
-// forward it would make it two. Only the siginfo tells such a signal from one that somebody has sent to
-// cgshim alone, and os/signal does not hand it out. So these signals have a handler of our
-// own: a few instructions that write the siginfo into a pipe (handler_*.s). The Go runtime itself has no use
-// for them.
+// Ctrl-C sends SIGINT to every process of the foreground process group: to cgshim and to the program. If cgshim forwarded it, the program
+// would get two. Only the siginfo tells such a signal from one that a process has sent to cgshim alone, and os/signal does not hand
+// it out. So these signals have a handler of this package: a few instructions that write the siginfo into a pipe (handler_*.s). The
+// Go runtime itself has no use for them.
 package signals
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -20,37 +19,31 @@ import (
 )
 
 // Forwarded are the signals that are caught.
-var Forwarded = []syscall.Signal{
+var Forwarded = [...]syscall.Signal{
 	syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH,
 	syscall.SIGCONT, syscall.SIGTSTP,
 }
 
-// Others are first arguments with which cgshim runs no program, or many. Their signals have the default actions.
-var Others = []string{
-	"help", "--help", "-h", "version", "--version", "schema", "completion", "doctor", "ps", "stat", "kill", "freeze", "thaw", "gc", "batch",
-}
-
-// signalPipe is the end of the pipe that the handler writes to.
+// signalPipe is the descriptor that the handler writes to.
 //
 //lint:ignore U1000 the handler reads it
 var signalPipe int32
 
-// onSignal is the address of the handler: not a func, for Go would call that with its own conventions.
+// onSignal is the address of the handler. It is no func, because Go would call that with its own conventions.
 var onSignal uintptr
 
-// caught is what init has come to.
+// caught is the result of init.
 var caught struct {
-	pipe int // to read from; 0 if nothing is caught
-	call string
-	err  error
+	pipe     int                       // to read from; 0 if nothing is caught
+	replaced [len(Forwarded)]sigaction // the actions before, in the order of Forwarded
+	call     string                    // the one that err is of
+	err      error
 }
 
 func init() {
 	catches := false
-	switch {
-	case len(os.Args) < 2: // which is an error
-	case slices.Contains(Others, os.Args[1]), strings.HasPrefix(os.Args[1], "-test."): // the latter are go test's
-	default:
+	// Without arguments there is no program; -test. is for the tests' binaries.
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		catchAll()
 		catches = caught.err == nil
 	}
@@ -59,17 +52,39 @@ func init() {
 	}
 }
 
-// entry is where the kernel starts the command (go build -ldflags '-E …signals.entry'). It catches the signals of ending, unless
+// GiveBack gives the signals the actions that the Go runtime wants, as if they had never been caught. Those that have come have
+// their effect now.
+func GiveBack() {
+	if caught.pipe == 0 || caught.err != nil {
+		return
+	}
+	for i, sig := range Forwarded {
+		action := &caught.replaced[i]
+		if caughtFirst>>sig&1 != 0 {
+			action = &wanted[sig] // instead of entry's handler
+		}
+		_ = rtSigaction(sig, action, nil)
+	}
+	for {
+		sig, _, ok := Next()
+		if !ok {
+			return
+		}
+		_ = syscall.Kill(os.Getpid(), sig)
+	}
+}
+
+// entry is where the kernel starts the command (go build -ldflags '-E …signals.entry'). It catches the signals in ending, unless
 // the caller ignores them, and goes on to reexec's entry.
 //
-// To block them instead would not do: the Go runtime unblocks SIGTERM, SIGINT, SIGHUP and SIGQUIT, and installs handlers that end
-// the process. So it has to ask entry's keepFirst, which keeps the first handler until init has been called. _cgo_sigaction is
-// for this: sanitizers use it in programs that have C in them.
+// To block the signals instead would not help: the Go runtime unblocks SIGTERM, SIGINT, SIGHUP and SIGQUIT, and installs handlers that
+// end the process. So entry has it call keepFirst, which keeps entry's handler until init has been called. The hook for that is
+// _cgo_sigaction, which sanitizers use in programs that have C in them.
 //
 //lint:ignore U1000 the linker uses it
 func entry()
 
-// leaveToGo ends that.
+// leaveToGo ends that: from then on the Go runtime installs what it wants.
 func leaveToGo()
 
 // ending are the signals whose default actions end a process, and 0.
@@ -81,16 +96,16 @@ var ending = [...]byte{
 // These are by the numbers of the signals.
 var (
 	caughtFirst uint64        // a bit for each signal that entry has caught
-	came        [16]siginfo   // those that have come before init was called
-	wanted      [16]sigaction // what the Go runtime has wanted to install
+	came        [16]siginfo   // of the signals that came before init was called
+	wanted      [16]sigaction // the actions that the Go runtime wanted to install
 )
 
-// found is what entry has found of one signal.
+// found is the action of one signal before entry.
 //
 //lint:ignore U1000 entry uses it
 var found sigaction
 
-// takeOver takes over from the first handler. A signal that has come is as if it came now.
+// takeOver takes over from entry's handler. A signal that has come is treated as if it came now.
 func takeOver(catches bool) {
 	leaveToGo()
 	for _, number := range ending {
@@ -111,13 +126,13 @@ func takeOver(catches bool) {
 	}
 }
 
-// siginfo is the beginning of siginfo_t, see sigaction(2), and what the handler writes.
+// siginfo is the beginning of siginfo_t, see sigaction(2). The handler writes that much.
 type siginfo struct {
 	number, errno, code int32
 	_                   [5]int32
 }
 
-// fromKernel is SI_KERNEL: of a signal that a process sends there is another si_code.
+// fromKernel is SI_KERNEL, an si_code that no signal of a process has.
 const fromKernel = 0x80
 
 // sigaction is struct kernel_sigaction.
@@ -137,7 +152,7 @@ const (
 	sigsetSize = 8
 )
 
-// catchAll catches the signals, but for those that the caller ignores.
+// catchAll catches the signals, except those that the caller ignores.
 func catchAll() {
 	var pipe [2]int
 	if caught.err = syscall.Pipe2(pipe[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); caught.err != nil {
@@ -146,16 +161,16 @@ func catchAll() {
 	}
 	caught.pipe, signalPipe = pipe[0], int32(pipe[1])
 	caught.call = "rt_sigaction"
-	for _, sig := range Forwarded {
-		if caught.err = catch(sig); caught.err != nil {
+	for i, sig := range Forwarded {
+		if caught.err = catch(sig, &caught.replaced[i]); caught.err != nil {
 			return
 		}
 	}
 }
 
-func catch(sig syscall.Signal) error {
-	var old sigaction
-	if err := rtSigaction(sig, nil, &old); err != nil || old.handler == sigIgnore {
+// catch catches a signal, and stores the action that it had before.
+func catch(sig syscall.Signal, before *sigaction) error {
+	if err := rtSigaction(sig, nil, before); err != nil || before.handler == sigIgnore {
 		return err
 	}
 	return rtSigaction(sig, handlerAction(), nil)
@@ -169,7 +184,7 @@ func rtSigaction(sig syscall.Signal, action, old *sigaction) error {
 	return nil
 }
 
-// Next takes a signal that has come since the start of the process. False is that there is none.
+// Next takes a signal that has come since the start of the process. ok is false if there is none.
 func Next() (sig syscall.Signal, fromTerminal, ok bool) {
 	var info siginfo
 	b := (*[unsafe.Sizeof(info)]byte)(unsafe.Pointer(&info))
@@ -182,7 +197,7 @@ func Next() (sig syscall.Signal, fromTerminal, ok bool) {
 	return 0, false, false
 }
 
-// Wait returns when there is a signal to take. False is that there can't be any.
+// Wait returns true when there is a signal to take, and false if there can't be any.
 func Wait() bool {
 	for caught.pipe != 0 {
 		ready := struct { // struct pollfd
@@ -199,7 +214,7 @@ func Wait() bool {
 
 const readable = 0x1 // POLLIN
 
-// Err says why signals are not caught, if that is an error.
+// Err returns the error because of which signals are not caught.
 func Err() error {
 	if caught.err != nil {
 		return os.NewSyscallError(caught.call, caught.err)
