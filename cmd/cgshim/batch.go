@@ -90,7 +90,7 @@ func runBatch(ctx *cli.Context) int {
 	return status
 }
 
-// poolConfig is the pool of the flags.
+// poolConfig makes the configuration of the pool.
 func (c *control) poolConfig() shim.PoolConfig {
 	cfg := shim.PoolConfig{Jobs: c.jobs, Pin: c.pin, Manager: c.manager, Nest: c.nest, Childless: true}
 	if len(c.parents) > 0 {
@@ -99,7 +99,7 @@ func (c *control) poolConfig() shim.PoolConfig {
 	return cfg
 }
 
-// endingSignals is the channel of the signals that end a batch, unless the caller ignores them.
+// endingSignals returns a channel of the signals that end a batch, unless the caller ignores them.
 func endingSignals() <-chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	for _, sig := range []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT} {

@@ -201,7 +201,7 @@ func (b *batch) handNone() {
 	}
 }
 
-// poolJob is the job as the pool takes it.
+// poolJob makes the pool's form of a job.
 func (b *batch) poolJob(j *job) *shim.Job {
 	return &shim.Job{
 		Config:  j.Config,
@@ -239,7 +239,7 @@ func (b *batch) refuse(r request.Request, err error) {
 // requests and answers; and so is standard error, if the batch's is. It does not wait for the other end of a FIFO, because a slot would
 // be lost meanwhile.
 func (b *batch) open(j *job, cfg *shim.Config) error {
-	// The jobs that run may have ended because the batch was told to stop, before the waiting ones have been told.
+	// If the batch is told to stop, the running jobs may end before the waiting ones learn of it.
 	if err := b.stop.Err(); err != nil {
 		return err
 	}

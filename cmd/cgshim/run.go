@@ -101,7 +101,7 @@ func newDelivery(flag flags.Reader) *deliver.Delivery {
 	return &deliver.Delivery{Flag: flag, Lacking: checkRoom(leastDescriptors, leastTasks), Signals: signalsToOpen}
 }
 
-// signalsToOpen is the channel of the caught signals, for a run that has files to open.
+// signalsToOpen returns the channel of the caught signals, for a run that has files to open.
 func signalsToOpen() (chan os.Signal, *deliver.StepError) {
 	if err := signals.Err(); err != nil {
 		return nil, &deliver.StepError{Step: "signals", Err: err}

@@ -26,7 +26,7 @@ type phase struct {
 	end  time.Time
 }
 
-// newTrace is nil unless the environment asks for one.
+// newTrace returns nil unless the environment asks for a trace.
 func newTrace() *trace {
 	if os.Getenv(traceVariable) != "1" {
 		return nil

@@ -153,7 +153,7 @@ func (d *Delivery) check(cfg *shim.Config, out sink) error {
 	return nil
 }
 
-// failure is the result of a run that was not started.
+// failure makes the result of a run that was not started.
 func failure(cfg *shim.Config, err error) *shim.Result {
 	var step *StepError
 	switch {

@@ -18,7 +18,7 @@ const (
 	pipeBuf = 4096
 )
 
-// errStalled says that nobody reads.
+// errStalled is the error of a write that has been given up.
 var errStalled = errors.New("nobody reads it")
 
 // writeFD writes to a descriptor that may be a full pipe or a socket, and gives up when nobody reads it.

@@ -22,7 +22,7 @@ func (c *completion) bash() string {
 	).Replace(bashScript)
 }
 
-// bash is the part of the script for one subcommand.
+// bash writes the part of the script for one subcommand.
 func (c *commandHelp) bash() string {
 	text := "\t\t" + c.name + ")\n\t\t\tcase $prev in\n"
 	for _, f := range c.flags {

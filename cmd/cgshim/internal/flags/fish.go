@@ -27,7 +27,7 @@ func (c *completion) fish() string {
 	return b.String()
 }
 
-// fish is the flag as fish's complete takes it.
+// fish writes the flag as arguments of fish's complete.
 func (f *flagHelp) fish() string {
 	text := ""
 	for _, name := range f.names {

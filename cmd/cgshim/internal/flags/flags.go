@@ -102,7 +102,7 @@ func KindOf(f cli.Flag) Kind {
 	return Unknown
 }
 
-// placeholder is the name of the flag's value in the help. A switch has none.
+// placeholder returns the name of the flag's value in the help. A switch has none.
 func placeholder(f cli.Flag) string {
 	switch f := f.(type) {
 	case textFlag:

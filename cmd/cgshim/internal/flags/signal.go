@@ -23,7 +23,7 @@ func ParseSignal(value string) (unix.Signal, error) {
 	return 0, fmt.Errorf("want one of %s", strings.Join(signalNames(), ", "))
 }
 
-// signals are those that ParseSignal takes.
+// signals returns the signals that ParseSignal takes.
 func signals() []unix.Signal {
 	list := []unix.Signal{unix.SIGKILL}
 	for _, sig := range shim.ForwardedSignals() {

@@ -12,7 +12,7 @@ func (c *completion) zsh() string {
 	).Replace(zshScript)
 }
 
-// zsh is the part of the script for one subcommand.
+// zsh writes the part of the script for one subcommand.
 func (c *commandHelp) zsh() string {
 	specs := zshSpecs(c.flags)
 	if c.words != "" {
@@ -21,7 +21,7 @@ func (c *commandHelp) zsh() string {
 	return "\t" + c.name + ")\n\t\twords[2]=()\n\t\t((CURRENT--))\n\t\t_arguments -S \\\n" + specs + "\n\t\treturn\n\t\t;;"
 }
 
-// zshSpecs are the flags as _arguments takes them.
+// zshSpecs writes the flags as arguments of _arguments.
 func zshSpecs(list []flagHelp) string {
 	var specs []string
 	for _, f := range list {

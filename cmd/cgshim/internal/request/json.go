@@ -13,17 +13,17 @@ import (
 	"unicode/utf8"
 )
 
-// JSON strings are Unicode, and what the kernel takes is bytes. encoding/json puts U+FFFD in the place of what is not
-// Unicode, and so a request would run another file than the one that it names. Therefore encoding/json only says here where
+// JSON strings are Unicode, but the kernel takes bytes. encoding/json puts U+FFFD in the place of everything that is not
+// Unicode, so that a request would run another file than the one that it names. Therefore encoding/json only finds out here where
 // a value begins and ends, and this file reads the strings:
 //
 //	in the request               what the program gets
 //	UTF-8                        the same bytes
 //	a byte XX that is no UTF-8   that byte
 //	\udcXX, from \udc80 on       byte XX: Python's json.dumps(os.fsdecode(path))
-//	another lone surrogate       an error, for nobody knows the bytes
+//	another lone surrogate       an error, because it stands for no bytes
 
-// A member is a key of a JSON object, with the value as it is written.
+// A member is a key of a JSON object, with its value as written.
 type member struct {
 	key   string
 	value json.RawMessage
@@ -66,7 +66,7 @@ func readObject(line []byte) (members []member, err error) {
 	return members, nil
 }
 
-// valueOf is nil if the key is not there.
+// valueOf returns the value of a key, and nil if there is none.
 func valueOf(members []member, key string) json.RawMessage {
 	for _, m := range members {
 		if m.key == key {
@@ -76,7 +76,7 @@ func valueOf(members []member, key string) json.RawMessage {
 	return nil
 }
 
-// isUnique says whether there is one value at most.
+// isUnique reports whether there is at most one value of a key.
 func isUnique(members []member, key string) bool {
 	count := 0
 	for _, m := range members {
@@ -87,7 +87,7 @@ func isUnique(members []member, key string) bool {
 	return count <= 1
 }
 
-// A kind is that of a JSON value.
+// A kind is the type of a JSON value.
 type kind int
 
 const (
@@ -100,7 +100,7 @@ const (
 	kindObject
 )
 
-// kindOf tells by the first byte, which is enough for a value that is valid.
+// kindOf decides by the first byte, which is enough because the value is valid.
 func kindOf(value json.RawMessage) kind {
 	if len(value) == 0 {
 		return kindNone
@@ -120,15 +120,15 @@ func kindOf(value json.RawMessage) kind {
 	return kindNumber
 }
 
-// Python's surrogateescape (PEP 383) has U+DC80 to U+DCFF for the bytes 0x80 to 0xff that are no UTF-8.
+// Python's surrogateescape (PEP 383) has U+DC80 to U+DCFF for those bytes from 0x80 to 0xff that are no UTF-8.
 const (
 	escapeBase  = 0xdc00
 	firstEscape = escapeBase + utf8.RuneSelf
 	lastEscape  = escapeBase + 0xff
 )
 
-// characters are those of a JSON string: lone surrogates as they are, and a byte that is no UTF-8 as surrogateescape
-// has it.
+// characters yields the characters of a JSON string: a lone surrogate as it is, and a byte that is no UTF-8 as the surrogate of
+// surrogateescape.
 func characters(quoted []byte) iter.Seq[rune] {
 	return func(yield func(rune) bool) {
 		for rest := quoted[1 : len(quoted)-1]; len(rest) > 0; {
@@ -147,7 +147,7 @@ func characters(quoted []byte) iter.Seq[rune] {
 	}
 }
 
-// escaped is the character that an escape sequence stands for, and how long that is. The sequence is valid.
+// escaped returns the character that an escape sequence stands for, and the length of the sequence, which has to be valid.
 func escaped(text []byte) (r rune, size int) {
 	if text[1] != 'u' {
 		if i := strings.IndexByte(`bfnrt`, text[1]); i >= 0 {
@@ -169,7 +169,7 @@ func escaped(text []byte) (r rune, size int) {
 	return r, long
 }
 
-// unquote is the bytes that a JSON string stands for. The kernel ends every string of its own at a NUL byte.
+// unquote returns the bytes that a JSON string stands for. It refuses a NUL byte, because the kernel ends strings at one.
 func unquote(quoted []byte) (string, error) {
 	text := make([]byte, 0, len(quoted))
 	for r := range characters(quoted) {
@@ -187,7 +187,7 @@ func unquote(quoted []byte) (string, error) {
 	return string(text), nil
 }
 
-// canonical writes a JSON string in one of the many ways that there are. It is valid, and no character is lost.
+// canonical writes a JSON string in one of the many possible ways: it is valid, and no character is lost.
 func canonical(quoted []byte) string {
 	text := append(make([]byte, 0, len(quoted)), '"')
 	for r := range characters(quoted) {

@@ -17,7 +17,7 @@ import (
 // None is the ID of a request without one.
 const None = "null"
 
-// A Request is what a line says.
+// A Request is one line of a batch's input.
 type Request struct {
 	ID      string      // JSON: a string, a number, or None
 	Cancels string      // the ID of the request to cancel; "" if this is one to run

@@ -1,6 +1,6 @@
 package signals
 
-// restoreSignal is the address of what the handler returns to: the kernel wants to be told on amd64.
+// restoreSignal is the address that the handler returns to. On amd64, the kernel wants to be given one.
 var restoreSignal uintptr
 
 func handlerAction() *sigaction {

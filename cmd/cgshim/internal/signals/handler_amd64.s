@@ -63,7 +63,7 @@ hook:
 done:
 	JMP	github·com∕cgshim∕cgshim∕reexec·entry(SB)
 
-// firstHandler copies the siginfo, the second argument, to came. What says that it is there comes last.
+// firstHandler copies the siginfo, the second argument, to came. The number comes last, because it says that the rest is there.
 TEXT firstHandler<>(SB),NOSPLIT|NOFRAME,$0
 	SHLQ	$5, DI // siginfoSize
 	LEAQ	·came(SB), AX
@@ -83,7 +83,7 @@ DATA firstAction<>+8(SB)/8, $0x1c000004 // SA_SIGINFO | SA_RESTORER | SA_ONSTACK
 DATA firstAction<>+16(SB)/8, $restoreSignal<>(SB)
 GLOBL firstAction<>(SB), RODATA, $32
 
-// keepFirst is what the Go runtime calls instead of rt_sigaction(sig, new, old), as C does. EINVAL leaves the signal to it.
+// keepFirst is called by the Go runtime instead of rt_sigaction(sig, new, old), as from C. EINVAL makes the runtime do that itself.
 TEXT keepFirst<>(SB),NOSPLIT|NOFRAME,$0
 	MOVL	$22, AX // EINVAL
 	MOVQ	·caughtFirst(SB), CX

@@ -56,7 +56,7 @@ hook:
 done:
 	JMP	github·com∕cgshim∕cgshim∕reexec·entry(SB)
 
-// firstHandler copies the siginfo, the second argument, to came. What says that it is there comes last.
+// firstHandler copies the siginfo, the second argument, to came. The number comes last, because it says that the rest is there.
 TEXT firstHandler<>(SB),NOSPLIT|NOFRAME,$0
 	MOVD	$·came(SB), R2
 	ADD	R0<<5, R2, R2 // siginfoSize
@@ -71,7 +71,7 @@ DATA firstAction<>+0(SB)/8, $firstHandler<>(SB)
 DATA firstAction<>+8(SB)/8, $0x18000004 // SA_SIGINFO | SA_ONSTACK | SA_RESTART
 GLOBL firstAction<>(SB), RODATA, $32
 
-// keepFirst is what the Go runtime calls instead of rt_sigaction(sig, new, old), as C does. EINVAL leaves the signal to it.
+// keepFirst is called by the Go runtime instead of rt_sigaction(sig, new, old), as from C. EINVAL makes the runtime do that itself.
 TEXT keepFirst<>(SB),NOSPLIT|NOFRAME,$0
 	MOVD	·caughtFirst(SB), R4
 	LSR	R0, R4, R4
