@@ -176,7 +176,7 @@ sweeps() { "$CGSHIM" gc --parent /cgshim-bats-frozen >/dev/null 2>&1 && ! [ -d /
 
 @test "… at any moment" {
 	requires python3
-	BEFORE=$before python3 - "$CGSHIM" "$(has real_cpu && echo 100 || echo 12)" "$(has real_cpu && echo 0.008 || echo 0.15)" "$TOP/tests" <<-'EOF2'
+	BEFORE=$groups_before python3 - "$CGSHIM" "$(has real_cpu && echo 100 || echo 12)" "$(has real_cpu && echo 0.008 || echo 0.15)" "$TOP/tests" <<-'EOF2'
 		import os, random, signal, subprocess, sys, time
 		sys.path.append(sys.argv[4])
 		sys.dont_write_bytecode = True
