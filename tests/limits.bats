@@ -254,6 +254,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	holds '.wall_seconds > 3'
 }
 
+# bats test_tags=native
 @test "… and one that was done in time is not, however late that is seen" {
 	asleep "sleep 0.3" soon --wall-time 3 -- sh -c 'echo $$; read -r go; exit 3'
 	exits 3
@@ -261,6 +262,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	holds '.wall_seconds > 0.3 and .wall_seconds <= 3'
 }
 
+# bats test_tags=native
 @test "a resource limit that ends the program is named where that is proved" {
 	shim --ulimit cpu=1 -- "$PROG" spin 1 10
 	exits 137
