@@ -22,7 +22,7 @@ GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s' -o -
 SCRIPTS  := .ci/run tests/install tests/suite tests/apart tests/vm/run tests/vm/fetch tests/hosts tests/machines tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
-.PHONY: all build build-amd64 build-arm64 test-machines test-kernels run test lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs generate clean help
+.PHONY: all build build-amd64 build-arm64 test-machines test-kernels run test quick lint test-go test-bats test-vm guest-tests test-systemd test-tables install-deps fuzz soak bench bench-vm bench-programs generate clean help
 
 all: build
 
@@ -30,6 +30,7 @@ help:
 	@echo 'make build   build/cgshim, one static binary'
 	@echo 'make run     build it, and run a small program under limits'
 	@echo 'make test    everything: linters, Go tests, bats on this machine; on cgroup v2, with systemd, on Linux 5.10 and on arm64 in VMs'
+	@echo 'make quick   linters, Go tests and the main suites of bats, on this machine: less than two minutes'
 	@echo 'make lint | test-go | test-bats | test-vm | test-systemd | test-machines   one part of it'
 	@echo 'make test-kernels  kernels from 5.10 to the newest, and arm64, in VMs: docs/kernels.md'
 	@echo 'make generate  the JSON Schema, and the keys in cgshim-result(5), from the Go types and their comments'
@@ -51,18 +52,27 @@ build/amd64/cgshim build/arm64/cgshim: build/%/cgshim: $(GO_FILES)
 run: build
 	@tests/demo build/cgshim
 
-# For two CPUs: one has the machine with systemd, and then a part of the one with cgroup v2 only. The other has what runs here, and the
-# other part beside the bats suites, which mostly wait.
+# For two CPUs: one has machines, one after the other. The other has what runs here, and machines beside the bats suites, which mostly
+# wait, and after them.
 test: install-deps build build/validate guest-tests $(PROGRAMS) build-amd64 build-arm64
-	@{ tests/suite systemd; systemd=$$?; tests/suite vm-second && exit $$systemd; } >build/second.log 2>&1 & second=$$!; \
+	@tests/suite machines; \
+		tests/suite lane first >build/first.log 2>&1 & first=$$!; \
 		$(MAKE) lint test-go; here=$$?; \
-		nice -n 5 tests/suite vm-first >build/first.log 2>&1 & first=$$!; \
+		nice -n 5 tests/suite lane second >build/second.log 2>&1 & second=$$!; \
 		$(MAKE) test-bats || here=1; \
 		wait $$first; first=$$?; cat build/first.log; wait $$second; second=$$?; cat build/second.log; \
+		tests/machines short-check || here=1; \
 		exit $$((here || first || second))
-	tests/machines short
 	$(MAKE) test-tables
 	@echo 'All tests passed.'
+
+# In between, on a v1 host in less than two minutes.
+quick: build build/validate $(PROGRAMS)
+	@TAGS=$(TAGS) tests/suite quick >build/quick.log 2>&1 & quick=$$!; \
+		$(MAKE) lint; lint=$$?; \
+		wait $$quick; quick=$$?; cat build/quick.log; \
+		exit $$((lint || quick))
+	@echo 'The quick tests passed.'
 
 install-deps:
 	tests/install
@@ -79,7 +89,7 @@ lint:
 	for arch in amd64 arm64; do \
 		GOARCH=$$arch $(GO) build -tags $(TAGS) -gcflags='all=-N -l' -o /dev/null ./cmd/cgshim || exit 1; done
 	shellcheck -x $(SCRIPTS)
-	shellcheck --shell=bash tests/helpers.bash tests/systemd.bash tests/containers.bash tests/doctor.bash tests/demo
+	shellcheck --shell=bash tests/helpers.bash tests/lanes.bash tests/systemd.bash tests/containers.bash tests/doctor.bash tests/demo
 	shellcheck --shell=dash tests/vm/init tests/vm/stage2 tests/kernels tests/kernels.d/*.sh
 	shellcheck $(SUITES)
 	$(GO) run ./tests/generate -check

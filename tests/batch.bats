@@ -400,6 +400,7 @@ forged" ]
 	close_batch 0
 }
 
+# bats test_tags=native
 @test "… also if it is the batch's standard error" {
 	local i
 	for i in $(seq 10); do

@@ -199,7 +199,7 @@ ours() {
 	if [ -n "${CGSHIM_EMULATED:-}" ]; then
 		find /sys/fs/cgroup -type d \( -name cgshim -o -name 'cgshim-[0-9]*' -o -name 'cgshim-bats*' \) 2>/dev/null || true
 	elif some_groups; then
-		"$TOP/tests/ours.py" "$before"
+		"$TOP/tests/ours.py" "$groups_before"
 	fi
 }
 
@@ -213,9 +213,9 @@ some_groups() {
 }
 
 # What was there before the test: inodes and paths.
-before=
+groups_before=
 if [ -z "${CGSHIM_EMULATED:-}" ] && [ -n "${BATS_TEST_TMPDIR:-}" ] && some_groups; then
-	before=$(find /sys/fs/cgroup -type d \( -name 'cgshim*' -o -path '*/cgshim/*' \) -printf '%i %p\n' 2>/dev/null || true)
+	groups_before=$(find /sys/fs/cgroup -type d \( -name 'cgshim*' -o -path '*/cgshim/*' \) -printf '%i %p\n' 2>/dev/null || true)
 fi
 
 # Nothing is waited for: when cgshim has returned, its groups are gone.

@@ -175,6 +175,7 @@ home_of_user() {
 	every_group /cgshim-bats-home
 }
 
+# bats test_tags=native
 @test "--chdir to where only the program's user may go" {
 	requires setpriv
 	home_of_user

@@ -128,7 +128,7 @@ leaves() { sh -c 'for procs in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.pr
 	rmdir $group
 }
 
-# bats test_tags=native
+# bats test_tags=native,slow
 @test "what does not die is an error after ten seconds, and is left to gc" {
 	requires cgroups_v1
 	# There our own group would be frozen, too.
@@ -174,9 +174,10 @@ sweeps() { "$CGSHIM" gc --parent /cgshim-bats-frozen >/dev/null 2>&1 && ! [ -d /
 	done
 }
 
+# bats test_tags=slow
 @test "… at any moment" {
 	requires python3
-	BEFORE=$before python3 - "$CGSHIM" "$(has real_cpu && echo 100 || echo 12)" "$(has real_cpu && echo 0.008 || echo 0.15)" "$TOP/tests" <<-'EOF2'
+	BEFORE=$groups_before python3 - "$CGSHIM" "$(has real_cpu && echo 100 || echo 12)" "$(has real_cpu && echo 0.008 || echo 0.15)" "$TOP/tests" <<-'EOF2'
 		import os, random, signal, subprocess, sys, time
 		sys.path.append(sys.argv[4])
 		sys.dont_write_bytecode = True

@@ -41,6 +41,7 @@ setup() { requires root; }
 	jq -es '.[2].pids_peak == 5' "$BATS_TEST_TMPDIR/all"
 }
 
+# bats test_tags=slow
 @test "128 MiB in 64 MiB: memory-limit, every time" {
 	local all=$BATS_TEST_TMPDIR/all code
 	local want
@@ -254,6 +255,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	holds '.wall_seconds > 3'
 }
 
+# bats test_tags=native
 @test "… and one that was done in time is not, however late that is seen" {
 	asleep "sleep 0.3" soon --wall-time 3 -- sh -c 'echo $$; read -r go; exit 3'
 	exits 3
@@ -261,6 +263,7 @@ soon() { [ "$1" = before ] || sleep 3.1; }
 	holds '.wall_seconds > 0.3 and .wall_seconds <= 3'
 }
 
+# bats test_tags=native
 @test "a resource limit that ends the program is named where that is proved" {
 	shim --ulimit cpu=1 -- "$PROG" spin 1 10
 	exits 137
@@ -349,6 +352,7 @@ median() { awk '{print $1}' "$1" | sort -n | awk '{a[NR] = $1} END {print a[int(
 	[ "$(awk '{print $2}' "$memory" | sort -n | tail -n 1)" -le 2048 ]
 }
 
+# bats test_tags=slow
 @test "an idle kernel does not stall a run: no RCU grace period" {
 	requires python3
 	# Run after run, and one every 60 ms, in turns: the medians of the whole process's time.

@@ -38,7 +38,7 @@ no part of the hierarchy is ours in particular" ]
 	local _ new
 	for _ in {1..20}; do
 		shim -- find /sys/fs/cgroup -name cgshim -printf '%i %p\n'
-		new=$(grep -vxF "$before" <<<"$output") || break
+		new=$(grep -vxF "$groups_before" <<<"$output") || break
 	done
 	[ -z "$new" ]
 	run "$CGSHIM" --name cgshim-bats-place --events -- "$NOOP"
