@@ -14,9 +14,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/internal/schematest"
-	"github.com/cgshim/cgshim/reexec"
 )
 
 // Keys and their order, nullable or not, types: the schema says what the Go types say. The other packages' types have tests there.
@@ -91,12 +89,8 @@ func assertValid(t *testing.T, line []byte) {
 }
 
 func TestSchemaAccepts(t *testing.T) {
-	cfg := Config{
-		Args:    []string{"prog", "\xff"},
-		Limits:  cgroup.Limits{Memory: 1, Swap: 2, PIDs: 3, CPUs: 0.5, CPUWeight: 4, CPUSetCPUs: "0", CPUSetMems: "0", IO: []cgroup.IOLimit{{Major: 8, ReadBPS: 1, WriteBPS: 2, ReadIOPS: 3, WriteIOPS: 4}}},
-		CPUTime: 1, WallTime: 2, Grace: 3, OutputLimit: 4, NoNetwork: true,
-		Rlimits: []reexec.Rlimit{{Resource: 7, Soft: 1, Hard: ^uint64(0)}},
-	}
+	cfg := *allLimits()
+	cfg.Args = []string{"prog", "\xff"}
 	assertValid(t, UsageError(&cfg, errors.New("wrong")).JSON(false))
 	for _, id := range []string{"7", `"7"`, "null"} {
 		assertValid(t, bytes.Replace(Unstarted(&cfg).JSON(false), []byte("{"), []byte(`{"id":`+id+","), 1))
