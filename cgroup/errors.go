@@ -14,6 +14,8 @@ var (
 	ErrPopulated = errors.New("cgroup has processes of its own, so the kernel can't enable controllers for its children")
 	// ErrSwapAccounting: swap is in use on the host, and the kernel does not account it.
 	ErrSwapAccounting = errors.New("the kernel does not account swap")
+	// ErrV2Only: a limit that cgroup v1 does not have.
+	ErrV2Only = errors.New("cgroup v1 has no such limit")
 	// ErrNotEnforced: the kernel has taken a value, but does not act on it.
 	ErrNotEnforced = errors.New("the kernel does not enforce it")
 	// ErrInvalid: a limit, or a path, that means nothing.

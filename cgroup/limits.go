@@ -20,6 +20,10 @@ type Limits struct {
 	// Swap is swap in bytes on top of Memory; it is applied only together with Memory, so that its zero
 	// value means no swap. Unlimited lifts it. memory.memsw.limit_in_bytes, memory.swap.max.
 	Swap int64
+	// MemoryHigh is RAM in bytes, counted like Memory, above which the kernel reclaims and slows the group
+	// down, and kills nobody; usage can go on above it. One above Memory is never reached, and no error.
+	// Unlimited lifts it. memory.high, v2; v1 has no such limit: there Set fails with ErrV2Only.
+	MemoryHigh int64
 	// OOMGroup makes the kernel kill the whole group when it kills one of its processes for lack of
 	// memory (memory.oom.group, v2, since Linux 4.19). Without that file it does nothing: watch OOM.
 	OOMGroup bool
@@ -59,7 +63,7 @@ func (l *Limits) Controllers() []Controller {
 			list = append(list, c)
 		}
 	}
-	add(l.Memory != 0 || l.OOMGroup, Memory)
+	add(l.Memory != 0 || l.MemoryHigh != 0 || l.OOMGroup, Memory)
 	add(l.PIDs != 0, PIDs)
 	add(l.CPUs != 0 || l.CPUWeight != 0 || l.CPUShares != 0, CPU)
 	add(l.CPUSetCPUs != "" || l.CPUSetMems != "", CPUSet)
@@ -76,6 +80,8 @@ func (l *Limits) Validate() error {
 		return invalid("swap limit", l.Swap)
 	case l.Swap != 0 && l.Memory == 0:
 		return fmt.Errorf("a swap limit without a memory limit: %w", ErrInvalid)
+	case l.MemoryHigh < Unlimited:
+		return invalid("high memory limit", l.MemoryHigh)
 	case l.PIDs < Unlimited, l.PIDs > MaxPIDs:
 		return invalid("process limit", l.PIDs)
 	case math.IsNaN(l.CPUs), math.IsInf(l.CPUs, 0), l.CPUs != 0 && l.CPUs != Unlimited && l.CPUs < MinCPUs, l.CPUs > MaxCPUs:

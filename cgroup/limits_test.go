@@ -16,8 +16,8 @@ func TestValidate(t *testing.T) {
 		ok     bool
 	}{
 		{"zero", Limits{}, true},
-		{"all", Limits{Memory: 1 << 20, Swap: 1, OOMGroup: true, PIDs: 1, CPUs: 2, CPUWeight: 1, CPUSetCPUs: "0", CPUSetMems: "0"}, true},
-		{"unlimited", Limits{Memory: Unlimited, Swap: Unlimited, PIDs: Unlimited, CPUs: Unlimited}, true},
+		{"all", Limits{Memory: 1 << 20, Swap: 1, MemoryHigh: 1, OOMGroup: true, PIDs: 1, CPUs: 2, CPUWeight: 1, CPUSetCPUs: "0", CPUSetMems: "0"}, true},
+		{"unlimited", Limits{Memory: Unlimited, Swap: Unlimited, MemoryHigh: Unlimited, PIDs: Unlimited, CPUs: Unlimited}, true},
 		{"memory negative", Limits{Memory: -2}, false},
 		{"memory most", Limits{Memory: math.MaxInt64}, true},
 		{"swap negative", Limits{Memory: 1, Swap: -2}, false},
@@ -26,6 +26,10 @@ func TestValidate(t *testing.T) {
 		{"swap on unlimited memory", Limits{Memory: Unlimited, Swap: 1}, true},
 		{"swap most", Limits{Memory: 1, Swap: math.MaxInt64 - 1}, true},
 		{"swap overflow", Limits{Memory: 1, Swap: math.MaxInt64}, false}, // v1 writes the sum
+		{"high least", Limits{MemoryHigh: 1}, true},
+		{"high most", Limits{MemoryHigh: math.MaxInt64}, true},
+		{"high negative", Limits{MemoryHigh: -2}, false},
+		{"high above memory", Limits{Memory: 1 << 20, MemoryHigh: 2 << 20}, true}, // never reached
 		{"pids negative", Limits{PIDs: -2}, false},
 		{"pids most", Limits{PIDs: 4194304}, true},
 		{"pids too many", Limits{PIDs: 4194305}, false},
@@ -73,6 +77,7 @@ func TestLimitsControllers(t *testing.T) {
 	}{
 		{Limits{}, nil},
 		{Limits{Memory: Unlimited}, []Controller{Memory}},
+		{Limits{MemoryHigh: 1}, []Controller{Memory}},
 		{Limits{OOMGroup: true}, []Controller{Memory}},
 		{Limits{PIDs: 1}, []Controller{PIDs}},
 		{Limits{CPUs: 0.5}, []Controller{CPU}},

@@ -232,6 +232,24 @@ func TestOwnOOM(t *testing.T) {
 	}
 }
 
+// A high limit of a group below, which memory.events counts, is not this one's.
+func TestHighHits(t *testing.T) {
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  Figure
+	}{
+		"here":                     {map[string]string{"memory.events": "high 5\nmax 0\n", "memory.events.local": "high 2\nmax 0\noom 0\n"}, Figure{2, "memory.events.local"}},
+		"below":                    {map[string]string{"memory.events": "high 5\nmax 0\n", "memory.events.local": "high 0\nmax 0\noom 0\n"}, Figure{0, "memory.events.local"}},
+		"before Linux 5.2":         {map[string]string{"memory.events": "high 5\nmax 0\noom 0\n"}, Figure{5, "memory.events"}},
+		"no such key, and no file": {map[string]string{"memory.events": "max 0\n"}, Figure{}},
+	} {
+		s, err := (&Group{h: &v2{dir: fakeDir(t, test.files)}}).Stats(PartOOM)
+		if err != nil || s.HighHits != test.want {
+			t.Errorf("%s: %+v, %v, want %+v", name, s.HighHits, err, test.want)
+		}
+	}
+}
+
 // The limit of a group holds for the groups below it, and a limit of theirs is not its own.
 func TestOOMBelow(t *testing.T) {
 	h := testHost(t)

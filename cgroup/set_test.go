@@ -114,6 +114,33 @@ func TestSetUnlimited(t *testing.T) {
 		map[string]string{"pids.max": "max", "cpu.max": "max 100000"})
 }
 
+// What the kernel says of a limit that only v2 has; v1 refuses it, and leaves the other limits as they are.
+func TestSetMemoryHighKernel(t *testing.T) {
+	h := testHost(t)
+	g := create(t, h, testPath(t), Memory, PIDs)
+	err := g.Set(Limits{Memory: 64 << 20, MemoryHigh: 48 << 20, PIDs: 7})
+	if h.Version() == V1 {
+		if !errors.Is(err, ErrV2Only) {
+			t.Errorf("Set = %v, want ErrV2Only", err)
+		}
+		if got := memoryLimit(t, h, g, "memory.limit_in_bytes"); got != Unlimited {
+			t.Errorf("memory.limit_in_bytes = %d", got)
+		}
+		checkFiles(t, h, g, map[string]string{"pids.max": "max"}, nil)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkFiles(t, h, g, nil, map[string]string{"memory.max": "67108864", "memory.high": "50331648", "pids.max": "7"})
+	set(t, g, Limits{}) // leaves it
+	checkFiles(t, h, g, nil, map[string]string{"memory.high": "50331648"})
+	set(t, g, Limits{MemoryHigh: 128 << 20}) // above memory.max: never reached
+	checkFiles(t, h, g, nil, map[string]string{"memory.max": "67108864", "memory.high": "134217728"})
+	set(t, g, Limits{MemoryHigh: Unlimited})
+	checkFiles(t, h, g, nil, map[string]string{"memory.max": "67108864", "memory.high": "max"})
+}
+
 // The kernel's refusal comes through, with what was refused.
 func TestSetRefused(t *testing.T) {
 	h := testHost(t)

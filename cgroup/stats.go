@@ -25,6 +25,7 @@ type Stats struct {
 	MemoryCurrent Figure // bytes charged now
 	MemoryPeak    Figure // bytes, the most ever charged; charges come in batches of 64 pages per CPU
 	MemoryHits    Figure // how often the group's own memory limit was reached, reclaim that succeeded included; never 0 on v1
+	HighHits      Figure // how often the group was above its own high memory limit, and reclaimed from or slowed down; v2
 	MemoryAnon    Figure // bytes charged now for anonymous memory
 	MemoryFile    Figure // bytes charged now for page cache and shared memory
 	MemoryKernel  Figure // bytes charged now for the kernel's own structures; v2 since Linux 5.18
@@ -60,7 +61,7 @@ const (
 	PartIO                          // IORead, IOWrite
 	PartPressure                    // …Some and …Full
 	PartCurrent                     // with PartMemory and PartPIDs also MemoryCurrent, SwapCurrent, PIDsCurrent
-	PartOOM                         // OOMKills, OwnOOMKills, AboveOOMKills and, on v2, MemoryHits
+	PartOOM                         // OOMKills, OwnOOMKills, AboveOOMKills and, on v2, MemoryHits and HighHits
 	PartMemoryPeak                  // MemoryPeak
 	PartCPUUsage                    // CPUUsage
 

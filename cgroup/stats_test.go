@@ -132,6 +132,7 @@ func TestStatsV2(t *testing.T) {
 			SwapCurrent:   Figure{4096, "memory.swap.current"},
 			SwapPeak:      Figure{0, "memory.swap.peak"},
 			MemoryHits:    Figure{3, "memory.events"},
+			HighHits:      Figure{2, "memory.events"},
 			OOMKills:      Figure{3, "memory.events"},
 			OwnOOMKills:   Figure{5, "memory.events"}, // before Linux 5.2
 			AboveOOMKills: Figure{0, "memory.events"},

@@ -158,6 +158,10 @@ func (g *v1) join() (*Join, error) {
 }
 
 func (g *v1) set(l *Limits) error {
+	if l.MemoryHigh != 0 {
+		// Not memory.soft_limit_in_bytes, which slows nobody down: it only says whom the host reclaims from first.
+		return &Error{Op: "set", Value: "memory.high", Err: ErrV2Only}
+	}
 	for _, c := range l.Controllers() {
 		if g.of[c] == "" {
 			return &Error{Op: "set", Value: string(c), Err: ErrNoController}

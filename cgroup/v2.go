@@ -174,6 +174,7 @@ func (g *v2) set(l *Limits) error {
 		}
 	}
 	var w writer
+	w.put(l.MemoryHigh != 0, g.dir+"/memory.high", limitString(l.MemoryHigh))
 	w.put(l.PIDs != 0, g.dir+"/pids.max", limitString(l.PIDs))
 	w.put(l.CPUs != 0, g.dir+"/cpu.max", limitString(l.quota())+" "+strconv.Itoa(cpuPeriodMicros))
 	w.put(l.weight() != 0, g.dir+"/cpu.weight", strconv.FormatUint(l.weight(), 10))

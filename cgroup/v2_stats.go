@@ -24,7 +24,7 @@ func (g *v2) stats(s *Stats, r *reader, parts Part) {
 	if parts&(PartMemory|PartOOM) != 0 {
 		var ooms, groupKills Figure
 		r.keys(g.dir+"/memory.events", 1, map[string]*Figure{
-			"max": &s.MemoryHits, "oom": &ooms, "oom_kill": &s.OOMKills, "oom_group_kill": &groupKills,
+			"max": &s.MemoryHits, "high": &s.HighHits, "oom": &ooms, "oom_kill": &s.OOMKills, "oom_group_kill": &groupKills,
 		})
 		g.whoseOOM(s, r, ooms.Value)
 		s.OOMKills = onceEach(s.OOMKills, groupKills)
@@ -68,12 +68,12 @@ func onceEach(kills, groupKills Figure) Figure {
 // the victim was, and "oom_group_kill" (since Linux 5.17) at the group that was killed as a whole for it. memory.events has
 // that of the groups below added, memory.events.local (since Linux 5.2) has not; all is how many "oom" the former tells of.
 func (g *v2) whoseOOM(s *Stats, r *reader, all uint64) {
-	var reached, ooms, kills, groupKills Figure
+	var reached, high, ooms, kills, groupKills Figure
 	r.keys(g.dir+"/memory.events.local", 1, map[string]*Figure{
-		"max": &reached, "oom": &ooms, "oom_kill": &kills, "oom_group_kill": &groupKills,
+		"max": &reached, "high": &high, "oom": &ooms, "oom_kill": &kills, "oom_group_kill": &groupKills,
 	})
 	if ooms.Known() {
-		s.MemoryHits = reached
+		s.MemoryHits, s.HighHits = reached, high
 	} else {
 		ooms, kills = Figure{Value: all}, s.OOMKills // before, memory.events was the local one
 	}

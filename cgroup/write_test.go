@@ -3,6 +3,7 @@ package cgroup
 import (
 	"errors"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -34,7 +35,7 @@ var setFiles = map[string]string{
 	"memory.limit_in_bytes": "", "memory.memsw.limit_in_bytes": "", "pids.max": "", "cpu.cfs_period_us": "", "cpu.cfs_quota_us": "",
 	"cpu.shares": "", "cpuset.cpus": "", "cpuset.mems": "", "blkio.throttle.read_bps_device": "", "blkio.throttle.write_bps_device": "",
 	"blkio.throttle.read_iops_device": "", "blkio.throttle.write_iops_device": "",
-	"memory.max": "", "memory.swap.max": "", "memory.oom.group": "", "cpu.max": "", "cpu.weight": "", "io.max": "",
+	"memory.max": "", "memory.swap.max": "", "memory.high": "", "memory.oom.group": "", "cpu.max": "", "cpu.weight": "", "io.max": "",
 }
 
 // What Set writes to which file, byte for byte, on both versions whichever the machine has. On real
@@ -135,6 +136,34 @@ func TestSetWrites(t *testing.T) {
 				t.Errorf("v2: got %q, want %q", got, test.v2)
 			}
 		})
+	}
+}
+
+// v1 has no memory.high: it is refused before the other limits are written. v2 writes it with them.
+func TestSetMemoryHigh(t *testing.T) {
+	for limit, want := range map[int64]string{1: "1", 65536: "65536", math.MaxInt64: "9223372036854775807", Unlimited: "max"} {
+		limits := Limits{Memory: 65536, MemoryHigh: limit, PIDs: 7}
+		dir := fakeDir(t, setFiles)
+		err := v1Dir(dir).set(&limits)
+		var typed *Error
+		if !errors.Is(err, ErrV2Only) || !errors.As(err, &typed) || typed.Value != "memory.high" {
+			t.Errorf("v1: %d: %v, want ErrV2Only for memory.high", limit, err)
+		}
+		if got := written(t, dir); len(got) > 0 {
+			t.Errorf("v1: %d: wrote %q", limit, got)
+		}
+		dir = fakeDir(t, setFiles)
+		if err := os.WriteFile(dir+"/cgroup.controllers", []byte("memory pids\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := (&v2{dir: dir}).set(&limits); err != nil {
+			t.Errorf("v2: %d: %v", limit, err)
+		}
+		got := written(t, dir)
+		delete(got, "cgroup.controllers")
+		if want := map[string]string{"memory.max": "65536", "memory.swap.max": "0", "memory.high": want, "pids.max": "7"}; !maps.Equal(got, want) {
+			t.Errorf("v2: got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -123,6 +123,7 @@ func (l *RequestedLimits) write(w *jsonWriter) {
 	}
 	w.intUnlessZero("mem_bytes", l.MemBytes)
 	w.intUnlessZero("swap_bytes", l.SwapBytes)
+	w.intUnlessZero("mem_high_bytes", l.MemHighBytes)
 	w.intUnlessZero("pids", l.PIDs)
 	if l.CPUs != 0 {
 		w.any("cpus", l.CPUs)

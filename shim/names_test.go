@@ -22,7 +22,7 @@ func allLimits() *Config {
 	return &Config{
 		Args: []string{"prog"},
 		Limits: cgroup.Limits{
-			Memory: 1, Swap: 2, PIDs: 3, CPUs: 0.5, CPUWeight: 4, CPUShares: 5, CPUSetCPUs: "0", CPUSetMems: "0",
+			Memory: 1, Swap: 2, MemoryHigh: 6, PIDs: 3, CPUs: 0.5, CPUWeight: 4, CPUShares: 5, CPUSetCPUs: "0", CPUSetMems: "0",
 			IO: []cgroup.IOLimit{{Major: 8, ReadBPS: 1, WriteBPS: 2, ReadIOPS: 3, WriteIOPS: 4}},
 		},
 		CPUTime: 1, WallTime: 2, Grace: 3, OutputLimit: 4, NoNetwork: true,
@@ -87,7 +87,7 @@ func TestLimitNames(t *testing.T) {
 
 	one := cgroup.Figure{Value: 1, Source: "file"}
 	group := rungroup.Group{Host: new(cgroup.Host), Cgroup: new(cgroup.Group), Limits: cfg.Limits}
-	hits := group.Hits(&cgroup.Stats{MemoryHits: one, SwapHits: one, PIDsDenied: one, CPUThrottled: one})
+	hits := group.Hits(&cgroup.Stats{MemoryHits: one, SwapHits: one, HighHits: one, PIDsDenied: one, CPUThrottled: one})
 	hits = slices.AppendSeq(slices.AppendSeq(hits, maps.Values(limitOf)), maps.Values(ulimitNames))
 	sameNames(t, "limits_hit of a result", hits, limits.Names(func(l *limits.Limit) []string { return l.Hits }))
 }

@@ -25,6 +25,7 @@ func requestedLimits(cfg *Config) RequestedLimits {
 	l := RequestedLimits{
 		MemBytes:        cfg.Limits.Memory,
 		SwapBytes:       cfg.Limits.Swap,
+		MemHighBytes:    cfg.Limits.MemoryHigh,
 		PIDs:            cfg.Limits.PIDs,
 		CPUs:            finite(cfg.Limits.CPUs),
 		CPUWeight:       cfg.Limits.CPUWeight,

@@ -244,18 +244,19 @@ const (
 //
 // In JSON: The limits that were asked for.
 type RequestedLimits struct {
-	MemBytes        int64   `json:"mem_bytes,omitempty" jsonschema:"minimum=0"`     // --mem
-	SwapBytes       int64   `json:"swap_bytes,omitempty" jsonschema:"minimum=0"`    // --swap
-	PIDs            int64   `json:"pids,omitempty" jsonschema:"minimum=0"`          // --pids
-	CPUs            float64 `json:"cpus,omitempty" jsonschema:"exclusiveMinimum=0"` // --cpus
-	CPUWeight       uint64  `json:"cpu_weight,omitempty"`                           // --cpu-weight
-	CPUShares       uint64  `json:"cpu_shares,omitempty"`                           // --cpu-shares
-	CPUSetCPUs      string  `json:"cpuset_cpus,omitempty"`                          // --cpuset-cpus
-	CPUSetMems      string  `json:"cpuset_mems,omitempty"`                          // --cpuset-mems
-	CPUTimeSeconds  Seconds `json:"cpu_time_seconds,omitempty"`                     // --cpu-time
-	WallTimeSeconds Seconds `json:"wall_time_seconds,omitempty"`                    // --wall-time
-	GraceSeconds    Seconds `json:"grace_seconds,omitempty"`                        // --grace
-	OutputBytes     int64   `json:"output_bytes,omitempty" jsonschema:"minimum=0"`  // --output-limit
+	MemBytes        int64   `json:"mem_bytes,omitempty" jsonschema:"minimum=0"`      // --mem
+	SwapBytes       int64   `json:"swap_bytes,omitempty" jsonschema:"minimum=0"`     // --swap
+	MemHighBytes    int64   `json:"mem_high_bytes,omitempty" jsonschema:"minimum=0"` // --mem-high
+	PIDs            int64   `json:"pids,omitempty" jsonschema:"minimum=0"`           // --pids
+	CPUs            float64 `json:"cpus,omitempty" jsonschema:"exclusiveMinimum=0"`  // --cpus
+	CPUWeight       uint64  `json:"cpu_weight,omitempty"`                            // --cpu-weight
+	CPUShares       uint64  `json:"cpu_shares,omitempty"`                            // --cpu-shares
+	CPUSetCPUs      string  `json:"cpuset_cpus,omitempty"`                           // --cpuset-cpus
+	CPUSetMems      string  `json:"cpuset_mems,omitempty"`                           // --cpuset-mems
+	CPUTimeSeconds  Seconds `json:"cpu_time_seconds,omitempty"`                      // --cpu-time
+	WallTimeSeconds Seconds `json:"wall_time_seconds,omitempty"`                     // --wall-time
+	GraceSeconds    Seconds `json:"grace_seconds,omitempty"`                         // --grace
+	OutputBytes     int64   `json:"output_bytes,omitempty" jsonschema:"minimum=0"`   // --output-limit
 
 	// --device-read-bps, by device number
 	DeviceReadBPS map[string]uint64 `json:"device_read_bps,omitempty" jsonschema:"keys.pattern=^[0-9]+:[0-9]+$,values.minimum=1"`

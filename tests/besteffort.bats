@@ -109,6 +109,20 @@ mask_cgroups() {
 	holds '(.warnings | length >= 2) and (.warnings[0] | test("no cgroup: .*permission denied"))'
 }
 
+@test "--mem-high: without a cgroup nothing stands in for it, nor on v1" {
+	as_user --best-effort --mem-high 1M -- "$PROG" touch $((4 * MIB))
+	is verdict ok cgroup null enforced.mem_high none limits_hit '[]'
+	holds '.warnings[0] | test("no cgroup: .*permission denied")'
+	shim --best-effort --mem 64M --mem-high 4M --pids 3 -- "$PROG" touch $((4 * MIB))
+	is verdict ok limits.mem_high_bytes $((4 * MIB)) enforced.mem cgroup enforced.pids cgroup
+	if has cgroups_v1; then
+		is enforced.mem_high none limits_hit '[]'
+		holds '.warnings == ["mem_high: set \"memory.high\": cgroup v1 has no such limit"]'
+	else
+		is enforced.mem_high cgroup limits_hit '["mem_high"]' warnings '[]'
+	fi
+}
+
 @test "what the program leaves behind is killed, and counted" {
 	as_user --best-effort -- sh -c 'setsid sleep 1000 & setsid sh -c "sleep 1000 & wait" & sleep 0.3; echo $!; exit 4'
 	exits 4

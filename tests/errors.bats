@@ -121,6 +121,7 @@ teardown() {
 	local value
 	for value in -1 0 64X 1e3 0x10 '' ' 64M' 64M64 NaN 99999999999G 8388608T; do
 		usage "--mem \"$value\"" --mem="$value" -- true
+		usage "--mem-high \"$value\"" --mem-high="$value" -- true
 	done
 	usage '--swap "-1"' --mem 1M --swap=-1 -- true
 	usage '--swap needs --mem' --swap 1M -- true

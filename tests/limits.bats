@@ -171,6 +171,63 @@ blamed() {
 	if has cgroups_v2; then [ "$output" = 0 ]; else [ "$output" = $((32 * MIB)) ]; fi
 }
 
+@test "above --mem-high the run is slowed down, and not killed" {
+	requires cgroups_v2 psi
+	shim --mem 64M -- "$PROG" touch $((18 * MIB))
+	is verdict ok limits_hit '[]'
+	local free
+	free=$(field pressure_memory_full_seconds)
+	shim --mem 64M --mem-high 16M -- "$PROG" touch $((18 * MIB))
+	exits 0
+	is verdict ok oom_kills 0 limits.mem_high_bytes $((16 * MIB)) enforced.mem_high cgroup limits_hit '["mem_high"]' warnings '[]'
+	# All that it wants, and what it waited for is memory.
+	holds ".peak_memory_bytes >= $((18 * MIB))"
+	holds ".pressure_memory_full_seconds > 10 * $free and .pressure_memory_full_seconds > .cpu_seconds"
+	# What stays below it is not, nor is what a limit that is reached earlier ends.
+	shim --mem-high 64M -- "$PROG" touch $((18 * MIB))
+	is verdict ok limits_hit '[]' enforced '{"mem_high":"cgroup"}'
+	shim --mem 16M --mem-high 64M -- "$PROG" touch $((32 * MIB))
+	is verdict memory-limit limits_hit '["memory"]'
+}
+
+@test "… it can be ended all the same, however far above --mem-high it is" {
+	requires cgroups_v2
+	# Nobody gets far in 64 KiB: every step is a sleep, that before the first instruction, too.
+	local size
+	for size in 1 64K 2M; do
+		shim --mem-high "$size" --wall-time 2 -- "$PROG" family 4 $((64 * MIB))
+		is verdict wall-time-limit signal 9 oom_kills 0 limits_hit '["mem_high","wall_time"]'
+	done
+}
+
+@test "… a --mem-high that the program sets below its own is its own doing" {
+	requires cgroups_v2
+	cat >"$BATS_TEST_TMPDIR/below" <<-'EOF'
+		cd "$1" && mkdir low rest && echo $$ >rest/cgroup.procs && echo +memory >cgroup.subtree_control &&
+			echo 4M >low/memory.high || exit 90
+		sh -c 'echo $$ >low/cgroup.procs && exec "$0" touch 4194304' "$2" || exit 91
+		read -r _ high <<-END
+			$(grep ^high memory.events)
+		END
+		[ "$high" -gt 0 ] && exit 7
+	EOF
+	shim --name cgshim-bats-high --mem-high 256M -- sh "$BATS_TEST_TMPDIR/below" /sys/fs/cgroup/cgshim/cgshim-bats-high "$PROG"
+	is verdict nonzero-exit exit_code 7 limits_hit '[]' warnings '[]'
+	# Nor can somebody without privileges raise it.
+	shim --name cgshim-bats-high --mem-high 64M --user 65534:65534 -- sh -c 'echo max >"$0"' /sys/fs/cgroup/cgshim/cgshim-bats-high/memory.high
+	is verdict nonzero-exit
+	grep -qi 'permission denied' "$BATS_TEST_TMPDIR/stderr"
+}
+
+@test "--mem-high on cgroup v1 is refused before anything runs or is limited" {
+	requires cgroups_v1
+	shim --mem 64M --mem-high 48M -- sh -c 'echo started'
+	exits 125
+	[ -z "$output" ]
+	is verdict error error.step limit error.errno null error.message 'limit: set "memory.high": cgroup v1 has no such limit' enforced '{}'
+	[[ $(field error.hint) == *'cgroup v2 alone'*'--best-effort'* ]]
+}
+
 @test "at the process limit fork fails, is counted, and the run goes on" {
 	shim --pids 5 -- "$PROG" forks 10
 	exits 0

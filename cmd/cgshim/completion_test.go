@@ -92,7 +92,7 @@ type completion struct {
 }
 
 var completions = []completion{
-	{"cgshim --me", []string{"--mem", "--memory"}, "", ""},
+	{"cgshim --me", []string{"--mem", "--mem-high", "--memory"}, "", ""},
 	{"cgshim --mem 64M --pi", []string{"--pids", "--pids-limit"}, "", ""},
 	{"cgshim --net ", []string{"host", "none"}, "", ""},
 	{"cgshim --ulimit nofi", []string{"nofile="}, "", ""},

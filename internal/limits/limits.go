@@ -33,6 +33,13 @@ var All = [...]Limit{
 		Reached: func(l *cgroup.Limits, s *cgroup.Stats) bool { return l.Swap > 0 && s.SwapHits.Value > 0 },
 	},
 	{
+		Flag: "mem-high", Key: "mem_high_bytes", Enforced: "mem_high", Hits: []string{"mem_high"},
+		Only: func(l *cgroup.Limits) (cgroup.Limits, bool) {
+			return cgroup.Limits{MemoryHigh: l.MemoryHigh}, l.MemoryHigh != 0
+		},
+		Reached: func(l *cgroup.Limits, s *cgroup.Stats) bool { return l.MemoryHigh > 0 && s.HighHits.Value > 0 },
+	},
+	{
 		Flag: "pids", Key: "pids", Enforced: "pids", Hits: []string{"pids"},
 		Only:    func(l *cgroup.Limits) (cgroup.Limits, bool) { return cgroup.Limits{PIDs: l.PIDs}, l.PIDs != 0 },
 		Reached: func(l *cgroup.Limits, s *cgroup.Stats) bool { return l.PIDs != 0 && s.PIDsDenied.Value > 0 },

@@ -32,7 +32,7 @@ func TestNode(t *testing.T) {
 		{"string", "const=none", `{"const":"none"}`},
 		{"string", "words=ByR", `{"enum":["rlimit","relay"]}`},
 		{"[]string", "values.limits=hits,uniqueItems", `{"type":"array","items":{"enum":[` +
-			`"memory","swap","pids","cpus","cpu_time","wall_time","output","ulimit_cpu","ulimit_fsize"]},"uniqueItems":true}`},
+			`"memory","swap","mem_high","pids","cpus","cpu_time","wall_time","output","ulimit_cpu","ulimit_fsize"]},"uniqueItems":true}`},
 		{"map[string]uint64", "keys.pattern=^a,values.minimum=1", `{"type":"object","patternProperties":{"^a":{"type":"integer","minimum":1}},` +
 			`"additionalProperties":false}`},
 		{"*doctor.Place", "", `{"oneOf":[{"$ref":"#/$defs/place"},{"type":"null"}]}`},

@@ -149,6 +149,12 @@ cgshim doctor --manager cgroupfs  # does without it`},
 				{(*Situation).atGroup, "boot with swapaccount=1, or turn swap off, or go on without this limit: --best-effort"},
 			},
 		},
+		{
+			is: because(cgroup.ErrV2Only), check: noCheck,
+			hints: []choice{
+				{(*Situation).atGroup, "boot with cgroup v2 alone (systemd.unified_cgroup_hierarchy=1), or leave this limit out (--mem is a limit that v1 has), or go on without it: --best-effort"},
+			},
+		},
 		{is: all(at("limit"), because(cgroup.ErrThreaded, unix.EOPNOTSUPP)), check: byError, hints: always(threaded)},
 		{is: all((*Situation).atGroup, because(unix.EINVAL), (*Situation).realTime), check: noCheck, hints: always("a process with a real-time policy (SCHED_FIFO, SCHED_RR: chrt) can't be in a cgroup of the cpu controller, in a kernel with CONFIG_RT_GROUP_SCHED: start cgshim without it (chrt --other 0 cgshim …), or leave out --cpus, --cpu-weight and --cpu-shares")},
 		{is: because(unix.EINVAL), check: noCheck}, // a value that the kernel does not take here: the controller works

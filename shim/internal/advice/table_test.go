@@ -29,6 +29,7 @@ func TestHints(t *testing.T) {
 		"populated":       {"cgroup", &cgroup.Error{Op: "write", Err: fmt.Errorf("%w: %w", cgroup.ErrPopulated, unix.EBUSY)}},
 		"no controller":   {"cgroup", &cgroup.Error{Op: "create", Value: "memory", Err: cgroup.ErrNoController}},
 		"swap accounting": {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrSwapAccounting}},
+		"v2 only":         {"limit", &cgroup.Error{Op: "set", Value: "memory.high", Err: cgroup.ErrV2Only}},
 		"not enforced":    {"limit", &cgroup.Error{Op: "write", Err: cgroup.ErrNotEnforced}},
 		"no queue":        {"limit", &cgroup.Error{Op: "write", Path: "/x/io.max", Err: unix.ENODEV}},
 		"not empty":       {"kill", &cgroup.Error{Op: "kill", Err: cgroup.ErrNotEmpty}},

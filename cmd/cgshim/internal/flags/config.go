@@ -26,6 +26,7 @@ func NewConfig(v Values, args []string) (shim.Config, error) {
 	cfg.Env = append(cfg.Env, parseEach(&p, "env", parseVariable)...)
 	cfg.Limits.Memory = p.size("mem")
 	cfg.Limits.Swap = p.sizeOrZero("swap")
+	cfg.Limits.MemoryHigh = p.size("mem-high")
 	cfg.Limits.PIDs = p.count("pids", 1, cgroup.MaxPIDs)
 	cfg.Limits.CPUs = p.cpus("cpus")
 	cfg.Limits.CPUWeight = uint64(p.count("cpu-weight", 1, cgroup.MaxCPUWeight))

@@ -122,6 +122,7 @@ func Run() []cli.Flag {
 	return []cli.Flag{
 		text(categoryLimits, "mem", "SIZE", "RAM: at VALUE (64M) the kernel kills the run", "memory", "m"),
 		text(categoryLimits, "swap", "SIZE", "VALUE of swap on top of --mem (default: none)"),
+		text(categoryLimits, "mem-high", "SIZE", "RAM: above VALUE (48M) the kernel slows the run down, and kills nobody (cgroup v2)"),
 		text(categoryLimits, "pids", "N", "VALUE tasks, threads included: then fork fails with EAGAIN", "pids-limit"),
 		text(categoryLimits, "cpus", "F", "VALUE CPUs of bandwidth (0.5, 2): above it the program is throttled"),
 		text(categoryLimits, "cpu-weight", "N", "share under contention, VALUE from 1 to 10000 (default 100)"),

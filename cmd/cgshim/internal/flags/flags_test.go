@@ -47,6 +47,8 @@ func TestFlags(t *testing.T) {
 		{"--mem 1M --mem 2M prog", shim.Config{Limits: cgroup.Limits{Memory: 2 << 20}}},
 		{"--mem 64M --swap 0 prog", shim.Config{Limits: cgroup.Limits{Memory: 64 << 20}}},
 		{"--mem 64M --swap 1k prog", shim.Config{Limits: cgroup.Limits{Memory: 64 << 20, Swap: 1024}}},
+		{"--mem-high 48M prog", shim.Config{Limits: cgroup.Limits{MemoryHigh: 48 << 20}}},
+		{"--mem 64M --mem-high=65M prog", shim.Config{Limits: cgroup.Limits{Memory: 64 << 20, MemoryHigh: 65 << 20}}}, // never reached
 		{"--pids 1 prog", shim.Config{Limits: cgroup.Limits{PIDs: 1}}},
 		{"--pids-limit 7 prog", shim.Config{Limits: cgroup.Limits{PIDs: 7}}},
 		{"--cpus 0.5 prog", shim.Config{Limits: cgroup.Limits{CPUs: 0.5}}},

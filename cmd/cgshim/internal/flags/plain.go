@@ -8,8 +8,8 @@ import "strings"
 // plainKind returns the kind of a run's flag. It does not ask Run, which takes too long; a test compares the two.
 func plainKind(name string) Kind {
 	switch name {
-	case "mem", "swap", "pids", "cpus", "cpu-weight", "cpu-shares", "cpuset-cpus", "cpuset-mems", "cpu-time", "wall-time", "grace",
-		"output-limit", "net", "chdir", "stdin", "stdout", "stderr", "user", "oom-score-adj", "fd", "output", "sample", "name", "parent",
+	case "mem", "swap", "mem-high", "pids", "cpus", "cpu-weight", "cpu-shares", "cpuset-cpus", "cpuset-mems", "cpu-time", "wall-time",
+		"grace", "output-limit", "net", "chdir", "stdin", "stdout", "stderr", "user", "oom-score-adj", "fd", "output", "sample", "name", "parent",
 		"manager", "stop-timeout":
 		return Text
 	case "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops", "ulimit", "env", "keep-fd":
