@@ -18,7 +18,7 @@ export CGO_ENABLED = 0
 
 PROGRAMS := $(patsubst tests/programs/%.c,build/programs/%,$(wildcard tests/programs/*.c))
 SOURCES  := cmd cgroup internal reexec shim tests/generate tests/validate
-GO_FILES := $(shell find cmd cgroup reexec shim -name '*.go' -o -name '*.s' -o -name '*.json') go.mod go.sum
+GO_FILES := $(shell find cmd cgroup internal reexec shim -name '*.go' -o -name '*.s' -o -name '*.json') go.mod go.sum
 SCRIPTS  := .ci/run tests/install tests/suite tests/apart tests/vm/run tests/vm/fetch tests/hosts tests/machines tests/bench/run
 SUITES   := $(wildcard tests/*.bats)
 
