@@ -186,8 +186,13 @@ func (res *resources) leaveGroup(err error) bool {
 		return false
 	}
 	res.group.OOM.Close()
-	if err := group.Remove(); err != nil {
-		res.report.Error("remove", err)
+	left := group.Remove()
+	if errors.Is(left, unix.EBUSY) { // what the launch has left there may still be dying
+		res.kill()
+		left = group.Remove()
+	}
+	if left != nil {
+		res.report.Error("remove", left)
 		return false
 	}
 	res.stage.Close()
