@@ -5,6 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
 )
@@ -72,6 +75,37 @@ func (res *resources) freshGroup(ctx context.Context, needed []cgroup.Controller
 	}
 	res.report.phase("detect")
 	res.report.version(res.host)
+	for try := 1; ; try++ {
+		if err = res.groupAtPlace(ctx, needed); err == nil {
+			break
+		}
+		if again := errors.Is(err, cgroup.ErrPopulated) || errors.Is(err, unix.EBUSY); !again || !res.cfg.Nest || try == nestTries {
+			return err
+		}
+		time.Sleep(nestPause)
+	}
+	res.report.hasGroup(&res.place, &res.group)
+	res.later(res.remove)
+	if res.gate == nil {
+		res.meanwhile = res.prepareEnd
+	}
+	res.started = func() {
+		if rand.IntN(sweepRarely) == 0 {
+			res.startSweep() // else after a while, see attended: a short run has no time for it
+		}
+	}
+	return nil
+}
+
+// With --nest, several of us may move each other about at the same time: the group that one has emptied another one enters, and then
+// the place is looked for anew.
+const (
+	nestTries = 50
+	nestPause = 2 * time.Millisecond
+)
+
+// groupAtPlace finds the place, and makes the group there.
+func (res *resources) groupAtPlace(ctx context.Context, needed []cgroup.Controller) error {
 	parent, err := res.settle(ctx)
 	if err != nil {
 		return err
@@ -88,16 +122,6 @@ func (res *resources) freshGroup(ctx context.Context, needed []cgroup.Controller
 	needed, wanted := res.plan(path.Dir(where), needed)
 	if err := res.createGroup(where, needed, wanted); err != nil {
 		return errors.Join(err, res.bequeath(""))
-	}
-	res.report.hasGroup(&res.place, &res.group)
-	res.later(res.remove)
-	if res.gate == nil {
-		res.meanwhile = res.prepareEnd
-	}
-	res.started = func() {
-		if rand.IntN(sweepRarely) == 0 {
-			res.startSweep() // else after a while, see attended: a short run has no time for it
-		}
 	}
 	return nil
 }
