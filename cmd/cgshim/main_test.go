@@ -10,16 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/internal/plain"
+	"github.com/cgshim/cgshim/internal/testgroup"
 )
 
 const (
@@ -199,46 +197,4 @@ func assertUsage(t *testing.T, out outcome, mentions ...string) {
 	}
 }
 
-var parents atomic.Int64
-
-// newParent is a parent cgroup for the runs of one test. The test fails if anything is left of it in any
-// hierarchy, and is skipped where no cgroup can be made.
-func newParent(t *testing.T) string {
-	t.Helper()
-	path := fmt.Sprintf("/cgshim-test-%d-%d", os.Getpid(), parents.Add(1))
-	host, err := cgroup.Detect()
-	if err == nil {
-		var probe *cgroup.Group
-		if probe, err = host.Create(path, cgroup.Options{Controllers: []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPUAcct}}); err == nil {
-			err = probe.Remove()
-		}
-	}
-	if err != nil {
-		t.Skip("requires writable cgroups: ", err)
-	}
-	t.Cleanup(func() {
-		content, err := os.ReadFile("/proc/self/mountinfo")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(content)) {
-			if _, rest, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(rest, "cgroup") {
-				assertNoGroup(t, strings.Fields(line)[4]+path)
-			}
-		}
-	})
-	return path
-}
-
-// assertNoGroup fails the test if the directory exists, and cleans up for the tests that follow.
-func assertNoGroup(t *testing.T, dir string) {
-	t.Helper()
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return
-	}
-	t.Errorf("left behind: %s", dir)
-	inner, _ := filepath.Glob(dir + "/*/")
-	for _, path := range append(inner, dir) {
-		_ = unix.Rmdir(path)
-	}
-}
+func newParent(t *testing.T) string { t.Helper(); return testgroup.NewParent(t) }
