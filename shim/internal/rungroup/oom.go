@@ -14,11 +14,10 @@ import (
 // An OOMWatch tells when it is worth looking whether the kernel has killed a process of the run for its lack of memory. On
 // v2 memory.oom.group has then killed the others, too. The zero OOMWatch watches nothing.
 type OOMWatch struct {
-	here    *cgroup.OOMWatch // nil without a memory limit
-	v1      bool
-	noticed bool // there was an event
-	own     bool // there was one that the group above has not heard of
-	left    int  // how many looks are left
+	here *cgroup.OOMWatch // nil without a memory limit
+	v1   bool
+	own  bool // there was one that the group above has not heard of
+	left int  // how many looks are left
 
 	hereCount, aboveCount uint64
 }
@@ -46,7 +45,7 @@ func (w *OOMWatch) Watches() bool { return w.here != nil }
 // Forget drops the events that have come until now, for a run that only begins.
 func (w *OOMWatch) Forget() {
 	w.here.Reset()
-	w.noticed, w.own, w.hereCount, w.aboveCount = false, false, 0, 0
+	w.own, w.hereCount, w.aboveCount = false, 0, 0
 }
 
 // PollFd is for poll(2): it becomes ready with an event.
@@ -83,7 +82,6 @@ func (w *OOMWatch) read() bool {
 	if n == 0 {
 		return false
 	}
-	w.noticed = true
 	w.hereCount += n
 	w.aboveCount += above
 	w.own = w.hereCount > w.aboveCount
