@@ -181,18 +181,12 @@ func (res *resources) concede(err error) bool {
 // leaveGroup goes on without a group that can't be joined: on v2, one whose common ancestor with the
 // caller's is not the caller's to write to.
 func (res *resources) leaveGroup(err error) bool {
-	group := res.group.Cgroup
-	if group == nil {
+	if res.group.Cgroup == nil {
 		return false
 	}
 	res.group.OOM.Close()
-	left := group.Remove()
-	if errors.Is(left, unix.EBUSY) { // what the launch has left there may still be dying
-		res.kill()
-		left = group.Remove()
-	}
-	if left != nil {
-		res.report.Error("remove", left)
+	if err := res.removeBusy(); err != nil { // what the launch has left there may still be dying
+		res.report.Error("remove", err)
 		return false
 	}
 	res.stage.Close()

@@ -129,27 +129,31 @@ func (res *resources) limitGroup() error {
 	return nil
 }
 
-// remove removes the group. Busy it is when somebody has moved out of the directory in which processes are
-// looked up, but not out of all.
+// remove removes the group, if it is there and empty.
 func (res *resources) remove() {
-	group := res.group.Cgroup
 	switch {
-	case group == nil: // best effort has done that
+	case res.group.Cgroup == nil: // best effort has done that
 		return
 	case res.unkillable:
-		group.Tune(cgroup.Tuning{})
+		res.group.Cgroup.Tune(cgroup.Tuning{})
 		return
 	}
-	err := group.Remove()
-	if errors.Is(err, unix.EBUSY) {
-		res.kill()
-		res.report.leftover(nil)
-		err = group.Remove()
-	}
-	if err != nil {
+	if err := res.removeBusy(); err != nil {
 		res.report.Error("remove", err)
 	}
 	res.report.phase("rmdir")
+}
+
+// removeBusy removes the group also if somebody is in it after all: in v1, a process that has moved out of the directory in which
+// processes are looked up, but not out of all. How many those are is not known.
+func (res *resources) removeBusy() error {
+	err := res.group.Cgroup.Remove()
+	if errors.Is(err, unix.EBUSY) {
+		res.kill()
+		res.report.leftover(nil)
+		err = res.group.Cgroup.Remove()
+	}
+	return err
 }
 
 // kill kills every process of the run.
