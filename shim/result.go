@@ -137,7 +137,8 @@ type Result struct {
 	// looked before the end.
 	//
 	// The kernel tells only what there is at the moment. It is read at every --sample, and right before a kill by cgshim, from
-	// memory.stat; or it is sampled.
+	// memory.stat; or it is sampled. What the kernel tells may be two seconds old where no more than 64 pages for each CPU have
+	// changed since: it counts them on each CPU, and adds them up then.
 	MemoryAnonBytes *uint64 `json:"memory_anon_bytes"`
 	// Page cache and shared memory: the largest of the same readings.
 	MemoryFileBytes *uint64 `json:"memory_file_bytes"`

@@ -89,15 +89,16 @@ close() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 }
 
 @test "memory by kind: what is held while it is looked at" {
+	local late=$((64 * 4096 * $(nproc --all))) # of what the kernel has counted, but not added up
 	shim --sample 20ms -- "$PROG" hold $((32 * MIB)) 0.5
 	is verdict ok sources.memory_anon_bytes sampled
-	holds ".memory_anon_bytes >= $((32 * MIB)) and .memory_anon_bytes <= $((34 * MIB))"
+	holds ".memory_anon_bytes >= $((32 * MIB - late)) and .memory_anon_bytes <= $((34 * MIB))"
 	shim --sample 20ms -- sh -c 'head -c 16M /dev/zero >"$0"; sleep 0.5' "$BATS_TEST_TMPDIR/cache"
 	is verdict ok
-	holds ".memory_file_bytes >= $((16 * MIB)) and .memory_file_bytes <= $((20 * MIB)) and .memory_kernel_bytes > 0"
+	holds ".memory_file_bytes >= $((16 * MIB - late)) and .memory_file_bytes <= $((20 * MIB)) and .memory_kernel_bytes > 0"
 	# A kill is preceded by a look, too.
 	shim --wall-time 0.5 -- "$PROG" hold $((16 * MIB)) 1000
-	holds ".memory_anon_bytes >= $((16 * MIB)) and .memory_anon_bytes <= $((18 * MIB))"
+	holds ".memory_anon_bytes >= $((16 * MIB - late)) and .memory_anon_bytes <= $((18 * MIB))"
 }
 
 @test "memory by kind is null where nobody has looked while it was there" {
