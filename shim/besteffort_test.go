@@ -118,3 +118,11 @@ func TestFallbackRlimits(t *testing.T) {
 		t.Errorf("%v, with a hard limit of %d", limits, now.Max)
 	}
 }
+
+// Regression: one run in 16, which sweeps, ended cgshim with a trace if it had left its group.
+func TestSweepWithoutGroup(t *testing.T) {
+	cfg := Config{Args: []string{"/bin/true"}, BestEffort: true}
+	res := newResources(&cfg, newReport(&cfg), nil)
+	res.startSweep()
+	res.release()
+}

@@ -16,9 +16,10 @@ const (
 	sweepRarely = 16
 )
 
-// startSweep cleans up, once and while the program runs, after earlier runs whose owner is certainly dead. release ends it.
+// startSweep cleans up, once and while the program runs, after earlier runs whose owner is certainly dead. release ends it. A run
+// that has left its group, by best effort, cleans up nowhere.
 func (res *resources) startSweep() {
-	if !res.swept {
+	if !res.swept && res.group.Cgroup != nil {
 		res.swept = true
 		res.laterLast(res.sweep())
 	}
