@@ -382,16 +382,16 @@ teardown() {
 # bats test_tags=native
 @test "a resource limit of the caller's that leaves cgshim too little is an error, before anything is created" {
 	requires setpriv real_cpu # how much is too little depends on the number of CPUs
-	local limit data size told=0 more copy
+	local limit data size told=0 more copy user=$((1000000 + SRANDOM % 1000000000)) # whose processes are all ours
 	copy=$(mktemp /tmp/cgshim-bats-limits.XXXXXX) # where every user may go
 	install -m 755 "$CGSHIM" "$copy"
 	for limit in 10 15; do
-		result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=$limit "$copy" --best-effort -- true 2>&1) && status=0 || status=$?
+		result=$(setpriv --reuid $user --regid $user --clear-groups prlimit --nproc=$limit "$copy" --best-effort -- true 2>&1) && status=0 || status=$?
 		exits 125
 		is verdict error error.step threads error.errno EAGAIN cgroup null
 		holds '.error.hint | test("ulimit -u")'
 	done
-	result=$(setpriv --reuid 54321 --regid 54321 --clear-groups prlimit --nproc=40 "$copy" --best-effort -- true 2>&1) && status=0 || status=$?
+	result=$(setpriv --reuid $user --regid $user --clear-groups prlimit --nproc=40 "$copy" --best-effort -- true 2>&1) && status=0 || status=$?
 	is verdict ok
 	rm "$copy"
 	"$CGSHIM" --fd 3 -- sleep 1000 3>/dev/null &

@@ -247,7 +247,7 @@ time.sleep(1000)' >"$BATS_TEST_TMPDIR/greedy" 3>&- &
 	requires real_cpu # to make them takes a minute under emulation
 	local flags seconds begin
 	for flags in "" --best-effort; do
-		for seconds in 3 12 48; do # a busy machine takes longer to make them
+		for seconds in 3 12 120; do # a busy machine takes longer to make them
 			begin=$EPOCHREALTIME
 			# shellcheck disable=SC2086
 			shim $flags --pids 20000 --wall-time "$seconds" -- "$HOSTILE" zombies 10000 1000
