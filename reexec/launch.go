@@ -30,6 +30,9 @@ type Spec struct {
 	Affinity []uint64
 	// AffinityOptional says that an affinity which the cpuset rules out is not to be had, and no error.
 	AffinityOptional bool
+	// RulesetOptional says that a program which can't restrict itself by Descriptors.Ruleset starts all the same: see
+	// Program.Unrestricted.
+	RulesetOptional bool
 	// NewNet gives the program a network namespace with nothing but loopback, which is up.
 	NewNet bool
 	// Slow is called once by a Launch that takes longer than 20 ms; a millisecond is usual, unless a file system does not
@@ -59,6 +62,9 @@ type Descriptors struct {
 	Stdio *[3]int
 	// Keep are descriptors, from 3 up and at most 128, that the program has under the same numbers.
 	Keep []int
+	// Ruleset is one of Landlock's, by which the program restricts itself before execve: see landlock(7). It does not have the
+	// descriptor. 0 is none.
+	Ruleset int
 }
 
 // A Join holds the open descriptors through which the program enters its cgroups. The zero Join enters
@@ -81,6 +87,9 @@ type Program struct {
 	StartedNanos int64
 	// Born says that it was created in Join.Into (CLONE_INTO_CGROUP), and did not have to join.
 	Born bool
+	// Unrestricted is why landlock_restrict_self(2) has failed, if Spec.RulesetOptional says that this is no error: E2BIG is a 17th
+	// layer. 0 is that it has not.
+	Unrestricted syscall.Errno
 }
 
 // An Error says which step of a launch failed, and why.
@@ -187,9 +196,9 @@ func (s *Stage) order(spec *Spec, join Join, descriptors Descriptors) (program P
 	} else if spec.Meanwhile != nil {
 		spec.Meanwhile()
 	}
-	err = s.readRecords(report[0], spec)
+	unrestricted, err := s.readRecords(report[0], spec)
 	closeFD(report[0])
-	program = Program{PID: s.shared.program(), StartedNanos: s.shared.nanos, Born: s.shared.born != 0}
+	program = Program{PID: s.shared.program(), StartedNanos: s.shared.nanos, Born: s.shared.born != 0, Unrestricted: unrestricted}
 	if program.PID == 0 && err == nil { // the stage has gone without a word
 		s.ready = false
 		if index, closed := descriptors.firstClosed(); closed {
@@ -237,20 +246,21 @@ func (s *Stage) send(b []byte, fds []int) error {
 }
 
 // readRecords reads until end of file: the stage is done, and the program in execve or gone.
-func (s *Stage) readRecords(report int, spec *Spec) error {
-	var failed error
+func (s *Stage) readRecords(report int, spec *Spec) (unrestricted syscall.Errno, failed error) {
 	for {
 		if err := s.await(report, pollIn); err != nil {
-			return stageError(err)
+			return 0, stageError(err)
 		}
 		var r record
 		n, err := syscall.Read(report, bytesOf(&r))
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
-			return stageError(err)
+			return 0, stageError(err)
 		case n < int(recordSize): // a pipe does not split them
-			return failed
+			return unrestricted, failed
+		case r.step == StepLandlock && spec.RulesetOptional:
+			unrestricted = syscall.Errno(r.errno)
 		default:
 			failed = r.error(spec)
 		}

@@ -164,13 +164,20 @@ func runKeeping(t *testing.T, spec *Spec, join Join, keep []int) outcome {
 // runOn has a stage launch a program, and waits for it.
 func runOn(t *testing.T, stage *Stage, spec *Spec, join Join, keep []int) outcome {
 	t.Helper()
+	return runWith(t, stage, spec, join, Descriptors{Keep: keep})
+}
+
+// runWith is runOn, but for Descriptors.Stdio.
+func runWith(t *testing.T, stage *Stage, spec *Spec, join Join, descriptors Descriptors) outcome {
+	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
 	var o outcome
-	if o.Program, err = stage.Launch(spec, join, Descriptors{Stdio: &[3]int{0, int(file.Fd()), 2}, Keep: keep}); err != nil {
+	descriptors.Stdio = &[3]int{0, int(file.Fd()), 2}
+	if o.Program, err = stage.Launch(spec, join, descriptors); err != nil {
 		t.Fatalf("Launch: %v", err)
 	}
 	o.status, o.usage = wait(t, o.PID)

@@ -16,7 +16,8 @@ type order struct {
 	joins uint64
 	stdio uint64 // 3 or none
 	keeps uint64
-	keep  [maxKeep]int64 // the numbers that the last get
+	keep  [maxKeep]int64 // the numbers that they get
+	rules uint64         // 1 or none, the last of them
 
 	flags      uintptr // orderInto and others
 	dir        uintptr // string; 0 is none
@@ -51,6 +52,7 @@ type systemCall struct {
 const (
 	callOptional   = 1 << iota // a failure is none
 	callDescriptor             // a1 is an index of the order's descriptors
+	callTold                   // a failure is none, and the shim is told
 )
 
 // cloneArgs is struct clone_args, see clone(2).
@@ -75,6 +77,10 @@ func compose(spec *Spec, join Join, descriptors Descriptors, session bool) (b []
 	c := new(composer)
 	if fds, err = c.takeDescriptors(join, descriptors); err != nil {
 		return nil, nil, err
+	}
+	if descriptors.Ruleset != 0 {
+		fds = append(fds, descriptors.Ruleset)
+		c.rules = 1
 	}
 	c.flag(spec.NewNet, orderNewNet)
 	c.flag(spec.Credential != nil, orderUser)
@@ -194,6 +200,9 @@ func (c *composer) plan(spec *Spec, session bool) {
 	}
 	raising, others := programRlimits(spec.Rlimits)
 	c.addRlimits(raising)
+	if spec.AllowNewPrivs {
+		c.restrict(spec) // which takes CAP_SYS_ADMIN without no_new_privs
+	}
 	if spec.Credential != nil {
 		c.changeUser(spec.Credential)
 	}
@@ -202,12 +211,24 @@ func (c *composer) plan(spec *Spec, session bool) {
 	c.addRlimits(others)
 	if !spec.AllowNewPrivs {
 		c.add(StepNoNewPrivs, 0, syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0)
+		c.restrict(spec)
 	}
 	// After setresuid, which clears it. If the shim has died before, its death sends no signal: look.
 	c.add(StepPdeathsig, 0, syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
 	c.add(StepPdeathsig, 0, syscall.SYS_GETPPID, 0, 0, 0).want = uintptr(syscall.Getpid())
 	c.defaultSignals()
 	// And execve, of the path that the stage has found.
+}
+
+// restrict has the program restrict itself by the ruleset, if there is one.
+func (c *composer) restrict(spec *Spec) {
+	if c.rules == 0 {
+		return
+	}
+	call := c.add(StepLandlock, 0, sysLandlockRestrictSelf, uintptr(c.joins+c.stdio+c.keeps), 0, 0)
+	if call.flags = callDescriptor; spec.RulesetOptional {
+		call.flags |= callTold
+	}
 }
 
 // changeUser gives the program another user, and takes away the capabilities of the one before. setresuid alone leaves

@@ -6,13 +6,13 @@ import "unsafe"
 // same binary on the same machine, so integers are in native order.
 //
 //	stage → shim   record{StepStage}: it can't be one
-//	shim → stage   order's size, order; with descriptors as SCM_RIGHTS: to report to, to join, stdio, to keep
+//	shim → stage   order's size, order; with descriptors as SCM_RIGHTS: to report to, to join, stdio, to keep, a ruleset
 //	end of file    there is no shim any more
 //
 // on the launch's pipe:
 //
 //	stage → shim   record{any step}: it failed; nothing runs
-//	program → shim the same: it failed between clone3 and execve
+//	program → shim the same: it failed between clone3 and execve; or it goes on without what was optional, see callTold
 //	end of file    the stage is done, and the program in execve (or gone)
 //
 // The program's pid is in a page that shim and stage share: the kernel writes it there before the program runs, so that
@@ -62,13 +62,14 @@ const (
 	StepRlimit          // setting a resource limit
 	StepUser            // setgroups, setresgid, setresuid
 	StepNoNewPrivs      // prctl PR_SET_NO_NEW_PRIVS
+	StepLandlock        // landlock_restrict_self; before StepUser with Spec.AllowNewPrivs
 	StepPdeathsig       // prctl PR_SET_PDEATHSIG
 	StepExec            // execve
 )
 
 var stepNames = [...]string{
 	"", "stage", "chdir", "exec", "keep-fd", "net", "clone", "join", "cpuset", "rlimit", "user",
-	"no-new-privs", "pdeathsig", "exec",
+	"no-new-privs", "landlock", "pdeathsig", "exec",
 }
 
 func (s Step) String() string {

@@ -170,7 +170,7 @@ func (s *stage) unpack() bool {
 	s.count = min((s.length-uint64(first))/4, maxDescriptors)
 	s.failure, s.denied, s.network = record{}, stepNone, noDescriptor
 	// Too few free descriptors here: a group would silently not be joined, a file not be there.
-	if s.message.flags&syscall.MSG_CTRUNC != 0 || s.count != s.order.joins+s.order.stdio+s.order.keeps {
+	if s.message.flags&syscall.MSG_CTRUNC != 0 || s.count != s.order.joins+s.order.stdio+s.order.keeps+s.order.rules {
 		s.errno = syscall.EMFILE
 		if s.order.keeps > 0 {
 			s.check(StepFD, -1)
