@@ -129,7 +129,7 @@ test-vm: build build/validate guest-tests $(PROGRAMS)
 # (test-go) there are both kinds.
 guest-tests:
 	@mkdir -p build/tests
-	$(GO) test -c -tags $(TAGS) -o build/tests/ ./cgroup $(addprefix ./shim/internal/,ledger monitor place relay rungroup sys)
+	$(GO) test -c -tags $(TAGS) -o build/tests/ ./cgroup $(addprefix ./shim/internal/,confine ledger monitor place relay rungroup sys)
 	for package in reexec shim shim/doctor shim/runs shim/internal/advice; do \
 		$(GO) test -c -tags $(TAGS) -ldflags '$(ENTRY)' -o build/tests/ ./$$package || exit 1; done
 

@@ -166,6 +166,13 @@ func (res *resources) concede(err error) bool {
 	switch e.Step {
 	case reexec.StepJoin, reexec.StepClone:
 		return res.leaveGroup(err)
+	case reexec.StepLandlock:
+		if res.ruleset == nil {
+			return false
+		}
+		res.closeRuleset()
+		res.report.warn("landlock: %v", unstepped(err))
+		return true
 	case reexec.StepNet:
 		if res.fallback.hostNet {
 			return false

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,15 @@ type Config struct {
 	// program dies before this process and its guardian; where that can't be set, as without /proc, it is inherited.
 	// The least is MinOOMScoreAdj: with -1000 the kernel never kills the program, and Limits.Memory never ends it.
 	OOMScoreAdj *int
+	// Shield keeps the program from signalling, tracing and looking into processes outside of the run, this one among them, also if
+	// it is the same user, or root: by Landlock's signal scope, since Linux 6.12. Empty is ShieldAuto, which goes on without it where it
+	// can't be had; ShieldOn is an error there; ShieldOff is for programs whose job it is to signal others.
+	Shield string
+	// FSReadOnly are paths beneath which the program may read and execute files, and FSReadWrite those beneath which it may write, create,
+	// rename, link and remove them, too: by Landlock, since Linux 6.2. FSSystem adds SystemPaths. With any of them the program can't
+	// open, execute, list, create or remove anything else, nor mount. What it has open it keeps. Relative paths are the caller's.
+	FSReadOnly, FSReadWrite []string
+	FSSystem                bool
 	// NoNetwork gives the program a network namespace with nothing but the loopback device.
 	NoNetwork bool
 
@@ -159,7 +169,7 @@ func (c *Config) Validate() error {
 	case c.Sample != 0 && c.Sample < MinSample:
 		return configError("sampling every %v: the least is %v", c.Sample, MinSample)
 	}
-	for _, s := range append(append([]string{c.Dir, c.Parent}, c.Args...), c.Env...) {
+	for _, s := range slices.Concat([]string{c.Dir, c.Parent}, c.Args, c.Env, c.FSReadOnly, c.FSReadWrite) {
 		if strings.ContainsRune(s, 0) {
 			return configError("NUL byte in %.40q", s)
 		}
@@ -190,6 +200,9 @@ func (c *Config) Validate() error {
 		case r.Soft > r.Hard:
 			return configError("resource limit %s: the soft limit %d is above the hard one, %d", name, r.Soft, r.Hard)
 		}
+	}
+	if err := c.checkConfined(); err != nil {
+		return err
 	}
 	return c.checkDescriptors()
 }

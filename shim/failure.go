@@ -47,6 +47,9 @@ func (c *Config) program() *advice.Program {
 	if c.Env == nil {
 		p.Env = os.Environ()
 	}
+	if policy := c.policy(); policy.Files() {
+		p.Beneath = policy.Paths()
+	}
 	if c.User != nil {
 		p.UID = &c.User.UID
 	}

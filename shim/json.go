@@ -142,6 +142,12 @@ func (l *RequestedLimits) write(w *jsonWriter) {
 	rest("device_write_iops", len(l.DeviceWriteIOPS), l.DeviceWriteIOPS)
 	rest("ulimits", len(l.Ulimits), l.Ulimits)
 	text("net", l.Net)
+	text("shield", l.Shield)
+	rest("fs_ro", len(l.FSRo), l.FSRo)
+	rest("fs_rw", len(l.FSRw), l.FSRw)
+	if l.FSSystem {
+		w.any("fs_system", true)
+	}
 	w.end('}')
 }
 

@@ -64,9 +64,11 @@ func (res *resources) launch(ctx context.Context) (_ *program, err error) {
 	stop := res.superviseStage(ctx, spec, leave)
 	spec.Meanwhile = res.meanwhile
 	res.report.phase("spec")
-	p.Program, err = res.stage.Launch(spec,
-		reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks},
-		reexec.Descriptors{Stdio: &stdio, Keep: res.cfg.KeepFDs})
+	descriptors := reexec.Descriptors{Stdio: &stdio, Keep: res.cfg.KeepFDs}
+	if res.ruleset != nil {
+		descriptors.Ruleset = res.ruleset.FD
+	}
+	p.Program, err = res.stage.Launch(spec, reexec.Join{Into: join.Dir, Procs: join.Procs, Tasks: join.Tasks}, descriptors)
 	res.report.phase("launch")
 	score.restore()
 	stop()
@@ -82,6 +84,11 @@ func (res *resources) programStarted(p *program) {
 	p.started = timeOf(p.StartedNanos)
 	res.group.Program = p.PID
 	res.report.programStarted(&p.Program, p.started)
+	if p.Unrestricted != 0 {
+		res.report.warn("shield: landlock_restrict_self: %v", p.Unrestricted)
+		res.closeRuleset()
+	}
+	res.report.confined(res.ruleset)
 	if p.output != nil {
 		p.output.Start()
 	}

@@ -26,6 +26,7 @@ func allLimits() *Config {
 			IO: []cgroup.IOLimit{{Major: 8, ReadBPS: 1, WriteBPS: 2, ReadIOPS: 3, WriteIOPS: 4}},
 		},
 		CPUTime: 1, WallTime: 2, Grace: 3, OutputLimit: 4, NoNetwork: true,
+		Shield: ShieldOn, FSReadOnly: []string{"/usr"}, FSReadWrite: []string{"/tmp"}, FSSystem: true,
 		Rlimits: []reexec.Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 1, Hard: unix.RLIM_INFINITY}},
 	}
 }
@@ -79,6 +80,7 @@ func TestLimitNames(t *testing.T) {
 
 	report := newReport(cfg)
 	report.noteEnforced()
+	report.confined(nil)
 	enforced := append(slices.Collect(maps.Keys(report.result.Enforced)), "cpu_time") // which is by timer, or else
 	for _, limit := range rungroup.LimitsByName(&cfg.Limits) {
 		enforced = append(enforced, limit.Name)

@@ -36,6 +36,10 @@ func requestedLimits(cfg *Config) RequestedLimits {
 		WallTimeSeconds: Seconds(cfg.WallTime.Seconds()),
 		GraceSeconds:    Seconds(cfg.Grace.Seconds()),
 		OutputBytes:     cfg.OutputLimit,
+		Shield:          cfg.Shield,
+		FSRo:            cfg.FSReadOnly,
+		FSRw:            cfg.FSReadWrite,
+		FSSystem:        cfg.FSSystem,
 	}
 	rate := func(rates *map[string]uint64, device string, value uint64) {
 		if value == 0 {

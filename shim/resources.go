@@ -5,6 +5,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/confine"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
 	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
@@ -32,8 +33,9 @@ type resources struct {
 	place     place.Place
 	placement placement
 	group     rungroup.Group
-	join      *cgroup.Join // open already; nil: it is not
-	fallback  fallback     // what enforces instead of the group
+	join      *cgroup.Join     // open already; nil: it is not
+	fallback  fallback         // what enforces instead of the group
+	ruleset   *confine.Ruleset // for the program; nil: there is none
 	launching monitor.Launch
 
 	meanwhile  func()               // called while the stage is at work; nil: nothing is to be done

@@ -206,10 +206,10 @@ type Result struct {
 	// The bytes of each string of argv, in base64; only there if one of them is no UTF-8.
 	ArgvBase64 []string `json:"argv_base64,omitempty" jsonschema:"values.contentEncoding=base64"` // set by the method JSON
 	// Whether argv is only a beginning, because a result has to fit into a pipe of 64 KiB. Of such a result warnings, error.message,
-	// error.hint and the cpuset limits may be cut, too: they end in U+2026 then.
+	// error.hint, the cpuset limits and the paths of the file system may be cut, too: they end in U+2026 then.
 	//
 	// A result is at most 63 KiB long, in one write, so that a pipe takes it before anybody reads; one of cgshim batch, with an id
-	// of at most 1000 bytes, 64 KiB. More than 8 warnings are left out then.
+	// of at most 1000 bytes, 64 KiB. More than 8 warnings, and paths of a flag, are left out then.
 	ArgvTruncated bool `json:"argv_truncated"` // set by the method JSON
 	// When the program was created, in UTC with microseconds (RFC 3339); nil if it never ran.
 	StartedAt *string `json:"started_at" jsonschema:"format=date-time"`
@@ -237,7 +237,9 @@ const (
 	ByRelay = "relay"
 	// a network namespace
 	ByNamespace = "namespace"
-	// nothing does, only with --best-effort
+	// Landlock
+	ByLandlock = "landlock"
+	// nothing does: only with --best-effort, and for the shield where the kernel has none
 	ByNothing = "none"
 )
 
@@ -273,6 +275,11 @@ type RequestedLimits struct {
 	// Nil is unlimited.
 	Ulimits map[string]RequestedRlimit `json:"ulimits,omitempty"`
 	Net     string                     `json:"net,omitempty" jsonschema:"const=none"` // --net
+
+	Shield   string   `json:"shield,omitempty" jsonschema:"enum=auto on off"` // --shield
+	FSRo     []string `json:"fs_ro,omitempty"`                                // --fs-ro
+	FSRw     []string `json:"fs_rw,omitempty"`                                // --fs-rw
+	FSSystem bool     `json:"fs_system,omitempty"`                            // --fs-system
 }
 
 // RequestedRlimit is one resource limit; nil is unlimited.
@@ -290,7 +297,7 @@ type ErrorInfo struct {
 	// What was being done.
 	//
 	// Before the program runs it is usage, privileges, open, signals, descriptors, threads, memory, stage, cgroup, limit, join,
-	// oom-score-adj, chdir, exec, keep-fd, net, clone, cpuset, rlimit, user, no-new-privs, pdeathsig or output; or cancelled (by a
+	// oom-score-adj, chdir, exec, keep-fd, net, clone, cpuset, rlimit, user, no-new-privs, landlock, pdeathsig or output; or cancelled (by a
 	// request of cgshim batch, its end, or a signal while files were opened, before it began; the verdict is "cancelled"). After
 	// that it is cpu-time, kill, output, wait, stats or remove.
 	Step string `json:"step" jsonschema:"minLength=1"`

@@ -64,6 +64,10 @@ func (r *run) do(ctx context.Context) *Result {
 
 // start gets what the run needs, and brings the program up to its execve.
 func (r *run) start(ctx context.Context, res *resources) (*program, error) {
+	if err := res.confine(ctx); err != nil {
+		return nil, err
+	}
+	defer res.closeRuleset()
 	if err := r.source.acquire(ctx, res); err != nil {
 		return nil, err
 	}

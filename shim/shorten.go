@@ -12,9 +12,9 @@ const (
 	maxResult = 63 << 10 // the rest is for an id in front, see "cgshim batch"
 	// maxText is what is left of a text that is not an argument, if the result would be too long otherwise.
 	maxText = 2 << 10
-	// maxWarnings is how many warnings are left then.
-	maxWarnings = 8
-	cutMark     = "…"
+	// maxTexts is how many are left of a list: warnings, and paths.
+	maxTexts = 8
+	cutMark  = "…"
 )
 
 // shortened is the result on one line or several, as encode has it, at most maxResult long: the first arguments, as far
@@ -46,10 +46,8 @@ func (r *Result) shortened(pretty bool) []byte {
 func (r *Result) cutTexts() {
 	r.Limits.CPUSetCPUs = cutText(r.Limits.CPUSetCPUs)
 	r.Limits.CPUSetMems = cutText(r.Limits.CPUSetMems)
-	r.Warnings = append([]string{}, r.Warnings[:min(len(r.Warnings), maxWarnings)]...)
-	for i := range r.Warnings {
-		r.Warnings[i] = cutText(r.Warnings[i])
-	}
+	r.Limits.FSRo, r.Limits.FSRw = cutList(r.Limits.FSRo), cutList(r.Limits.FSRw)
+	r.Warnings = cutList(r.Warnings)
 	if r.Error == nil {
 		return
 	}
@@ -59,6 +57,14 @@ func (r *Result) cutTexts() {
 		e.Hint = optional(cutText(*e.Hint))
 	}
 	r.Error = &e
+}
+
+func cutList(list []string) []string {
+	cut := append([]string{}, list[:min(len(list), maxTexts)]...)
+	for i := range cut {
+		cut[i] = cutText(cut[i])
+	}
+	return cut
 }
 
 func cutText(text string) string {

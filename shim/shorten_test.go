@@ -34,6 +34,7 @@ func TestResultFitsIntoPipe(t *testing.T) {
 		"message, escaped":    {errorOf(long("\x02")), false},
 		"warnings":            {warned, false},
 		"cpusets":             {lists, false},
+		"paths":               {newResult(&Config{Args: []string{"x"}, FSReadOnly: slices.Repeat([]string{long("/")}, 20), FSReadWrite: slices.Repeat([]string{"/a"}, 20000)}), false},
 		"message and args":    {UsageError(&Config{Args: many}, errors.New(long("m"))), true},
 		"a hundred long ones": {newResult(&Config{Args: slices.Repeat([]string{strings.Repeat("b", 1000)}, 100)}), true},
 	} {

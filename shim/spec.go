@@ -28,7 +28,9 @@ func (res *resources) spec() *reexec.Spec {
 		Dir:           cfg.Dir,
 		AllowNewPrivs: cfg.AllowNewPrivs,
 		Rlimits:       res.rlimits(),
-		NewNet:        cfg.NoNetwork && !res.fallback.hostNet,
+
+		RulesetOptional: !cfg.mustConfine(),
+		NewNet:          cfg.NoNetwork && !res.fallback.hostNet,
 	}
 	if cfg.Limits.CPUSetCPUs != "" {
 		// A program that is started under taskset(1) would keep the narrower mask: a cpuset does not widen it.

@@ -81,9 +81,11 @@ outcome() {
 	# Each of them ends when the file system does, as the kernel has it; the results do not wait for that.
 	background late --wall-time 1 --stdin "$dead/x" -- true
 	background told --stderr "$dead/x" -- true
+	background paths --stop-timeout 0.5 --fs-system --fs-ro "$dead/x" -- true
+	background late-paths --wall-time 0.1 --fs-rw "$dead/x" -- true
 	eventually pgrep -f -- "--stderr $dead/x" >/dev/null
 	sleep 0.5
-	kill -TERM "$(pgrep -f -- "--stderr $dead/x")"
+	kill -TERM "$(pgrep -f -- "--stderr $dead/x")" "$(pgrep -f -- "--fs-ro $dead/x")"
 	cd "$BATS_TEST_TMPDIR"
 	mkfifo requests
 	"$CGSHIM" batch --jobs 1 <requests >answers 2>/dev/null 3>&- &
@@ -96,7 +98,7 @@ outcome() {
 	exec 7>&-
 	eventually grep -q '"id":3,' answers
 	local name
-	for name in late told; do eventually [ -s $name ]; done
+	for name in late told paths late-paths; do eventually [ -s $name ]; done
 	sed -n 's/"id":1,//p' answers >first
 	for name in late first; do
 		take_result $name
@@ -107,6 +109,10 @@ outcome() {
 		take_result $name
 		is verdict cancelled error.step cancelled wall_seconds null
 	done
+	take_result paths
+	is verdict error error.step landlock error.errno EINTR
+	take_result late-paths
+	is verdict error error.step landlock error.errno ETIMEDOUT cgroup null
 	sed -n 's/"id":3,//p' answers >third
 	take_result third
 	is verdict ok

@@ -52,6 +52,7 @@ has() {
 	systemd) [ -d /run/systemd/system ] ;;
 	alice) id alice >/dev/null 2>&1 && [ -d /run/user/1000 ] ;; # the systemd machine's user
 	system_python3) [ -x /usr/bin/python3 ] ;;
+	signal_scope) "$CGSHIM" --shield on --fd 3 -- true 3>/dev/null >/dev/null 2>&1 ;; # Landlock's, since Linux 6.12
 	user_namespaces) setpriv --reuid 65534 --regid 65534 --clear-groups unshare --user true 2>/dev/null ;; # for users
 	make_fifo) make --jobserver-style=fifo --version >/dev/null 2>&1 ;; # since GNU make 4.4
 	parallel) parallel --version 2>/dev/null </dev/null | grep -q '^GNU' ;; # moreutils has another one
@@ -132,6 +133,9 @@ is() {
 # holds EXPRESSION: a jq expression over the result is true.
 holds() { jq -e "$1" <<<"$result" >/dev/null || { echo "false: $1 in $result" >&2; return 1; }; }
 
+# enforced_is JSON: this, beside the shield, is enforced; its keys are sorted. What enforces the shield depends on the kernel.
+enforced_is() { holds ".enforced | (.shield | IN(\"landlock\", \"none\")) and del(.shield) == $1"; }
+
 # exits STATUS: what cgshim exited with.
 exits() { [ "$status" = "$1" ] || { echo "exit status: want $1, have $status: $result" >&2; cat "$BATS_TEST_TMPDIR/stderr" >&2; return 1; }; }
 
@@ -189,6 +193,36 @@ times() { if has real_cpu; then seq "$1"; else seq "$2"; fi; }
 # cgroup_file V1CONTROLLER V1FILE V2FILE GROUP: the path of a limit's file.
 cgroup_file() {
 	if has cgroups_v2; then echo "/sys/fs/cgroup$4/$3"; else echo "/sys/fs/cgroup/$1$4/$2"; fi
+}
+
+# roots: of the hierarchies that have controllers, or are cgroup2's.
+roots() { awk '$3 ~ /^cgroup/ && $4 !~ /name=/ {print $2}' /proc/self/mounts; }
+
+# make_box UID: a group that is delegated to a user, /cgshim-bats-box, in each hierarchy that can have one. remove_box removes it.
+make_box() {
+	local dir
+	for dir in $(roots); do
+		mkdir -p "$dir/cgshim-bats-box/shell"
+		! has cgroups_v2 || echo "+memory +pids" >"$dir/cgroup.subtree_control"
+		chown -R "$1" "$dir/cgshim-bats-box"
+		# A v1 cpuset is empty at first.
+		has cgroups_v2 || [ ! -e "$dir/cgshim-bats-box/cpuset.cpus" ] || rmdir "$dir/cgshim-bats-box/shell" "$dir/cgshim-bats-box"
+	done
+}
+
+# enter_box COMMAND...: runs a command in it.
+enter_box() (
+	for dir in $(roots); do
+		[ ! -d "$dir/cgshim-bats-box/shell" ] || echo 0 >"$dir/cgshim-bats-box/shell/cgroup.procs"
+	done
+	exec "$@"
+)
+
+remove_box() {
+	local dir
+	for dir in $(roots); do
+		[ ! -d "$dir/cgshim-bats-box" ] || find "$dir/cgshim-bats-box" -depth -type d -exec rmdir {} +
+	done
 }
 
 # --- after every test -------------------------------------------------------------------------------

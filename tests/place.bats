@@ -17,14 +17,8 @@ box() {
 	run bash -c 'for root in $ROOTS; do echo 0 >"$root/cgshim-bats-box/cgroup.procs"; done; eval "$0"' "$@"
 }
 
-# roots: the mount points of the hierarchies.
-roots() { awk '$3 ~ /^cgroup/ && $4 !~ /name=/ {print $2}' /proc/self/mounts; }
-
 teardown() {
-	local root
-	for root in $(roots); do
-		[ ! -d "$root/cgshim-bats-box" ] || find "$root/cgshim-bats-box" -depth -type d -exec rmdir {} +
-	done
+	remove_box
 	nothing_left
 }
 
@@ -136,19 +130,8 @@ IN_NAMESPACE='exec unshare --cgroup --mount sh -c "umount /sys/fs/cgroup && moun
 
 @test "a user with a group of his own uses that" {
 	requires setpriv
-	local user="setpriv --reuid=65534 --regid=65534 --clear-groups" dir
-	for dir in $(roots); do
-		mkdir -p "$dir/cgshim-bats-box/shell"
-		! has cgroups_v2 || echo "+memory +pids" >"$dir/cgroup.subtree_control"
-		chown -R 65534 "$dir/cgshim-bats-box"
-	done
-	for dir in $(roots); do # a v1 cpuset is empty at first
-		has cgroups_v2 || [ ! -e "$dir/cgshim-bats-box/cpuset.cpus" ] || rmdir "$dir/cgshim-bats-box/shell" "$dir/cgshim-bats-box"
-	done
-	export ROOTS
-	ROOTS=$(for dir in $(roots); do [ ! -d "$dir/cgshim-bats-box/shell" ] || echo "$dir"; done)
-	run bash -c 'for root in $ROOTS; do echo 0 >"$root/cgshim-bats-box/shell/cgroup.procs"; done
-		'"$user"' "$CGSHIM" --mem 64M --pids 1 --events -- "$NOOP"; true'
+	make_box 65534
+	run enter_box setpriv --reuid=65534 --regid=65534 --clear-groups "$CGSHIM" --mem 64M --pids 1 --events -- "$NOOP"
 	echo "$output"
 	[[ $(place) == $'cgroupfs\n/cgshim-bats-box/'*user* ]]
 	[ "$(jq -r 'select(.type == "result") | .verdict' <<<"$output")" = ok ]

@@ -95,6 +95,8 @@ var completions = []completion{
 	{"cgshim --me", []string{"--mem", "--mem-high", "--memory"}, "", ""},
 	{"cgshim --mem 64M --pi", []string{"--pids", "--pids-limit"}, "", ""},
 	{"cgshim --net ", []string{"host", "none"}, "", ""},
+	{"cgshim --shield ", []string{"auto", "off", "on"}, "", ""},
+	{"cgshim --fs-ro ", nil, "file-of-mine", "--mem"},
 	{"cgshim --ulimit nofi", []string{"nofile="}, "", ""},
 	{"cgshim --output ", nil, "file-of-mine", "--mem"},
 	{"cgshim --chdir ", nil, "dir-of-mine", "file-of-mine"},

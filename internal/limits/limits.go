@@ -103,6 +103,10 @@ var All = [...]Limit{
 	{Flag: "output-limit", Key: "output_bytes", Enforced: "output", Hits: []string{"output"}},
 	{Flag: "ulimit", Key: "ulimits", Enforced: "ulimit", Hits: []string{"ulimit_cpu", "ulimit_fsize"}},
 	{Flag: "net", Key: "net", Enforced: "net"},
+	{Flag: "shield", Key: "shield", Enforced: "shield"},
+	{Flag: "fs-ro", Key: "fs_ro", Enforced: "fs"}, // the name of all three
+	{Flag: "fs-rw", Key: "fs_rw"},
+	{Flag: "fs-system", Key: "fs_system"},
 }
 
 // Names are the names of one kind.

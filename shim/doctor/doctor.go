@@ -17,6 +17,7 @@ import (
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim"
 	"github.com/cgshim/cgshim/shim/internal/advice"
+	"github.com/cgshim/cgshim/shim/internal/confine"
 	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/jsonline"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
@@ -94,6 +95,7 @@ func Examine(ctx context.Context, cfg shim.Config) *Report {
 		e.user()
 	}
 	e.namespaces()
+	e.landlock()
 	return e.report
 }
 
@@ -319,4 +321,18 @@ func (e *examiner) namespaces() {
 		err := tryNamespace(try.flag)
 		e.judge(try.name, err == nil, try.good, fmt.Sprint("clone: ", err))
 	}
+}
+
+// landlock is what the shield and --fs-* need.
+func (e *examiner) landlock() {
+	abi := confine.ABI()
+	e.judge("landlock", abi >= confine.ABITruncate, fmt.Sprintf("Landlock's ABI %d: --fs-ro, --fs-rw and --fs-system work", abi),
+		fmt.Sprintf("Landlock's ABI %d (0: there is none): --fs-ro, --fs-rw and --fs-system take 3", abi))
+	policy := confine.Policy{Shield: true}
+	made, err := policy.Ruleset()
+	if err == nil {
+		_ = unix.Close(made.FD)
+	}
+	e.judge("shield", err == nil, "programs can't signal, trace or look into others",
+		"a program of the same user, or root's, can signal and trace cgshim, and all others of this user")
 }

@@ -95,6 +95,8 @@ check_doctor() {
 		self-test-wall-time self-test-cpu-time change-user net-namespace user-namespaces; do
 		doctor_says $check ok
 	done
+	doctor_says landlock "$([ "$(abi)" -ge 3 ] && echo ok || echo warn)"
+	doctor_says shield "$([ "$(abi)" -ge 6 ] && echo ok || echo warn)"
 	doctor_tells cpuset controller-cpuset
 	doctor_tells pids.peak pids-peak
 	if has memory; then

@@ -118,10 +118,16 @@ check_features() {
 	case $(expected) in *unknown*) fail "$(expected): $CGSHIM_VM" ;; esac
 }
 
-# cgshim uses no Landlock: for when it does, what there will be.
-check_landlock() {
-	local abi=0
+# abi: Landlock's, 0 for none.
+abi() {
+	local word abi=0
 	for word in $features; do case $word in landlock=*) abi=${word#landlock=} ;; esac; done
+	echo "$abi"
+}
+
+check_landlock() {
+	local abi want
+	abi=$(abi)
 	case $CGSHIM_VM in
 	bullseye-*) want=0 ;;
 	bookworm-*) want=2 ;;
@@ -131,4 +137,64 @@ check_landlock() {
 	[ "$abi" = "$want" ] || fail "Landlock's ABI: want $want, have $abi"
 	case $CGSHIM_VM in sid-*) abi='7 or newer' ;; esac
 	if [ "$abi" = 0 ]; then how Landlock 'none'; else how Landlock "ABI $abi"; fi
+}
+
+# A program of the same user signals nobody, where the kernel has the scope for that. Without, nothing is said in each result.
+check_shield() {
+	if [ "$(abi)" -ge 6 ]; then
+		sleep 1000 &
+		shim -- "$build/programs/escape" kill 0 1 $!
+		exits 3
+		kill $! || fail "the bystander is dead"
+		is verdict '"nonzero-exit"' shield '"landlock"' warnings '[]'
+		shim -- "$build/programs/escape" 0
+		is verdict '"ok"'
+		! grep open stdout || fail "not shut"
+		how '`--shield`' 'Landlock'
+		return
+	fi
+	shim -- "$noop"
+	is verdict '"ok"' shield '"none"'
+	case $result in *'"warnings":['*landlock*) fail "noise: $result" ;; esac
+	shim --shield on -- "$noop"
+	exits 125
+	is verdict '"error"' step '"landlock"'
+	shim --shield on --best-effort -- "$noop"
+	is verdict '"ok"' shield '"none"'
+	warns 'landlock: '
+	how '`--shield`' 'none; `--shield on` is refused'
+}
+
+check_files() {
+	local abi
+	abi=$(abi)
+	mkdir "$work/in" "$work/out" "$work/group"
+	echo secret | tee "$work/out/secret" >"$work/out/victim"
+	mkfifo "$work/out/fifo"
+	cp "$build/programs/escape" "$work/out/prog"
+	if [ "$abi" -lt 3 ]; then
+		shim --fs-system --fs-rw "$work/in" -- "$noop"
+		exits 125
+		is verdict '"error"' step '"landlock"'
+		shim --best-effort --fs-system --fs-rw "$work/in" --fs-ro "$build" -- /bin/sh -c "echo 1 >$work/in/x; cat $work/out/secret"
+		if [ "$abi" = 0 ]; then
+			is verdict '"ok"' fs '"none"' shield '"none"'
+			how '`--fs-ro`, `--fs-rw`, `--fs-system`' 'refused'
+		else
+			is verdict '"nonzero-exit"' fs '"landlock"' shield '"none"'
+			how '`--fs-ro`, `--fs-rw`, `--fs-system`' 'refused; by `--best-effort` they are Landlock without truncate'
+		fi
+		warns 'landlock: '
+		return
+	fi
+	"$build/programs/escape" serve "$work/out" >"$work/ready" &
+	eventually [ -s "$work/ready" ]
+	shim --fs-system --fs-rw "$work/in" --fs-ro "$build/programs" -- "$build/programs/escape" 0 "$work/in" "$work/out" "$groups" /dev/kmsg
+	kill $!
+	is verdict '"ok"' fs '"landlock"' shield '"landlock"' warnings '[]'
+	[ "$(wc -l <stdout)" = 41 ] || fail "$(cat stdout)"
+	[ "$abi" -ge 9 ] || grep -qx 'path socket: open' stdout || fail "path sockets are shut: $(cat stdout)"
+	[ "$abi" -lt 9 ] || grep -qx 'path socket: shut' stdout || fail "path sockets are open: $(cat stdout)"
+	! grep ': open' stdout | grep -vE '^(memfd|path socket|keyring|inotify|chmod|times|stat): ' || fail "$(cat stdout)"
+	how '`--fs-ro`, `--fs-rw`, `--fs-system`' "Landlock; sockets by path are $([ "$abi" -ge 9 ] && echo shut || echo open)"
 }

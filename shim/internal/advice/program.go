@@ -24,6 +24,7 @@ type Program struct {
 	Dir     string   // in which it starts; "" is the caller's
 	UID     *uint32  // nil is the caller's
 	Rlimits []reexec.Rlimit
+	Beneath []string // the paths beneath which it may execute files; nil is everywhere
 }
 
 // ofProgram has a closer look at the program, if there is one.
@@ -241,10 +242,51 @@ func accessHint(p *Program) string {
 		return fmt.Sprintf("%q is not executable: chmod +x %[1]q", file)
 	case unix.Statfs(file, &fs) == nil && fs.Flags&unix.MS_NOEXEC != 0: // ST_NOEXEC is the same bit
 		return fmt.Sprintf("%q is on a file system that is mounted noexec", file)
+	case p.Beneath != nil:
+		return p.confinedHint(file)
 	case p.UID != nil:
 		return fmt.Sprintf("user %d (--user) may not execute %q, or its interpreter, or search a directory above it: namei -l %[2]q shows who may", *p.UID, file)
 	}
 	return ""
+}
+
+// confinedHint is about a file that is executable, where not all files are.
+func (p *Program) confinedHint(file string) string {
+	interpreter := elfInterpreter(file)
+	if interpreter == "" {
+		interpreter = scriptInterpreter(readHead(file))
+	}
+	for _, of := range []struct{ name, is string }{{file, "the program"}, {interpreter, "its interpreter or dynamic loader"}} {
+		if of.name == "" {
+			continue
+		}
+		if real, ok := p.allowed(p.fromDir(of.name)); !ok {
+			return fmt.Sprintf("%q, %s, is not beneath a path that it may execute: --fs-ro %q, or --fs-system for what the system has", real, of.is, filepath.Dir(real))
+		}
+	}
+	return ""
+}
+
+// allowed says whether a file may be executed, as far as names tell. It returns the name without symbolic links.
+func (p *Program) allowed(file string) (real string, ok bool) {
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		file = real
+	}
+	if absolute, err := filepath.Abs(file); err == nil {
+		file = absolute
+	}
+	for _, path := range p.Beneath {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		if absolute, err := filepath.Abs(path); err == nil {
+			path = absolute
+		}
+		if rel, err := filepath.Rel(path, file); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+			return file, true
+		}
+	}
+	return file, false
 }
 
 // nofileHint is about the one hard limit that nobody may raise above the system's.

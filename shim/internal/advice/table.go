@@ -8,6 +8,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/confine"
 	"github.com/cgshim/cgshim/shim/internal/fault"
 )
 
@@ -54,6 +55,8 @@ podman run --security-opt seccomp=unconfined IMAGE`}},
 		},
 		{is: launching(reexec.StepNet, unix.EINVAL, unix.ENOENT), check: "net-namespace", hints: always("the kernel has no network namespaces (CONFIG_NET_NS)")},
 		{is: launching(reexec.StepNet, unix.ENOSPC, unix.EUSERS), check: "net-namespace", hints: always("a limit in /proc/sys/user/max_net_namespaces allows no further network namespace")},
+		{is: launching(reexec.StepLandlock, unix.E2BIG), check: noCheck, hints: always("Landlock takes 16 layers, and each cgshim, and others that confine themselves by it, is one: --shield off, or --best-effort, does without this one")},
+		{is: launching(reexec.StepLandlock), check: "landlock", hints: refused},
 		{is: launching(reexec.StepStage), check: "permission"},
 		{is: launching(reexec.StepJoin), check: "permission"},
 		{is: launching(reexec.StepClone), check: "clone-into-cgroup"},
@@ -63,6 +66,9 @@ podman run --security-opt seccomp=unconfined IMAGE`}},
 		{is: (*Situation).launched, check: noCheck},
 
 		// Preparations.
+		{is: all(at("landlock"), because(confine.ErrNone)), check: "landlock", hints: always("run without --shield on and --fs-*, or with --best-effort; --user nobody keeps the program from signalling cgshim, too")},
+		{is: all(at("landlock"), because(confine.ErrNoTruncate)), check: "landlock", hints: always("--best-effort goes on, and says what is open")},
+		{is: all(at("landlock"), because(confine.ErrNoScope)), check: "shield", hints: always("--shield auto goes on without; --user nobody keeps the program from signalling cgshim, too")},
 		{is: all(because(fault.ErrUnanswered), because(fault.ErrToldToStop, fault.ErrNotStarted)), check: noCheck, hints: always(unanswered)},
 		{
 			is: because(fault.ErrUnanswered), check: "placement",
@@ -246,6 +252,16 @@ podman run --cap-add SYS_ADMIN IMAGE`},
 			{(*Situation).user, `sudo cgshim --net none -- PROG  # as root; or
 cgshim -- bwrap --dev-bind / / --unshare-net PROG`},
 			{nil, `sudo sysctl -w user.max_net_namespaces=10000`},
+		}},
+		{check: "landlock", remedies: []choice{
+			{(*Situation).boxed, containerWithClone3},
+			{nil, "cat /sys/kernel/security/lsm  # Linux 6.2 or newer, built with Landlock: then\n" + boot("lsm=landlock,$(cat /sys/kernel/security/lsm)")},
+		}},
+		{check: "shield", remedies: []choice{
+			{(*Situation).asRoot, `# Linux 6.12 or newer: until then a program that runs as root can kill everything on this machine, and forge its result; so
+cgshim --user nobody -- PROG`},
+			{nil, `# Linux 6.12 or newer: until then a program can kill all that this user runs, cgshim too, and forge its result; so
+sudo cgshim --user nobody -- PROG`},
 		}},
 		{check: "user-namespaces", remedies: []choice{
 			{sysctlIs("kernel.unprivileged_userns_clone", "0"), `sudo sysctl -w kernel.unprivileged_userns_clone=1`},

@@ -15,6 +15,7 @@ func (c *completion) bash() string {
 		"@USER@", selected(c.run, "|", ofKind("user")),
 		"@DEVICE@", selected(c.run, "|", ofKind("device")),
 		"@NET@", words("net"),
+		"@SHIELD@", words("shield"),
 		"@ULIMIT@", words("ulimit"),
 		"@MANAGER@", words("manager"),
 		"@COMMANDS@", strings.Join(commands, "\n"),
@@ -80,6 +81,7 @@ _cgshim() {
 	@USER@) COMPREPLY=($(compgen -u -- "$cur")) ;;
 	@DEVICE@) COMPREPLY=($(compgen -f -- "${cur:-/dev/}")) ;;
 	--net) COMPREPLY=($(compgen -W '@NET@' -- "$cur")) ;;
+	--shield) COMPREPLY=($(compgen -W '@SHIELD@' -- "$cur")) ;;
 	--manager) COMPREPLY=($(compgen -W '@MANAGER@' -- "$cur")) ;;
 	--ulimit)
 		COMPREPLY=($(compgen -W '@ULIMIT@' -- "$cur"))

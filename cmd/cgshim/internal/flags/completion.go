@@ -74,13 +74,13 @@ func newCompletion(commands []*cli.Command) *completion {
 // valueKind returns what a flag's value is, if a shell can complete it: a key of words, "file", "dir", "user" or "device".
 func valueKind(name string) string {
 	switch name {
-	case "stdin", "stdout", "stderr", "output":
+	case "stdin", "stdout", "stderr", "output", "fs-ro", "fs-rw":
 		return "file"
 	case "chdir":
 		return "dir"
 	case "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops":
 		return "device"
-	case "user", "net", "ulimit", "manager", "signal":
+	case "user", "net", "shield", "ulimit", "manager", "signal":
 		return name
 	}
 	return ""
@@ -91,6 +91,8 @@ func words(kind string) string {
 	switch kind {
 	case "net":
 		return "none host"
+	case "shield":
+		return "auto on off"
 	case "manager":
 		return "auto cgroupfs systemd"
 	case "ulimit":

@@ -40,6 +40,8 @@ func NewConfig(v Values, args []string) (shim.Config, error) {
 	cfg.OutputLimit = p.size("output-limit")
 	cfg.Rlimits = parseEach(&p, "ulimit", parseUlimit)
 	cfg.NoNetwork = parseFlag(&p, "net", parseNet)
+	cfg.Shield = parseFlag(&p, "shield", checked(shim.CheckShield))
+	cfg.FSReadOnly, cfg.FSReadWrite, cfg.FSSystem = p.v.StringSlice("fs-ro"), p.v.StringSlice("fs-rw"), p.v.Bool("fs-system")
 	cfg.User = parseFlag(&p, "user", parseUser)
 	cfg.OOMScoreAdj = parseFlag(&p, "oom-score-adj", parseOOMScoreAdj)
 	cfg.KeepFDs = parseEach(&p, "keep-fd", parseKeepFD)

@@ -116,6 +116,12 @@ func placeholder(f cli.Flag) string {
 // Help makes the flag that every command has.
 func Help() cli.Flag { return NewSwitch(categoryOther, "help", "show this", "h") }
 
+// systemPaths says what --fs-system allows.
+func systemPaths() string {
+	readOnly, readWrite := shim.SystemPaths()
+	return strings.Join(readOnly, " ") + " to read, " + strings.Join(readWrite, " ") + " to write"
+}
+
 // Run makes the flags of a run, in the order of the help. Docs and tests read them, too.
 func Run() []cli.Flag {
 	text, on, list := NewText, NewSwitch, NewList
@@ -139,6 +145,10 @@ func Run() []cli.Flag {
 		text(categoryLimits, "output-limit", "SIZE", "VALUE of output, stdout and stderr together: then the run is killed"),
 		list(categoryLimits, "ulimit", "NAME=SOFT[:HARD]", "set a resource limit: VALUE (nofile=64, stack=8M, core=0)"),
 		text(categoryLimits, "net", "MODE", "VALUE none: no network but loopback; host (default): the caller's"),
+		text(categoryLimits, "shield", "MODE", "VALUE auto (default): no signals to, and no look into, other processes; on: or an error; off"),
+		list(categoryLimits, "fs-ro", "PATH", "files: read and execute what is beneath VALUE, and nothing elsewhere"),
+		list(categoryLimits, "fs-rw", "PATH", "files: write, create and remove beneath VALUE, too"),
+		on(categoryLimits, "fs-system", "files: what programs need: "+systemPaths()),
 
 		text(categoryProgram, "chdir", "DIR", "run the program in VALUE"),
 		list(categoryProgram, "env", "K=V", "set VALUE in the program's environment"),

@@ -1,0 +1,169 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/confine"
+)
+
+// What Config.Shield can be. Empty is ShieldAuto.
+const (
+	ShieldAuto = "auto"
+	ShieldOn   = "on"
+	ShieldOff  = "off"
+)
+
+// CheckShield says what is wrong with a Config.Shield.
+func CheckShield(shield string) error {
+	switch shield {
+	case ShieldAuto, ShieldOn, ShieldOff:
+		return nil
+	}
+	return errors.New("want auto, on or off")
+}
+
+// SystemPaths are what Config.FSSystem allows: to be read and executed, and to be written, too.
+func SystemPaths() (readOnly, readWrite []string) {
+	return confine.SystemReadOnly[:], confine.SystemReadWrite[:]
+}
+
+func (c *Config) policy() confine.Policy {
+	return confine.Policy{
+		Shield: c.Shield != ShieldOff, Optional: c.Shield != ShieldOn, Loose: c.BestEffort,
+		ReadOnly: c.FSReadOnly, ReadWrite: c.FSReadWrite, System: c.FSSystem,
+	}
+}
+
+// mustConfine says that the program is not to be run without what it asks for: the shield is not, unless it was asked for.
+func (c *Config) mustConfine() bool {
+	policy := c.policy()
+	return c.Shield == ShieldOn || policy.Files()
+}
+
+// checkConfined refuses what the kernel would: with set-user-ID programs, a process that may not do everything anyway may not
+// restrict itself, for they would not expect that.
+func (c *Config) checkConfined() error {
+	if c.Shield != "" && CheckShield(c.Shield) != nil {
+		return configError("shield %.40q: %w", c.Shield, CheckShield(c.Shield))
+	}
+	for _, path := range append(append([]string{}, c.FSReadOnly...), c.FSReadWrite...) {
+		if path == "" {
+			return configError("a path for the program is empty")
+		}
+	}
+	if c.AllowNewPrivs && c.mustConfine() && !hasSysAdmin() {
+		return configError("set-user-ID programs (--allow-new-privs), and --shield on or --fs-*: together they take CAP_SYS_ADMIN")
+	}
+	return nil
+}
+
+func hasSysAdmin() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+}
+
+// confine makes the ruleset by which the program restricts itself.
+func (res *resources) confine(ctx context.Context) error {
+	cfg, policy := res.cfg, res.cfg.policy()
+	switch {
+	case !policy.Shield && !policy.Files():
+		return nil
+	case cfg.AllowNewPrivs && !cfg.mustConfine() && !hasSysAdmin():
+		res.report.warn("shield: set-user-ID programs (--allow-new-privs) go without, unless cgshim has CAP_SYS_ADMIN")
+		return nil
+	}
+	made, err := res.makeRuleset(ctx, &policy)
+	var path *confine.PathError
+	switch {
+	case err == nil:
+	case errors.As(err, &path):
+		flag := "--fs-ro"
+		if path.ReadWrite {
+			flag = "--fs-rw"
+		}
+		return at("usage", configError("%s %q: %w", flag, path.Path, path.Err))
+	case !confine.Unsupported(err), cfg.mustConfine() && !cfg.BestEffort:
+		return at("landlock", err)
+	default:
+		if cfg.mustConfine() { // else it would be noise: doctor tells
+			res.report.warn("landlock: %v", err)
+		}
+		return nil
+	}
+	res.ruleset = &made
+	for _, lacking := range made.Lacking {
+		res.report.warn("landlock: %s", lacking)
+	}
+	return nil
+}
+
+func (res *resources) closeRuleset() {
+	if res.ruleset != nil {
+		_ = unix.Close(res.ruleset.FD)
+		res.ruleset = nil
+	}
+}
+
+// makeRuleset makes it. Who looks paths up may have to wait for a file system, but not for ever: see monitor.Launch.
+func (res *resources) makeRuleset(ctx context.Context, policy *confine.Policy) (confine.Ruleset, error) {
+	if !policy.Files() {
+		return policy.Ruleset()
+	}
+	type outcome struct {
+		made confine.Ruleset
+		err  error
+	}
+	done, gaveUp := make(chan outcome), make(chan struct{})
+	go func() {
+		made, err := policy.Ruleset()
+		select {
+		case done <- outcome{made, err}:
+		case <-gaveUp:
+			if err == nil {
+				_ = unix.Close(made.FD)
+			}
+		}
+	}()
+	select {
+	case o := <-done:
+		return o.made, o.err
+	case <-time.After(slowLookup):
+	}
+	stop := res.launching.Supervise(ctx, sync.OnceFunc(func() { close(gaveUp) }))
+	var o outcome
+	select {
+	case o = <-done:
+		stop()
+	case <-gaveUp:
+		stop()
+		o.err = fmt.Errorf("paths of --fs-ro and --fs-rw: %w", res.launching.GaveUp)
+	}
+	return o.made, o.err
+}
+
+// slowLookup is when looking up paths takes long.
+const slowLookup = 20 * time.Millisecond
+
+// confined notes what a ruleset enforces, or that there is none: nil.
+func (r *report) confined(ruleset *confine.Ruleset) {
+	by := func(landlock bool) string {
+		if landlock {
+			return ByLandlock
+		}
+		return ByNothing
+	}
+	policy := r.cfg.policy()
+	if policy.Files() {
+		r.enforced("fs", by(ruleset != nil))
+	}
+	if policy.Shield {
+		r.enforced("shield", by(ruleset != nil && ruleset.Shield))
+	}
+}
