@@ -30,7 +30,8 @@ type Spec struct {
 	Affinity []uint64
 	// AffinityOptional says that an affinity which the cpuset rules out is not to be had, and no error.
 	AffinityOptional bool
-	// NewNet gives the program a network namespace with nothing but loopback, which is up.
+	// NewNet gives the program a network namespace with nothing but loopback, which is up. A caller who may not make one gets it in a
+	// user namespace, without capabilities; but not with AllowNewPrivs, which would do nothing in there.
 	NewNet bool
 	// Slow is called once by a Launch that takes longer than 20 ms; a millisecond is usual, unless a file system does not
 	// answer. Nil is nobody.

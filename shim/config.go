@@ -44,7 +44,9 @@ type Config struct {
 	// program dies before this process and its guardian; where that can't be set, as without /proc, it is inherited.
 	// The least is MinOOMScoreAdj: with -1000 the kernel never kills the program, and Limits.Memory never ends it.
 	OOMScoreAdj *int
-	// NoNetwork gives the program a network namespace with nothing but the loopback device.
+	// NoNetwork gives the program a network namespace with nothing but the loopback device. For a caller without CAP_SYS_ADMIN that is
+	// one of a user namespace, in which the program has its user and group, whatever rights these have outside, and no capabilities.
+	// AllowNewPrivs would do nothing there: together they are an error for such a caller, of step "usage".
 	NoNetwork bool
 
 	// Limits are the limits that the cgroup enforces. See their zero values.
