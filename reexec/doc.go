@@ -19,6 +19,8 @@
 //	                                 │                                descriptors in their places,
 //	                                 │                                write 0 to each tasks file,
 //	                                 │                                affinity, rlimits, user,
+//	                                 │                                the network, if the stage
+//	                                 │                                may not, in a user namespace;
 //	                                 │                                no_new_privs, parent-death
 //	                                 │                                signal, signals
 //	               {step, errno} ◀───│──── only if one of them failed │
@@ -34,7 +36,8 @@
 // kernel will want, at the addresses that they will have there: see type order. The name of each file tells which rules hold
 // in it:
 //
-//	handle.go, launch.go, order.go, file.go   the shim's: ordinary Go
+//	handle.go, launch.go, file.go,
+//	order.go, userns.go                       the shim's: ordinary Go
 //	boot.go                                   what every process of the binary begins with: ordinary Go
 //	entry.go, stage.go, program.go,
 //	guardian.go, raised.go                    system calls only: see stage.go

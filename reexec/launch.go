@@ -33,7 +33,8 @@ type Spec struct {
 	// RulesetOptional says that a program which can't restrict itself by Descriptors.Ruleset starts all the same: see
 	// Program.Unrestricted.
 	RulesetOptional bool
-	// NewNet gives the program a network namespace with nothing but loopback, which is up.
+	// NewNet gives the program a network namespace with nothing but loopback, which is up. A caller who may not make one gets it in a
+	// user namespace, without capabilities; but not with AllowNewPrivs, which would do nothing in there.
 	NewNet bool
 	// Slow is called once by a Launch that takes longer than 20 ms; a millisecond is usual, unless a file system does not
 	// answer. Nil is nobody.

@@ -29,6 +29,7 @@ var helpers = map[string]func(){
 	"launch":       launchAndExit,
 	"leave":        launchAndLinger,
 	"leave-will":   leaveWill,
+	"no-network":   launchWithoutNetwork,
 	"unprivileged": launchUnprivileged,
 }
 

@@ -35,7 +35,8 @@ const (
 	orderClone3             // not as if the kernel had none
 	orderSearch             // take the first of paths that can be executed, and not just the one that there is
 	orderNewNet
-	orderUser // the program is another user's
+	orderUserNS // the program makes the network namespace if the stage may not
+	orderUser   // the program is another user's
 )
 
 // A systemCall is one of those between clone3 and execve.
@@ -50,9 +51,12 @@ type systemCall struct {
 }
 
 const (
-	callOptional   = 1 << iota // a failure is none
-	callDescriptor             // a1 is an index of the order's descriptors
-	callTold                   // a failure is none, and the shim is told
+	callOptional     = 1 << iota // a failure is none
+	callTold                     // likewise, and the shim is told
+	callDescriptor               // a1 is an index of the order's descriptors
+	callOnResult                 // a1 is the result of the call before
+	callUnprivileged             // only if the program makes the network namespace, in a user namespace
+	callPrivileged               // only if it does not
 )
 
 // cloneArgs is struct clone_args, see clone(2).
@@ -83,6 +87,7 @@ func compose(spec *Spec, join Join, descriptors Descriptors, session bool) (b []
 		c.rules = 1
 	}
 	c.flag(spec.NewNet, orderNewNet)
+	c.flag(spec.NewNet && !spec.AllowNewPrivs, orderUserNS)
 	c.flag(spec.Credential != nil, orderUser)
 	if spec.Dir != "" {
 		c.dir = c.string(spec.Dir)
@@ -198,7 +203,7 @@ func (c *composer) plan(spec *Spec, session bool) {
 			call.flags = callOptional
 		}
 	}
-	raising, others := programRlimits(spec.Rlimits)
+	raising, others, files := programRlimits(spec.Rlimits)
 	c.addRlimits(raising)
 	if spec.AllowNewPrivs {
 		c.restrict(spec) // which takes CAP_SYS_ADMIN without no_new_privs
@@ -207,8 +212,13 @@ func (c *composer) plan(spec *Spec, session bool) {
 		c.changeUser(spec.Credential)
 	}
 	// After setresuid, which would compare a low RLIMIT_NPROC with the number of the user's processes, and
-	// have execve fail.
+	// have execve fail. And before there is a user namespace: if it is set in one, it counts the processes there, and not those that
+	// the user has besides (since Linux 5.14).
 	c.addRlimits(others)
+	if c.flags&orderUserNS != 0 {
+		c.separate(spec.Credential)
+	}
+	c.addRlimits(files) // last, because separate opens files
 	if !spec.AllowNewPrivs {
 		c.add(StepNoNewPrivs, 0, syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0)
 		c.restrict(spec)
@@ -241,16 +251,23 @@ func (c *composer) changeUser(who *Credential) {
 	uid, gid := uintptr(who.UID), uintptr(who.GID)
 	c.add(StepUser, 0, syscall.SYS_SETGROUPS, uintptr(len(who.Groups)), put(c, who.Groups...), 0)
 	c.add(StepUser, 0, syscall.SYS_SETRESGID, gid, gid, gid)
-	c.add(StepUser, 0, syscall.SYS_SETRESUID, uid, uid, uid)
+	c.add(StepUser, 0, syscall.SYS_SETRESUID, uid, uid, uid).flags = callPrivileged
+	if c.flags&orderUserNS != 0 {
+		c.changeUserInPart(uid)
+	}
 	if who.UID == 0 && !rootIsOrdinary() {
 		// Root was asked for, and so were its capabilities: execve takes them from the bounding set, with no_new_privs
 		// less those that are not permitted now. What an ordinary user could inherit from it goes.
 		c.add(StepUser, 0, syscall.SYS_PRCTL, prCapAmbient, prCapAmbientClearAll, 0)
 		return
 	}
-	// With the permitted and the inheritable ones the ambient ones go, see capabilities(7).
+	c.dropCapabilities(StepUser)
+}
+
+// dropCapabilities drops all: with the permitted and the inheritable ones the ambient ones go, see capabilities(7).
+func (c *composer) dropCapabilities(step Step) *systemCall {
 	header := put[uint32](c, capabilityVersion3, 0) // of the calling thread
-	c.add(StepUser, 0, syscall.SYS_CAPSET, header, put(c, make([]uint32, 6)...), 0)
+	return c.add(step, 0, syscall.SYS_CAPSET, header, put(c, make([]uint32, 6)...), 0)
 }
 
 // rootIsOrdinary reports whether user 0 gets no capabilities from execve: it does not with the securebit noroot.
@@ -328,8 +345,9 @@ type rlimit struct {
 }
 
 // programRlimits are the resource limits that the program has to get: those that raise a hard limit, which takes a privilege
-// that the credentials may drop, and the others. With them goes the RLIMIT_NOFILE that was there before the Go runtime raised it.
-func programRlimits(asked []Rlimit) (raising, others []rlimit) {
+// that the credentials may drop, the others, and of those RLIMIT_NOFILE: the one that was there before the Go runtime raised it, if
+// no other is asked for.
+func programRlimits(asked []Rlimit) (raising, others, files []rlimit) {
 	var last [rlimits]*rlimit
 	last[syscall.RLIMIT_NOFILE] = callersNofile()
 	for i, l := range asked {
@@ -340,11 +358,13 @@ func programRlimits(asked []Rlimit) (raising, others []rlimit) {
 		case l == nil:
 		case l.index >= 0 && l.raises():
 			raising = append(raising, *l)
+		case l.Resource == syscall.RLIMIT_NOFILE:
+			files = append(files, *l)
 		default:
 			others = append(others, *l)
 		}
 	}
-	return raising, others
+	return raising, others, files
 }
 
 // callersNofile is the RLIMIT_NOFILE that this process was started with, or has set since; nil if that is not known.

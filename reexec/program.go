@@ -183,13 +183,19 @@ func (s *stage) awaitWriter() bool {
 	return true
 }
 
-// step makes one of the calls.
+// step makes one of the calls, unless it is for a program of other privileges.
 //
 //go:nosplit
 //go:norace
 func (s *stage) step(c *systemCall) {
+	if c.flags&s.skipped != 0 {
+		return
+	}
 	if c.flags&callDescriptor != 0 {
 		c.a1 = uintptr(s.fds[c.a1&(maxDescriptors-1)])
+	}
+	if c.flags&callOnResult != 0 {
+		c.a1 = s.got
 	}
 	for s.errno = syscall.EINTR; s.errno == syscall.EINTR; { // no signal gets here, but a tracer's
 		s.got, s.errno = call(c.trap, c.a1, c.a2, c.a3, c.a4)

@@ -391,7 +391,7 @@ func launchUnprivileged() {
 	spec := &Spec{Args: []string{"/bin/true"}}
 	switch os.Args[1] {
 	case "net":
-		spec.NewNet = true
+		spec.NewNet, spec.AllowNewPrivs = true, true // else a user namespace does it
 	case "user":
 		spec.Credential = &Credential{UID: 1, GID: 1}
 	case "rlimit":

@@ -55,7 +55,7 @@ const (
 	StepChdir           // changing to Spec.Dir
 	StepLookup          // finding Spec.Args[0]; named "exec" too, since to a caller both are execve failing
 	StepFD              // putting Descriptors in their places
-	StepNet             // making a network namespace, and its loopback device come up
+	StepNet             // making a network namespace, and its loopback device come up; the program may do it after StepRlimit
 	StepClone           // creating the process
 	StepJoin            // joining a cgroup
 	StepAffinity        // sched_setaffinity

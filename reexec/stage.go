@@ -25,6 +25,7 @@ import (
 type stage struct {
 	network uintptr // where we were before Spec.NewNet; none is noDescriptor, which a failed call returns, too
 	broken  bool    // we could not go back
+	skipped uint32  // the program leaves out calls with this flag: callUnprivileged or callPrivileged
 	next    uintptr // of the places where PROG may be
 	path    uintptr // of PROG
 
@@ -168,7 +169,7 @@ func (s *stage) unpack() bool {
 		return false
 	}
 	s.count = min((s.length-uint64(first))/4, maxDescriptors)
-	s.failure, s.denied, s.network = record{}, stepNone, noDescriptor
+	s.failure, s.denied, s.network, s.skipped = record{}, stepNone, noDescriptor, callUnprivileged
 	// Too few free descriptors here: a group would silently not be joined, a file not be there.
 	if s.message.flags&syscall.MSG_CTRUNC != 0 || s.count != s.order.joins+s.order.stdio+s.order.keeps+s.order.rules {
 		s.errno = syscall.EMFILE
@@ -222,7 +223,8 @@ func (s *stage) tell() {
 }
 
 // separate gives this thread, and so the program, a network namespace in which loopback works
-// (network_namespaces(7), netdevice(7)).
+// (network_namespaces(7), netdevice(7)). If that is not permitted, the program makes it, in a user namespace, which this process
+// could not leave again: see composer.separate.
 //
 //go:nosplit
 //go:norace
@@ -230,19 +232,25 @@ func (s *stage) separate() {
 	if s.failure.step != 0 || s.order.flags&orderNewNet == 0 {
 		return
 	}
+	s.ifreq.name[0], s.ifreq.name[1], s.ifreq.flags = 'l', 'o', syscall.IFF_UP
 	if s.errno = 0; page().stay {
 		s.network, s.errno = call(syscall.SYS_OPENAT, atFdcwd, text(networkZ), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	}
 	if s.errno == 0 {
-		_, s.errno = call(syscall.SYS_UNSHARE, syscall.CLONE_NEWNET, 0, 0, 0)
+		if _, s.errno = call(syscall.SYS_UNSHARE, syscall.CLONE_NEWNET, 0, 0, 0); s.errno != 0 {
+			s.network = noDescriptor // goBack closes what that was, and has no way to go
+		}
 	}
 	if s.errno == 0 {
 		s.got, s.errno = call(syscall.SYS_SOCKET, syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0, 0)
 	}
 	if s.errno == 0 {
-		s.ifreq.name[0], s.ifreq.name[1], s.ifreq.flags = 'l', 'o', syscall.IFF_UP
 		_, s.errno = call(syscall.SYS_IOCTL, s.got, syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&s.ifreq)), 0)
 		call(syscall.SYS_CLOSE, s.got, 0, 0, 0)
+	}
+	if s.errno == syscall.EPERM && s.order.flags&orderUserNS != 0 {
+		s.skipped = callPrivileged
+		return
 	}
 	s.check(StepNet, 0)
 }

@@ -179,7 +179,7 @@ func (res *resources) concede(err error) bool {
 		}
 		res.fallback.hostNet = true
 		res.report.enforced("net", ByNothing)
-		res.report.warn("net: %v", unstepped(err))
+		res.report.Warn(message("net", unstepped(err)))
 		return true
 	}
 	return false

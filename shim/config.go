@@ -54,7 +54,9 @@ type Config struct {
 	// open, execute, list, create or remove anything else, nor mount. What it has open it keeps. Relative paths are the caller's.
 	FSReadOnly, FSReadWrite []string
 	FSSystem                bool
-	// NoNetwork gives the program a network namespace with nothing but the loopback device.
+	// NoNetwork gives the program a network namespace with nothing but the loopback device. For a caller without CAP_SYS_ADMIN that is
+	// one of a user namespace, in which the program has its user and group, whatever rights these have outside, and no capabilities.
+	// AllowNewPrivs would do nothing there: together they are an error for such a caller, of step "usage".
 	NoNetwork bool
 
 	// Limits are the limits that the cgroup enforces. See their zero values.

@@ -160,6 +160,10 @@ func (res *resources) launchError(err error, join *cgroup.Join) error {
 		if limits := res.rlimits(); e.Index >= 0 && e.Index < len(limits) {
 			e.Arg = rlimitName(limits[e.Index].Resource)
 		}
+	case reexec.StepNet:
+		if res.cfg.AllowNewPrivs && e.Errno == unix.EPERM && !res.cfg.BestEffort {
+			return at("usage", configError("with --allow-new-privs, --net none takes CAP_SYS_ADMIN: %w", e))
+		}
 	case reexec.StepUser:
 		e.Arg = fmt.Sprintf("%d:%d", res.cfg.User.UID, res.cfg.User.GID)
 	case reexec.StepAffinity:

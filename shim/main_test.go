@@ -31,6 +31,7 @@ var helpers = map[string]func(args []string){
 	"sleep":          func([]string) { time.Sleep(time.Hour) },
 	"closed-signals": closedSignals,
 	"descriptors":    descriptorsRunOut,
+	"no-network":     withoutNetwork,
 	"pool":           poolDies,
 	"zombies":        zombies,
 }

@@ -102,10 +102,10 @@ mask_cgroups() {
 	local disk
 	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
 	disk=$(losetup --find --show "$BATS_TEST_TMPDIR/disk")
-	as_user --best-effort --mem 64M --swap 1M --cpus 1 --cpu-weight 10 --cpuset-cpus 0 --cpuset-mems 0 --net none --device-read-bps "$disk:1M" -- true
+	as_user --best-effort --mem 64M --swap 1M --cpus 1 --cpu-weight 10 --cpuset-cpus 0 --cpuset-mems 0 --device-read-bps "$disk:1M" -- true
 	losetup -d "$disk"
 	is verdict ok enforced.mem rlimit enforced.swap none enforced.cpus none enforced.cpu_weight none enforced.cpuset_cpus none \
-		enforced.cpuset_mems none enforced.net none enforced.device_read_bps none
+		enforced.cpuset_mems none enforced.device_read_bps none
 	holds '(.warnings | length >= 2) and (.warnings[0] | test("no cgroup: .*permission denied"))'
 }
 

@@ -32,6 +32,18 @@ setup() { requires root; }
 	[[ $output == *$'\nfail: permission:\n  '*sudo* ]]
 }
 
+# bats test_tags=native
+@test "a user who may make no namespaces: a warning, also without a place, and --net none is what it is about" {
+	requires setpriv user_namespaces
+	AS=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	doctor
+	check net-namespace ok
+	AS+=(--no-new-privs "$TOP/build/programs/filter" 1 unshare --)
+	doctor
+	check net-namespace warn
+	holds '.checks[] | select(.name == "net-namespace") | .found == "net: operation not permitted"'
+}
+
 @test "a read-only cgroup file system, as in most containers" {
 	requires mount
 	# shellcheck disable=SC2016 # for awk

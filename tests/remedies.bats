@@ -26,7 +26,7 @@ setup() { requires root systemd alice; }
 	systemctl daemon-reload
 	systemctl restart user@1000.service
 	exits 0
-	all_but change-user net-namespace
+	all_but change-user
 }
 
 @test "root: everything, in a service and in a scope" {

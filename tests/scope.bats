@@ -190,9 +190,14 @@ pids_of_two() { [ "$("$CGSHIM" stat --json killed | jq .pids)" = 3 ]; }
 	[ "$(verdict | grep -c ok)" = 5 ]
 }
 
-@test "a launch that is tried again stays in the scope (--best-effort, no network namespace for a user)" {
-	run -0 session "$CGSHIM" --best-effort --net none --mem 64M -- "$NOOP"
+@test "a launch that is tried again stays in the scope (--best-effort, no network namespace for a user with --allow-new-privs)" {
+	run -0 session "$CGSHIM" --best-effort --net none --allow-new-privs --mem 64M -- "$NOOP"
 	[ "$(jq -c '[.verdict, (.enforced | del(.shield))]' <<<"$output")" = '["ok",{"mem":"cgroup","net":"none"}]' ]
+}
+
+@test "no network for a user, in a user namespace" {
+	run -0 session "$CGSHIM" --net none --mem 64M --pids 1 -- "$NOOP"
+	[ "$(jq -c '[.verdict, .pids_peak, (.enforced | del(.shield))]' <<<"$output")" = '["ok",1,{"mem":"cgroup","net":"namespace","pids":"cgroup"}]' ]
 }
 
 @test "what the manager has not been delegated: the hint's commands make it work" {

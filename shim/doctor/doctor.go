@@ -94,7 +94,8 @@ func Examine(ctx context.Context, cfg shim.Config) *Report {
 		e.selfTests()
 		e.user()
 	}
-	e.namespaces()
+	e.network()
+	e.userNamespaces()
 	e.landlock()
 	return e.report
 }
@@ -308,19 +309,23 @@ func (e *examiner) user() {
 	e.pass("change-user", "--user works")
 }
 
-// namespaces are what --net none, and what is combined with cgshim, needs.
-func (e *examiner) namespaces() {
-	for _, try := range []struct {
-		name string
-		flag uintptr
-		good string
-	}{
-		{"net-namespace", unix.CLONE_NEWNET, "--net none works"},
-		{"user-namespaces", unix.CLONE_NEWUSER, "user namespaces can be made"},
-	} {
-		err := tryNamespace(try.flag)
-		e.judge(try.name, err == nil, try.good, fmt.Sprint("clone: ", err))
+// network sees whether --net none works, also where there is no place for a run, and so no cgroup.
+func (e *examiner) network() {
+	const name = "net-namespace"
+	nowhere := e.plain == nil || e.plain.Error != nil
+	res := e.run("exit", func(cfg *shim.Config) { cfg.NoNetwork, cfg.BestEffort = true, nowhere })
+	if res.Error != nil {
+		e.blame(name, res.Error)
+		return
 	}
+	warnings := slices.DeleteFunc(res.Warnings, func(text string) bool { return !strings.HasPrefix(text, "net: ") })
+	e.judge(name, res.Enforced["net"] == shim.ByNamespace, "--net none works", strings.Join(warnings, "; "))
+}
+
+// userNamespaces are what --net none takes without CAP_SYS_ADMIN, and what is combined with cgshim.
+func (e *examiner) userNamespaces() {
+	err := tryUserNamespace()
+	e.judge("user-namespaces", err == nil, "user namespaces can be made", fmt.Sprint("clone: ", err))
 }
 
 // landlock is what the shield and --fs-* need.

@@ -157,18 +157,18 @@ func told(r *shim.Result) string {
 	return text
 }
 
-// tryNamespace starts a process in a namespace of its own.
-func tryNamespace(flag uintptr) error {
+// tryUserNamespace starts a process in a user namespace of its own.
+func tryUserNamespace() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(self)
 	cmd.Env = []string{selfTestEnv + "=exit"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flag}
-	if flag == unix.CLONE_NEWUSER {
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 	}
 	return cmd.Run()
 }

@@ -16,11 +16,13 @@ static const struct {
 	const char *name;
 	int number;
 } calls[] = {
+	{"ioctl", SYS_ioctl},
 	{"memfd_create", SYS_memfd_create},
 	{"pipe2", SYS_pipe2},
 	{"prctl", SYS_prctl},
 	{"sendmsg", SYS_sendmsg},
 	{"socketpair", SYS_socketpair},
+	{"unshare", SYS_unshare},
 };
 
 static int number_of(const char *name)

@@ -24,22 +24,22 @@ type Situation struct {
 	err     error    // nil if nothing has failed
 	program *Program // that was to be run; nil is unknown
 	root    bool
+	sysctl  func(name string) string // "" for one that there is not
 
 	// For remedies only.
 	version   cgroup.Version // 0 without a hierarchy
 	systemd   bool           // it manages the host
 	container bool
-	sysctl    func(name string) string // "" for one that there is not
 }
 
 // About is the situation of an error that came at a step of a run. A nil program is an unknown one.
 func About(step string, err error, program *Program) *Situation {
-	return &Situation{step: step, err: err, program: program, root: os.Geteuid() == 0}
+	return &Situation{step: step, err: err, program: program, root: os.Geteuid() == 0, sysctl: readSysctl}
 }
 
 // On looks at the system, for Remedy. A nil host is none.
 func (s *Situation) On(host *cgroup.Host) *Situation {
-	s.systemd, s.container, s.sysctl = sys.SystemdBooted(), os.Getenv("container") != "", readSysctl
+	s.systemd, s.container = sys.SystemdBooted(), os.Getenv("container") != ""
 	if host != nil {
 		s.version = host.Version()
 		s.container = s.container || !place.IsRoot(host)
@@ -208,10 +208,6 @@ func launching(step reexec.Step, errnos ...unix.Errno) func(*Situation) bool {
 		var e *reexec.Error
 		return errors.As(s.err, &e) && e.Step == step && (len(errnos) == 0 || slices.Contains(errnos, e.Errno))
 	}
-}
-
-func sysctlIs(name, value string) func(*Situation) bool {
-	return func(s *Situation) bool { return s.sysctl(name) == value }
 }
 
 // launched says that the error is one of a launch.

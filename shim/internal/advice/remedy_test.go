@@ -22,7 +22,11 @@ func situations() (list []Situation) {
 		&reexec.Error{Step: reexec.StepStage, Errno: unix.EPERM}, &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT},
 	}
 	sysctls := []map[string]string{
-		nil, {"kernel.unprivileged_userns_clone": "0"}, {"kernel.apparmor_restrict_unprivileged_userns": "1"}, {"user.max_user_namespaces": "0"},
+		nil,
+		{"kernel.unprivileged_userns_clone": "0"},
+		{"kernel.apparmor_restrict_unprivileged_userns": "1"},
+		{"user.max_user_namespaces": "0"},
+		{"user.max_net_namespaces": "0"},
 	}
 	for _, cause := range causes {
 		for _, sysctl := range sysctls {
@@ -108,7 +112,8 @@ func TestRemedyFits(t *testing.T) {
 		{"cgroup-mount", Situation{}, "mount -t cgroup2"},
 		{"cgroup-mount", Situation{container: true}, "docker run"},
 		{"user-namespaces", Situation{sysctl: sysctl}, "sysctl -w kernel.unprivileged_userns_clone=1"},
-		{"net-namespace", Situation{root: true, container: true}, "--cap-add SYS_ADMIN"},
+		{"net-namespace", Situation{sysctl: sysctl}, "sysctl -w kernel.unprivileged_userns_clone=1"},
+		{"net-namespace", Situation{root: true, container: true, sysctl: sysctl}, "--cap-add SYS_ADMIN"},
 	} {
 		if got := test.s.Remedy(test.check); !strings.Contains(got, test.want) {
 			t.Errorf("%s in %+v: %q, want %q in it", test.check, test.s, got, test.want)

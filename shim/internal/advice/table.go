@@ -46,15 +46,11 @@ podman run --security-opt seccomp=unconfined IMAGE`}},
 			},
 		},
 		{is: launching(reexec.StepUser, unix.EINVAL), check: "change-user", hints: always("there is no such user or group in this user namespace: see /proc/self/uid_map and gid_map")},
-		{
-			is: launching(reexec.StepNet, unix.EPERM), check: "net-namespace",
-			hints: []choice{
-				{(*Situation).asRoot, "a network namespace takes CAP_SYS_ADMIN, which this root has not got (in a container: --cap-add SYS_ADMIN): run without --net none"},
-				{nil, "a network namespace takes CAP_SYS_ADMIN: run as root, or without --net none"},
-			},
-		},
-		{is: launching(reexec.StepNet, unix.EINVAL, unix.ENOENT), check: "net-namespace", hints: always("the kernel has no network namespaces (CONFIG_NET_NS)")},
-		{is: launching(reexec.StepNet, unix.ENOSPC, unix.EUSERS), check: "net-namespace", hints: always("a limit in /proc/sys/user/max_net_namespaces allows no further network namespace")},
+		{is: all(launching(reexec.StepNet), because(fault.ErrConfig)), check: noCheck, hints: always("without that capability --net none is by a user namespace, in which set-user-ID programs gain nothing: leave out one of the two, or run as root")},
+		{is: launching(reexec.StepNet, unix.EPERM, unix.EACCES), check: "net-namespace", hints: noNamespace},
+		{is: launching(reexec.StepNet, unix.EINVAL), check: "net-namespace", hints: always("the kernel has no network namespaces, or no user namespaces, which --net none takes without CAP_SYS_ADMIN (CONFIG_NET_NS, CONFIG_USER_NS)")},
+		{is: launching(reexec.StepNet, unix.ENOENT, unix.EROFS), check: "net-namespace", hints: always("the kernel has no network namespaces (CONFIG_NET_NS); or /proc is not mounted, or read-only: without CAP_SYS_ADMIN, --net none takes /proc/self/uid_map")},
+		{is: launching(reexec.StepNet, unix.ENOSPC, unix.EUSERS), check: "net-namespace", hints: noMoreNamespaces},
 		{is: launching(reexec.StepLandlock, unix.E2BIG), check: noCheck, hints: always("Landlock takes 16 layers, and each cgshim, and others that confine themselves by it, is one: --shield off, or --best-effort, does without this one")},
 		{is: launching(reexec.StepLandlock), check: "landlock", hints: refused},
 		{is: launching(reexec.StepStage), check: "permission"},
@@ -249,13 +245,16 @@ cgshim doctor --json  # and tell https://github.com/cgshim/cgshim/issues`)},
 		{check: "net-namespace", remedies: []choice{
 			{all((*Situation).boxed, (*Situation).asRoot), `docker run --cap-add SYS_ADMIN IMAGE
 podman run --cap-add SYS_ADMIN IMAGE`},
-			{(*Situation).user, `sudo cgshim --net none -- PROG  # as root; or
-cgshim -- bwrap --dev-bind / / --unshare-net PROG`},
-			{nil, `sudo sysctl -w user.max_net_namespaces=10000`},
+			{noNetNamespaces, `sudo sysctl -w user.max_net_namespaces=10000`},
+		}},
+		{check: "net-namespace", remedies: userNamespaces},
+		{check: "net-namespace", remedies: []choice{
+			{(*Situation).user, `sudo cgshim --net none -- PROG  # as root`},
+			{nil, `sudo sysctl -w user.max_net_namespaces=20000  # more than there are, see lsns -t net`},
 		}},
 		{check: "landlock", remedies: []choice{
 			{(*Situation).boxed, containerWithClone3},
-			{nil, "cat /sys/kernel/security/lsm  # Linux 6.2 or newer, built with Landlock: then\n" + boot("lsm=landlock,$(cat /sys/kernel/security/lsm)")},
+			{nil, `cat /sys/kernel/security/lsm  # Linux 6.2 or newer, built with Landlock: boot it with lsm=landlock, and this list behind it`},
 		}},
 		{check: "shield", remedies: []choice{
 			{(*Situation).asRoot, `# Linux 6.12 or newer: until then a program that runs as root can kill everything on this machine, and forge its result; so
@@ -263,13 +262,7 @@ cgshim --user nobody -- PROG`},
 			{nil, `# Linux 6.12 or newer: until then a program can kill all that this user runs, cgshim too, and forge its result; so
 sudo cgshim --user nobody -- PROG`},
 		}},
-		{check: "user-namespaces", remedies: []choice{
-			{sysctlIs("kernel.unprivileged_userns_clone", "0"), `sudo sysctl -w kernel.unprivileged_userns_clone=1`},
-			{sysctlIs("kernel.apparmor_restrict_unprivileged_userns", "1"), `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`},
-			{sysctlIs("user.max_user_namespaces", "0"), `sudo sysctl -w user.max_user_namespaces=10000`},
-			{(*Situation).boxed, `docker run --security-opt seccomp=unconfined IMAGE
-podman run --security-opt seccomp=unconfined IMAGE`},
-			{nil, `sudo sysctl -w user.max_user_namespaces=10000  # bwrap and rootless containers need them, cgshim does not`},
-		}},
+		{check: "user-namespaces", remedies: userNamespaces},
+		{check: "user-namespaces", remedies: always(`sudo sysctl -w user.max_user_namespaces=10000  # bwrap and rootless containers need them, and users for --net none`)},
 	}
 }

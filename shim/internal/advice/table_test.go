@@ -55,6 +55,8 @@ func TestHints(t *testing.T) {
 		"tasks":           {"clone", &reexec.Error{Step: reexec.StepClone, Errno: unix.EAGAIN}},
 		"no such user":    {"user", &reexec.Error{Step: reexec.StepUser, Errno: unix.EINVAL}},
 		"no namespaces":   {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EINVAL}},
+		"net EROFS":       {"net", &reexec.Error{Step: reexec.StepNet, Errno: unix.EROFS}},
+		"net, privileges": {"usage", fault.Config("both: %w", &reexec.Error{Step: reexec.StepNet, Errno: unix.EPERM})},
 		"refused":         {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOSYS}},
 		"exec E2BIG":      {"exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.E2BIG}},
 		"stage":           {"stage", &reexec.Error{Step: reexec.StepStage, Errno: unix.ENOENT}},
@@ -80,6 +82,35 @@ func TestHints(t *testing.T) {
 	}
 	if got := hint("exec", &reexec.Error{Step: reexec.StepExec, Errno: unix.EACCES}); got == "" {
 		t.Error("exec EACCES: no hint")
+	}
+}
+
+// What forbids a namespace is looked up: distributions have their own ways.
+func TestNamespaceHints(t *testing.T) {
+	for _, test := range []struct {
+		errno               unix.Errno
+		root                bool
+		sysctl, value, want string
+	}{
+		{unix.EPERM, false, "kernel.unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"},
+		{unix.EPERM, false, "kernel.apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns"},
+		{unix.EACCES, false, "kernel.apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns"},
+		{unix.EPERM, false, "kernel.apparmor_restrict_unprivileged_userns", "0", "user namespace"},
+		{unix.EPERM, true, "kernel.apparmor_restrict_unprivileged_userns", "1", "--cap-add SYS_ADMIN"},
+		{unix.ENOSPC, false, "user.max_user_namespaces", "0", "user.max_user_namespaces=10000"},
+		{unix.ENOSPC, false, "user.max_user_namespaces", "100", "/proc/sys/user/max_net_namespaces"},
+		{unix.EUSERS, false, "", "", "32 levels"},
+	} {
+		s := &Situation{step: "net", err: &reexec.Error{Step: reexec.StepNet, Errno: test.errno}, root: test.root}
+		s.sysctl = func(name string) string {
+			if name == test.sysctl {
+				return test.value
+			}
+			return ""
+		}
+		if got := s.Hint(); !strings.Contains(got, test.want) || !strings.Contains(got, "(cgshim doctor: net-namespace)") {
+			t.Errorf("%v with %s=%s: %q, want %q", test.errno, test.sysctl, test.value, got, test.want)
+		}
 	}
 }
 

@@ -18,6 +18,44 @@ var refused = []choice{
 	{nil, "a security module or an old kernel refuses a system call that cgshim needs: dmesg may say which"},
 }
 
+// noNamespace is for --net none where neither a network namespace is permitted nor a user namespace with one in it. What forbids that
+// lets an ordinary user make a user namespace, but have no capabilities in it (AppArmor), or none at all.
+var noNamespace = []choice{
+	{(*Situation).asRoot, "a network namespace takes CAP_SYS_ADMIN, which this root has not got (in a container: --cap-add SYS_ADMIN), or a user namespace, which is refused, too: run without --net none"},
+	{unprivilegedForbidden, "kernel.unprivileged_userns_clone is 0, so that nobody without CAP_SYS_ADMIN may make the user namespace that --net none takes: sysctl -w kernel.unprivileged_userns_clone=1, or run as root, or without --net none"},
+	{appArmorRestricts, "AppArmor keeps ordinary users from having capabilities in the user namespace that --net none takes (kernel.apparmor_restrict_unprivileged_userns is 1): set that to 0, or give cgshim a profile with the rule userns, or run as root, or without --net none"},
+	{(*Situation).filtered, "an ordinary user's --net none takes a user namespace, and a seccomp filter may refuse that: in a container, docker or podman run --security-opt seccomp=unconfined; in a service, RestrictNamespaces= and SystemCallFilter= of its unit; or run as root, or without --net none"},
+	{nil, "an ordinary user's --net none takes a user namespace, which a security module (dmesg may say which) or a chroot forbids: run as root, or without --net none"},
+}
+
+// noMoreNamespaces is for limits, see namespaces(7): each user namespace has its own, and those of all above hold, too.
+var noMoreNamespaces = []choice{
+	{noUserNamespaces, "user.max_user_namespaces is 0, and without CAP_SYS_ADMIN --net none takes a user namespace: sysctl -w user.max_user_namespaces=10000, or run as root, or without --net none"},
+	{nil, "a limit allows no further network namespace, or no user namespace, which --net none takes without CAP_SYS_ADMIN: /proc/sys/user/max_net_namespaces and max_user_namespaces, here and in the user namespaces above; or they are 32 levels deep"},
+}
+
+// userNamespaces is what lets ordinary users make them.
+var userNamespaces = []choice{
+	{unprivilegedForbidden, `sudo sysctl -w kernel.unprivileged_userns_clone=1`},
+	{appArmorRestricts, `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`},
+	{noUserNamespaces, `sudo sysctl -w user.max_user_namespaces=10000`},
+	{(*Situation).boxed, `docker run --security-opt seccomp=unconfined IMAGE
+podman run --security-opt seccomp=unconfined IMAGE`},
+}
+
+// Sysctls that forbid namespaces: Debian's kernels have the first, Ubuntu's the second.
+
+func unprivilegedForbidden(s *Situation) bool {
+	return s.sysctl("kernel.unprivileged_userns_clone") == "0"
+}
+
+func appArmorRestricts(s *Situation) bool {
+	return s.sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1"
+}
+
+func noUserNamespaces(s *Situation) bool { return s.sysctl("user.max_user_namespaces") == "0" }
+func noNetNamespaces(s *Situation) bool  { return s.sysctl("user.max_net_namespaces") == "0" }
+
 // aboveQuota says that a group above has a CPU quota which is lower than the one asked for.
 func (s *Situation) aboveQuota() bool { return errors.As(s.err, new(*cgroup.QuotaError)) }
 
