@@ -25,8 +25,10 @@ type Config struct {
 	// own PATH.
 	Args []string
 	// Env is the program's environment, "key=value"; of entries with the same key the last one counts.
-	// Nil is the caller's environment; empty and not nil is none.
+	// Nil is the caller's environment, with those of User.Environ in their places; empty and not nil is none.
 	Env []string
+	// KeepEnv keeps HOME, USER and LOGNAME as the caller has them, if Env is nil and there is a User.
+	KeepEnv bool
 	// Dir is the program's working directory. Empty is the caller's.
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs gain privileges. False sets no_new_privs.
@@ -104,12 +106,6 @@ type Config struct {
 	// Sample is how often the counters are read while the program runs, for Sample events and for figures
 	// that the kernel tells only of the moment. 0 is never; the least is MinSample.
 	Sample time.Duration
-}
-
-// User is whom a program runs as, see credentials(7).
-type User struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary groups; all others are dropped
 }
 
 // Who makes the group that a run's own is in: see Config.Manager.
@@ -263,7 +259,7 @@ func (c *Config) runName() string {
 func (c *Config) environment() []string {
 	source := c.Env
 	if source == nil {
-		source = os.Environ()
+		source = c.callersEnv()
 	}
 	last := make(map[string]int, len(source))
 	for i, kv := range source {

@@ -14,7 +14,7 @@ func plainKind(name string) Kind {
 		return Text
 	case "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops", "ulimit", "env", "keep-fd":
 		return List
-	case "clear-env", "allow-new-privs", "pretty", "events", "nest", "best-effort", "wait-all":
+	case "clear-env", "keep-env", "allow-new-privs", "pretty", "events", "nest", "best-effort", "wait-all":
 		return Switch
 	}
 	return Unknown
