@@ -38,8 +38,8 @@ type Config struct {
 	// KeepFDs are descriptors, from 3 up, that the program inherits under the same numbers. Every other
 	// one from 3 up is closed in it.
 	KeepFDs []int
-	// User is whom the program runs as, without capabilities unless that is root. Nil is the caller's user, groups and
-	// capabilities.
+	// User is whom the program runs as, without capabilities unless that is root. Dir is entered, if the caller may not, and the
+	// program looked up as this user. Nil is the caller's user, groups and capabilities.
 	User *User
 	// OOMScoreAdj is the program's oom_score_adj, see proc_pid_oom_score_adj(5): the higher, the sooner the kernel kills it
 	// when memory is short. Nil is halfway from this process's, or from 0 if that is negative, to the highest, so that the

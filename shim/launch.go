@@ -155,6 +155,10 @@ func (res *resources) launchError(err error, join *cgroup.Join) error {
 		}
 	case reexec.StepUser:
 		e.Arg = fmt.Sprintf("%d:%d", res.cfg.User.UID, res.cfg.User.GID)
+	case reexec.StepChdir, reexec.StepLookup, reexec.StepExec:
+		if res.cfg.User != nil && e.Errno == unix.EACCES {
+			e.User = res.cfg.User.String()
+		}
 	case reexec.StepAffinity:
 		e.Arg = res.cfg.Limits.CPUSetCPUs
 	case reexec.StepFD:

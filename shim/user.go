@@ -25,6 +25,15 @@ func (u *User) Environ() []string {
 	return []string{"HOME=" + home, "USER=" + name, "LOGNAME=" + name}
 }
 
+// String is the user's number, with the name if that is known: for messages.
+func (u *User) String() string {
+	number := strconv.FormatUint(uint64(u.UID), 10)
+	if u.Name == "" {
+		return number
+	}
+	return number + " (" + u.Name + ")"
+}
+
 // callersEnv is the caller's environment, as a program of the user has it.
 func (c *Config) callersEnv() []string {
 	env := os.Environ()

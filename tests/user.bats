@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# --user for programs as they are: those that have a home.
+# --user for programs as they are: those that are looked up in a PATH which is root's, and that have a home.
 
 # shellcheck disable=SC2030,SC2031 # each test has variables of its own
 
@@ -8,6 +8,68 @@ load helpers
 setup() {
 	requires root
 	cd "$BATS_TEST_TMPDIR" || return 1
+}
+
+WHO=65534:65534
+
+# tree: programs of the name tool.
+#   locked/  root may search, and nobody else      closed/  root may execute it, and nobody else
+#   script/  its interpreter is closed/tool        right/   everybody may
+tree() {
+	local dir
+	for dir in locked closed right script; do
+		mkdir $dir
+		printf '#!/bin/sh\necho %s\n' $dir >$dir/tool
+	done
+	echo "#!closed/tool" >script/tool
+	chmod 755 locked/tool right right/tool closed script script/tool
+	chmod 700 locked closed/tool
+}
+
+# unfindable PATH MESSAGE: tool is refused, with the name of the file and the user.
+unfindable() {
+	shim --user $WHO --env PATH="$1" -- tool
+	exits 126
+	is verdict error error.step exec error.errno EACCES pid null
+	holds ".error.message | startswith(\"exec \\\"$2\\\" as user 65534 (\")"
+	holds '.error.hint | test("user 65534.*namei")'
+}
+
+# Regression: PROG was looked up as the caller, and found where the user may not go.
+@test "PROG is looked up as its user, who goes past what he may not execute" {
+	local path
+	tree
+	for path in right locked:right closed:right script:right locked:script:closed:right; do
+		shim --mem 64M --user $WHO --env PATH=$path:/bin -- tool
+		is verdict ok
+		[ "$output" = right ] || { echo "$path: $output" >&2; return 1; }
+		"$CGSHIM" batch <<<'{"argv":["tool"],"user":"'$WHO'","env":["PATH='$path':/bin"],"stdout":"out"}' >answer 3>&-
+		[ "$(jq -r .verdict answer)" = ok ]
+		[ "$(<out)" = right ]
+	done
+	# Root itself may.
+	shim --env PATH=locked:right:/bin -- tool
+	[ "$output" = locked ]
+}
+
+# bats test_tags=native
+@test "… and if there is nothing else, the error names the file and the user" {
+	tree
+	unfindable locked locked/tool
+	unfindable closed closed/tool
+	unfindable locked:nowhere:closed closed/tool
+	unfindable script script/tool
+	shim --user $WHO -- locked/tool
+	exits 126
+	holds '.error.message | startswith("exec \"locked/tool\" as user 65534 (")'
+	shim --user 12345:12345 -- closed/tool
+	holds '.error.message == "exec \"closed/tool\" as user 12345: permission denied"'
+	# What is in none of the directories is not found, as ever.
+	shim --user $WHO --env PATH=right:closed -- cgshim-no-such-program
+	exits 127
+	is error.step exec error.errno ENOENT
+	"$CGSHIM" batch <<<'{"argv":["tool"],"user":"'$WHO'","env":["PATH=locked:closed"]}' >answer 3>&-
+	jq -e '.error | .errno == "EACCES" and (.message | test("closed/tool\" as user 65534"))' answer
 }
 
 # env_of ARG...: HOME, USER and LOGNAME of a program.
