@@ -33,8 +33,13 @@ type Config struct {
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs gain privileges. False sets no_new_privs.
 	AllowNewPrivs bool
-	// Stdin, Stdout and Stderr become the program's descriptors 0, 1 and 2. Nil is the caller's own.
+	// Stdin, Stdout and Stderr become the program's descriptors 0, 1 and 2. Nil is the caller's own. Of those that are anonymous
+	// pipes a User is enabled to open them once more, as /dev/stdin and the like: by their group and mode, which stay so.
 	Stdin, Stdout, Stderr *os.File
+	// MadeFiles are those of Stdout and Stderr that are files which were made for this run. A User may open them, too, while it lasts.
+	MadeFiles []*os.File
+	// ResultFDs are descriptors that results go to: their pipes a User can't open.
+	ResultFDs []int
 	// KeepFDs are descriptors, from 3 up, that the program inherits under the same numbers. Every other
 	// one from 3 up is closed in it.
 	KeepFDs []int

@@ -51,6 +51,7 @@ func (res *resources) launch(ctx context.Context) (_ *program, err error) {
 			}
 		}()
 	}
+	res.shareStdio(&stdio)
 	res.report.phase("join")
 	score := res.score
 	if score == nil {
