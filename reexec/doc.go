@@ -22,7 +22,8 @@
 //	                                 │                                the network, if the stage
 //	                                 │                                may not, in a user namespace;
 //	                                 │                                no_new_privs, parent-death
-//	                                 │                                signal, signals
+//	                                 │                                signal, signals; as another
+//	                                 │                                user: look PROG up
 //	               {step, errno} ◀───│──── only if one of them failed │
 //	                         EOF ◀───│─────────────────────────────── execve closes the pipe
 //	                              guardian: waits for the end of
@@ -77,10 +78,10 @@
 // Each launch has a pipe for its reports, close-on-exec on both sides, so that its end says that execve
 // happened; records on it say which step failed with which errno before that.
 //
-// Privileges: the stage has the caller's, and does with them whatever looks at the file system; the program
-// drops what Spec.Credential says last of all. Inherited descriptors from 3 up are closed in the stage, so
-// that the program gets 0, 1 and 2, and those that the caller names. A stage, and a guardian's successor, of a binary that
-// has privileges of its own refuses orders, because anybody could have executed it: see Raised.
+// Privileges: the stage has the caller's, and enters the directory with them. The program drops what Spec.Credential says, and
+// looks for its file after that: what its user may not execute is not found for him. Inherited descriptors from 3 up are
+// closed in the stage, so that the program gets 0, 1 and 2, and those that the caller names. A stage, and a guardian's
+// successor, of a binary that has privileges of its own refuses orders, because anybody could have executed it: see Raised.
 //
 // The package imports only syscall (and packages that syscall itself imports), so that a stage that is cloned in init pays
 // for nothing else.

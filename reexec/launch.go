@@ -10,20 +10,21 @@ import (
 // A Spec says what to run. It holds no descriptors and no cgroups: those come with Launch.
 type Spec struct {
 	// Args is the argument list, the program first. It must not be empty. A program without a slash is
-	// looked up in Env's PATH, after Dir was entered; without PATH in /bin and /usr/bin, as execvp does.
+	// looked up in Env's PATH, after Dir was entered; without PATH in /bin and /usr/bin, as execvp does: one that may not be
+	// executed (EACCES) is gone past.
 	Args []string
 	// Env is the program's whole environment, as "key=value". Nil is an empty environment.
 	Env []string
-	// Dir is the working directory. Empty is the caller's. What the caller may not enter, of it or on the way to the
-	// program, is entered as the user of Credential.
+	// Dir is the working directory. Empty is the caller's. It is entered with the caller's rights; where those do not suffice, with
+	// those of Credential's user.
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs and file capabilities work. False sets no_new_privs.
 	AllowNewPrivs bool
 	// Rlimits are set right before execve, so that none can break the launch. Of several for one resource
 	// the last one counts.
 	Rlimits []Rlimit
-	// Credential is whom the program runs as, without capabilities unless that is root. Nil is the caller's user, groups
-	// and capabilities.
+	// Credential is whom the program runs as, without capabilities unless that is root; the program is looked up with the rights
+	// that it leaves. Nil is the caller's user, groups and capabilities.
 	Credential *Credential
 	// Affinity is the CPU mask, see sched_setaffinity(2): CPU n is bit n%64 of word n/64. It is set after
 	// the cgroups were joined, in whose cpuset the kernel keeps it. Empty is the caller's.
@@ -97,8 +98,11 @@ type Program struct {
 type Error struct {
 	Step  Step
 	Errno syscall.Errno
-	// Arg is what the step worked on: the program, the directory; empty where there is nothing to name.
+	// Arg is what the step worked on: the program, the directory; empty where there is nothing to name. With a Credential, a
+	// program is named by its file, if there is one, or may be: in the caller's PATH it can be another one.
 	Arg string
+	// User, which the caller may set, is for whom it failed, in the message.
+	User string
 	// Index is, for StepJoin, which descriptor failed: 0 for Join.Procs if given, then Join.Tasks. For
 	// StepRlimit it is the index in Spec.Rlimits, and for StepFD the one in Descriptors.Keep; or -1 for one
 	// that is not there: the caller's RLIMIT_NOFILE, and stdio.
@@ -106,10 +110,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Arg == "" {
-		return e.Step.String() + ": " + e.Errno.Error()
+	text := e.Step.String()
+	if e.Arg != "" {
+		text += " \"" + e.Arg + "\""
 	}
-	return e.Step.String() + " \"" + e.Arg + "\": " + e.Errno.Error()
+	if e.User != "" {
+		text += " as user " + e.User
+	}
+	return text + ": " + e.Errno.Error()
 }
 
 // Unwrap returns the errno, so that errors.Is(err, fs.ErrNotExist) works.
@@ -275,6 +283,10 @@ func (r *record) error(spec *Spec) error {
 		e.Arg = spec.Dir
 	case StepLookup, StepExec:
 		e.Arg = spec.Args[0]
+		missing := r.step == StepLookup && e.Errno == syscall.ENOENT // everywhere
+		if places := spec.places(); spec.Credential != nil && !missing && r.index < int64(len(places)) {
+			e.Arg = places[r.index]
+		}
 	case StepJoin, StepRlimit, StepFD:
 		e.Index = int(r.index)
 	}

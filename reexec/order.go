@@ -138,25 +138,28 @@ func (c *composer) takeDescriptors(join Join, descriptors Descriptors) (fds []in
 	return append(fds, descriptors.Keep...), nil
 }
 
-// findProgram lists where execvp(3) would look. A name with a slash is taken as it is, but has to exist: so that "not
-// found" is told apart from an interpreter that is missing.
+// findProgram lists where the program may be.
 func (c *composer) findProgram(spec *Spec) {
-	name := spec.Args[0]
-	var places []string
+	c.flag(!slices.Contains([]byte(spec.Args[0]), '/'), orderSearch)
+	c.paths = c.strings(spec.places())
+}
+
+// places are where execvp(3) would look for the program. A name with a slash is taken as it is, but has to exist: so that "not
+// found" is told apart from an interpreter that is missing.
+func (s *Spec) places() (places []string) {
+	name := s.Args[0]
 	if slices.Contains([]byte(name), '/') {
-		places = []string{name}
-	} else {
-		c.flags |= orderSearch
-		for rest, more := pathOf(spec.Env), name != ""; more; {
-			var dir string
-			dir, rest, more = cutColon(rest)
-			if dir == "" {
-				dir = "." // POSIX: a zero-length prefix is the current directory
-			}
-			places = append(places, dir+"/"+name)
-		}
+		return []string{name}
 	}
-	c.paths = c.strings(places)
+	for rest, more := pathOf(s.Env), name != ""; more; {
+		var dir string
+		dir, rest, more = cutColon(rest)
+		if dir == "" {
+			dir = "." // POSIX: a zero-length prefix is the current directory
+		}
+		places = append(places, dir+"/"+name)
+	}
+	return places
 }
 
 func pathOf(env []string) string {

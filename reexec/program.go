@@ -58,15 +58,17 @@ func (s *stage) create() (program bool) {
 	return s.errno == 0 && s.got == 0
 }
 
-// locate enters the directory, and looks PROG up.
+// locate enters the directory, and looks PROG up; but for another user the program does that itself, once it is that user's, see run.
+// With the caller's rights it would find what the user may not execute, and tell of directories that are closed to that user.
 //
 //go:nosplit
 //go:norace
 func (s *stage) locate() {
 	s.enter()
-	s.find()
-	if s.order.flags&orderUser != 0 && s.failure.errno == uint32(syscall.EACCES) {
-		s.denied, s.failure = s.failure.step, record{}
+	if s.order.flags&orderUser == 0 {
+		s.find()
+	} else if s.failure.step == StepChdir && s.failure.errno == uint32(syscall.EACCES) {
+		s.denied, s.failure = true, record{}
 	}
 }
 
@@ -81,7 +83,18 @@ func (s *stage) enter() {
 	}
 }
 
-// find finds the file to execute, as execvp(3) does.
+// A lookup is the search for the file to execute, in the places where it may be.
+type lookup struct {
+	next   uintptr       // of the places
+	path   uintptr       // that of the file
+	there  bool          // there is a file
+	reason syscall.Errno // why it is at none of the places before
+	about  uintptr       // the place of which reason tells
+	known  bool          // a file is there
+	goesOn bool          // it is not the beginning
+}
+
+// find finds the file to execute, as execvp(3) does; or the next one, if that has been refused.
 //
 //go:nosplit
 //go:norace
@@ -89,25 +102,46 @@ func (s *stage) find() {
 	if s.failure.step != 0 {
 		return
 	}
-	search, failure := s.order.flags&orderSearch != 0, syscall.ENOENT
-	for s.next = s.order.paths; ; s.next += 8 {
+	if !s.goesOn {
+		s.lookup = lookup{next: s.order.paths, reason: syscall.ENOENT, about: s.order.paths}
+	}
+	for ; ; s.next += 8 {
 		if s.path = **(**uintptr)(unsafe.Pointer(&s.next)); s.path == 0 {
 			break
 		}
 		_, s.errno = call(sysFstatat, atFdcwd, s.path, uintptr(unsafe.Pointer(&s.status)), 0)
-		if search && s.errno == 0 {
+		if s.there = s.errno == 0; s.there && s.order.flags&orderSearch != 0 {
 			s.tryToExecute()
 		}
 		if s.errno == 0 {
 			return
 		}
-		if !search || s.errno == syscall.EACCES { // a directory that can't be searched may have it
-			failure = s.errno
+		s.goPast()
+	}
+	s.errno = s.reason
+	s.check(StepLookup, s.index(s.about))
+}
+
+// goPast notes why PROG is not taken from the next place. In a PATH only EACCES counts, because a directory that can't be searched may
+// have it; and a file that is there counts more than such a directory.
+//
+//go:nosplit
+//go:norace
+func (s *stage) goPast() {
+	if s.order.flags&orderSearch != 0 {
+		first := s.reason != syscall.EACCES
+		if s.errno != syscall.EACCES || !first && (s.known || !s.there) {
+			return
 		}
 	}
-	s.errno = failure
-	s.check(StepLookup, 0)
+	s.reason, s.about, s.known = s.errno, s.next, s.there
 }
+
+// index is that of a place in the order's list.
+//
+//go:nosplit
+//go:norace
+func (s *stage) index(at uintptr) int { return int((at - s.order.paths) / 8) }
 
 // tryToExecute has EACCES for what can't be executed.
 //
@@ -138,27 +172,36 @@ func (s *stage) run() {
 	for i := s.order.born; i < s.order.count && s.failure.step == 0; i++ {
 		s.step(&s.order.calls[i&(maxSystemCalls-1)])
 	}
-	// What the caller was not permitted to enter, the program's user may be.
-	if s.denied == StepChdir {
+	if s.denied { // to the caller
 		s.enter()
 	}
-	if s.denied != stepNone {
+	if s.order.flags&orderUser != 0 {
 		s.find()
 	}
-	s.execute()
+	for s.failure.step == 0 {
+		s.execute()
+		s.find()
+	}
 	s.tell()
 	leave(unexecuted)
 }
 
-// execute is execve, which comes back only if it fails.
+// execute is execve, which comes back only if it fails. What it refuses, such as a script whose interpreter this user may not execute,
+// is gone past, as execvp(3) does.
 //
 //go:nosplit
 //go:norace
 func (s *stage) execute() {
-	for s.failure.step == 0 {
+	for s.goesOn = false; s.failure.step == 0 && !s.goesOn; {
 		_, s.errno = call(syscall.SYS_EXECVE, s.path, s.order.argv, s.order.envv, 0)
-		if s.errno != syscall.EINTR && !(s.errno == syscall.ETXTBSY && s.awaitWriter()) {
-			s.check(StepExec, 0)
+		switch {
+		case s.errno == syscall.EINTR:
+		case s.errno == syscall.ETXTBSY && s.awaitWriter():
+		case s.errno == syscall.EACCES && s.order.flags&orderSearch != 0:
+			s.goPast()
+			s.next, s.goesOn = s.next+8, true
+		default:
+			s.check(StepExec, s.index(s.next))
 		}
 	}
 }

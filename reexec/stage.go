@@ -26,8 +26,7 @@ type stage struct {
 	network uintptr // where we were before Spec.NewNet; none is noDescriptor, which a failed call returns, too
 	broken  bool    // we could not go back
 	skipped uint32  // the program leaves out calls with this flag: callUnprivileged or callPrivileged
-	next    uintptr // of the places where PROG may be
-	path    uintptr // of PROG
+	lookup
 
 	size    uint64     // of the order, before which it comes
 	vector  [2]uintptr // struct iovec
@@ -36,7 +35,7 @@ type stage struct {
 	count uint64 // of fds
 
 	failure  record
-	denied   Step // what the program has to do again as its user; stepNone is nothing
+	denied   bool // the caller may not enter the directory: it is left to the program's user
 	pauses   int  // of the program, see awaitWriter
 	guardian guardian
 
@@ -169,7 +168,7 @@ func (s *stage) unpack() bool {
 		return false
 	}
 	s.count = min((s.length-uint64(first))/4, maxDescriptors)
-	s.failure, s.denied, s.network, s.skipped = record{}, stepNone, noDescriptor, callUnprivileged
+	s.failure, s.denied, s.network, s.skipped = record{}, false, noDescriptor, callUnprivileged
 	// Too few free descriptors here: a group would silently not be joined, a file not be there.
 	if s.message.flags&syscall.MSG_CTRUNC != 0 || s.count != s.order.joins+s.order.stdio+s.order.keeps+s.order.rules {
 		s.errno = syscall.EMFILE
@@ -183,7 +182,8 @@ func (s *stage) unpack() bool {
 }
 
 // launch executes an order. What looks at the file system, which may not answer, is done here, for the stage is in none of the
-// run's groups; but by the program if the stage stays, and has to stay where it is.
+// run's groups; but by the program if the stage stays, and has to stay where it is. As another user PROG is always looked up by the
+// program.
 //
 //go:nosplit
 //go:norace

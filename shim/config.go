@@ -26,19 +26,26 @@ type Config struct {
 	// own PATH.
 	Args []string
 	// Env is the program's environment, "key=value"; of entries with the same key the last one counts.
-	// Nil is the caller's environment; empty and not nil is none.
+	// Nil is the caller's environment, with those of User.Environ in their places; empty and not nil is none.
 	Env []string
+	// KeepEnv keeps HOME, USER and LOGNAME as the caller has them, if Env is nil and there is a User.
+	KeepEnv bool
 	// Dir is the program's working directory. Empty is the caller's.
 	Dir string
 	// AllowNewPrivs lets set-user-ID programs gain privileges. False sets no_new_privs.
 	AllowNewPrivs bool
-	// Stdin, Stdout and Stderr become the program's descriptors 0, 1 and 2. Nil is the caller's own.
+	// Stdin, Stdout and Stderr become the program's descriptors 0, 1 and 2. Nil is the caller's own. Of those that are anonymous
+	// pipes a User is enabled to open them once more, as /dev/stdin and the like: by their group and mode, which stay so.
 	Stdin, Stdout, Stderr *os.File
+	// MadeFiles are those of Stdout and Stderr that are files which were made for this run. A User may open them, too, while it lasts.
+	MadeFiles []*os.File
+	// ResultFDs are descriptors that results go to: their pipes a User can't open.
+	ResultFDs []int
 	// KeepFDs are descriptors, from 3 up, that the program inherits under the same numbers. Every other
 	// one from 3 up is closed in it.
 	KeepFDs []int
-	// User is whom the program runs as, without capabilities unless that is root. Nil is the caller's user, groups and
-	// capabilities.
+	// User is whom the program runs as, without capabilities unless that is root. Dir is entered, if the caller may not, and the
+	// program looked up as this user. Nil is the caller's user, groups and capabilities.
 	User *User
 	// OOMScoreAdj is the program's oom_score_adj, see proc_pid_oom_score_adj(5): the higher, the sooner the kernel kills it
 	// when memory is short. Nil is halfway from this process's, or from 0 if that is negative, to the highest, so that the
@@ -116,12 +123,6 @@ type Config struct {
 	// Sample is how often the counters are read while the program runs, for Sample events and for figures
 	// that the kernel tells only of the moment. 0 is never; the least is MinSample.
 	Sample time.Duration
-}
-
-// User is whom a program runs as, see credentials(7).
-type User struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary groups; all others are dropped
 }
 
 // Who makes the group that a run's own is in: see Config.Manager.
@@ -278,7 +279,7 @@ func (c *Config) runName() string {
 func (c *Config) environment() []string {
 	source := c.Env
 	if source == nil {
-		source = os.Environ()
+		source = c.callersEnv()
 	}
 	last := make(map[string]int, len(source))
 	for i, kv := range source {

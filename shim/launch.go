@@ -51,6 +51,7 @@ func (res *resources) launch(ctx context.Context) (_ *program, err error) {
 			}
 		}()
 	}
+	res.shareStdio(&stdio)
 	res.report.phase("join")
 	score := res.score
 	if score == nil {
@@ -166,6 +167,10 @@ func (res *resources) launchError(err error, join *cgroup.Join) error {
 		}
 	case reexec.StepUser:
 		e.Arg = fmt.Sprintf("%d:%d", res.cfg.User.UID, res.cfg.User.GID)
+	case reexec.StepChdir, reexec.StepLookup, reexec.StepExec:
+		if res.cfg.User != nil && e.Errno == unix.EACCES {
+			e.User = res.cfg.User.String()
+		}
 	case reexec.StepAffinity:
 		e.Arg = res.cfg.Limits.CPUSetCPUs
 	case reexec.StepFD:

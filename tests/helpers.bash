@@ -57,7 +57,7 @@ has() {
 	make_fifo) make --jobserver-style=fifo --version >/dev/null 2>&1 ;; # since GNU make 4.4
 	parallel) parallel --version 2>/dev/null </dev/null | grep -q '^GNU' ;; # moreutils has another one
 	real_cpu) [ -z "${CGSHIM_EMULATED:-}" ] ;; # emulation has no absolute times
-	python3 | node | podman | docker | slurmd | go | make | setpriv | nohup | mount | strace | mandoc | bwrap) command -v "$1" >/dev/null ;;
+	python3 | node | perl | podman | docker | slurmd | go | make | setpriv | nohup | mount | strace | mandoc | bwrap) command -v "$1" >/dev/null ;;
 	*) echo "has: no such capability: $1" >&2; exit 1 ;;
 	esac
 }

@@ -266,7 +266,8 @@ func (b *batch) open(j *job, cfg *shim.Config) error {
 	} else if err := b.taken.CheckKept(cfg.KeepFDs); err != nil {
 		return err
 	}
-	cfg.Stdin, cfg.Stdout, cfg.Stderr = j.Config.Stdin, j.Config.Stdout, j.Config.Stderr
+	deliver.TakeFiles(cfg, &j.Config)
+	cfg.ResultFDs = []int{1} // the answers
 	return nil
 }
 

@@ -34,7 +34,7 @@ type Situation struct {
 
 // About is the situation of an error that came at a step of a run. A nil program is an unknown one.
 func About(step string, err error, program *Program) *Situation {
-	return &Situation{step: step, err: err, program: program, root: os.Geteuid() == 0, sysctl: readSysctl}
+	return &Situation{step: step, err: err, program: program.found(err), root: os.Geteuid() == 0, sysctl: readSysctl}
 }
 
 // On looks at the system, for Remedy. A nil host is none.

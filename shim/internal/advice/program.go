@@ -45,6 +45,17 @@ func chdirHint(p *Program) string {
 	return fmt.Sprintf("%s enter it, or a directory above it: namei -l %q shows which one lacks the permission x", who, p.Dir)
 }
 
+// found is the program, with the name of the file that an error tells of, which another user may find elsewhere than we.
+func (p *Program) found(err error) *Program {
+	var e *reexec.Error
+	if p == nil || !errors.As(err, &e) || e.Step != reexec.StepLookup && e.Step != reexec.StepExec || !strings.Contains(e.Arg, "/") {
+		return p
+	}
+	file := *p
+	file.Name = e.Arg
+	return &file
+}
+
 // file is the file that execve was called for, or that is in its way, as the stage finds it; "" if there is none.
 func (p *Program) file() string {
 	name := p.Name
@@ -234,8 +245,10 @@ func accessHint(p *Program) string {
 	info, err := os.Stat(file)
 	var fs unix.Statfs_t
 	switch {
-	case file == "" || err != nil:
+	case file == "" || err != nil && p.UID == nil:
 		return ""
+	case err != nil:
+		return fmt.Sprintf("user %d (--user) may not search a directory above %q: namei -l %[2]q shows which", *p.UID, file)
 	case info.IsDir():
 		return fmt.Sprintf("%q is a directory", file)
 	case info.Mode()&0o111 == 0:

@@ -149,3 +149,32 @@ func TestProgramHint(t *testing.T) {
 		}
 	}
 }
+
+// A hint is about the file that the program's user has found, and not about the caller's; also if the caller can't see it.
+func TestHintOfUsersFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for dir, text := range map[string]string{"first": "#!/bin/sh\n", "second": "#!/nonexistent/interpreter\n"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/tool", []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uid := uint32(7)
+	p := &Program{Name: "tool", Env: []string{"PATH=first:second"}, UID: &uid}
+	for want, e := range map[string]*reexec.Error{
+		`"second/tool" is there, but its interpreter`:  {Step: reexec.StepExec, Errno: unix.ENOENT, Arg: "second/tool"},
+		`user 7 (--user) may not execute "first/tool"`: {Step: reexec.StepLookup, Errno: unix.EACCES, Arg: "first/tool"},
+		`user 7 (--user) may not search a directory above "nowhere/tool"`: {
+			Step: reexec.StepLookup, Errno: unix.EACCES, Arg: "nowhere/tool",
+		},
+	} {
+		if got := About("exec", e, p).Hint(); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", e, got, want)
+		}
+	}
+	if p.Name != "tool" {
+		t.Errorf("the program's name is %q now", p.Name)
+	}
+}

@@ -138,7 +138,8 @@ func (d *Delivery) open(cfg *shim.Config, refused error) (out sink, failed *shim
 	if err != nil {
 		return out, failure(cfg, err)
 	}
-	cfg.Stdin, cfg.Stdout, cfg.Stderr = files.Stdin, files.Stdout, files.Stderr
+	TakeFiles(cfg, &files)
+	cfg.ResultFDs = []int{out.fd}
 	return out, nil
 }
 

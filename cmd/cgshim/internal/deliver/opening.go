@@ -59,8 +59,13 @@ func (o *Opener) Open(cfg *shim.Config) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, unix.ETIMEDOUT) {
 		return err // files may still be written to
 	}
-	cfg.Stdin, cfg.Stdout, cfg.Stderr = files.Stdin, files.Stdout, files.Stderr
+	TakeFiles(cfg, &files)
 	return err
+}
+
+// TakeFiles has a configuration take what was opened for another one.
+func TakeFiles(cfg, from *shim.Config) {
+	cfg.Stdin, cfg.Stdout, cfg.Stderr, cfg.MadeFiles = from.Stdin, from.Stdout, from.Stderr, from.MadeFiles
 }
 
 // Close closes the standard descriptors of a configuration.
@@ -167,23 +172,29 @@ func (o *Opener) giveBack(kept []os.Signal) {
 // files opens the program's standard descriptors. With O_NONBLOCK it does not wait for the other end of a FIFO.
 func (o *Opener) files(cfg *shim.Config, nonblock int) error {
 	const write = unix.O_WRONLY | unix.O_CREAT
+	exclusive := 0
+	if _, asOther := o.Flag("user"); asOther { // which needs to know: see shim.Config.MadeFiles
+		exclusive = unix.O_EXCL
+	}
 	for _, f := range []struct {
 		name  string
 		flags int
 		file  **os.File
 	}{
-		{"stdin", unix.O_RDONLY, &cfg.Stdin}, {"stdout", write, &cfg.Stdout}, {"stderr", write, &cfg.Stderr},
+		{"stdin", unix.O_RDONLY, &cfg.Stdin}, {"stdout", write | exclusive, &cfg.Stdout}, {"stderr", write | exclusive, &cfg.Stderr},
 	} {
 		path, given := o.Flag(f.name)
 		if !given {
 			continue
 		}
 		o.at.Store(fmt.Sprintf("--%s %q", f.name, path))
-		fd, err := openFile(path, f.flags, nonblock, o.Taken)
+		fd, made, err := openFile(path, f.flags, nonblock, o.Taken)
 		if err != nil {
 			return fmt.Errorf("--%s %q: %w", f.name, path, err)
 		}
-		*f.file = os.NewFile(uintptr(fd), path)
+		if *f.file = os.NewFile(uintptr(fd), path); made {
+			cfg.MadeFiles = append(cfg.MadeFiles, *f.file)
+		}
 	}
 	if cfg.Stdout != nil && cfg.Stderr != nil {
 		out, outErr := cfg.Stdout.Stat()
@@ -196,14 +207,17 @@ func (o *Opener) files(cfg *shim.Config, nonblock int) error {
 }
 
 // openFile opens a file. It empties a file that is to be written, but only after it has checked that this is no channel, because a
-// channel would lose its content.
-func openFile(path string, flags, nonblock int, taken Channels) (fd int, err error) {
+// channel would lose its content. With O_EXCL it says whether it has made the file; one that is there it opens without that.
+func openFile(path string, flags, nonblock int, taken Channels) (fd int, made bool, err error) {
 	for fd, err = -1, unix.EINTR; errors.Is(err, unix.EINTR); {
 		// os.OpenFile would make a FIFO non-blocking, and the program shares that flag.
 		fd, err = unix.Open(path, flags|nonblock|unix.O_CLOEXEC|unix.O_NOCTTY, 0o666)
+		if flags&unix.O_EXCL != 0 && err != nil {
+			flags, err = flags&^unix.O_EXCL, unix.EINTR
+		}
 	}
 	if err != nil {
-		return -1, err
+		return -1, false, err
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
@@ -216,10 +230,10 @@ func openFile(path string, flags, nonblock int, taken Channels) (fd int, err err
 	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return -1, err
+		return -1, false, err
 	}
 	if nonblock != 0 { // because the program shares that flag
 		_ = unix.SetNonblock(fd, false)
 	}
-	return fd, nil
+	return fd, flags&unix.O_EXCL != 0, nil
 }

@@ -23,6 +23,10 @@ func NewConfig(v Values, args []string) (shim.Config, error) {
 		Nest:          v.Bool("nest"),
 	}
 	p := parser{v: v}
+	cfg.User = parseFlag(&p, "user", parseUser)
+	if cfg.User != nil && !v.Bool("keep-env") {
+		cfg.Env = append(cfg.Env, cfg.User.Environ()...)
+	}
 	cfg.Env = append(cfg.Env, parseEach(&p, "env", parseVariable)...)
 	cfg.Limits.Memory = p.size("mem")
 	cfg.Limits.Swap = p.sizeOrZero("swap")
@@ -42,7 +46,6 @@ func NewConfig(v Values, args []string) (shim.Config, error) {
 	cfg.NoNetwork = parseFlag(&p, "net", parseNet)
 	cfg.Shield = parseFlag(&p, "shield", checked(shim.CheckShield))
 	cfg.FSReadOnly, cfg.FSReadWrite, cfg.FSSystem = p.v.StringSlice("fs-ro"), p.v.StringSlice("fs-rw"), p.v.Bool("fs-system")
-	cfg.User = parseFlag(&p, "user", parseUser)
 	cfg.OOMScoreAdj = parseFlag(&p, "oom-score-adj", parseOOMScoreAdj)
 	cfg.KeepFDs = parseEach(&p, "keep-fd", parseKeepFD)
 	cfg.Name = parseFlag(&p, "name", checked(shim.CheckName))
@@ -77,6 +80,8 @@ func checkCombination(v Values) error {
 		return errors.New("--events and --output: the file holds the result only; events go to a descriptor (--fd)")
 	case v.Bool("events") && v.Bool("pretty"):
 		return errors.New("--events and --pretty: events are one line each")
+	case v.Bool("clear-env") && v.Bool("keep-env"):
+		return errors.New("--clear-env and --keep-env: the environment can't be both; give one")
 	}
 	for _, name := range []string{"chdir", "stdin", "stdout", "stderr", "user", "cpuset-cpus", "cpuset-mems"} {
 		if v.IsSet(name) && v.String(name) == "" {

@@ -153,6 +153,7 @@ func Run() []cli.Flag {
 		text(categoryProgram, "chdir", "DIR", "run the program in VALUE"),
 		list(categoryProgram, "env", "K=V", "set VALUE in the program's environment"),
 		on(categoryProgram, "clear-env", "start from an empty environment"),
+		on(categoryProgram, "keep-env", "with --user: keep HOME, USER and LOGNAME, too"),
 		text(categoryProgram, "stdin", "FILE", "read standard input from VALUE"),
 		text(categoryProgram, "stdout", "FILE", "write standard output to VALUE, made or emptied before"),
 		text(categoryProgram, "stderr", "FILE", "write standard error to VALUE, which may be that of --stdout"),

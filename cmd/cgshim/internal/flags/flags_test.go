@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/user"
 	"github.com/urfave/cli/v2"
 
 	"github.com/cgshim/cgshim/cgroup"
@@ -82,6 +83,39 @@ func TestEnvironmentFlags(t *testing.T) {
 	}
 	if cfg, err = parseFlags(t, "--clear-env", "prog"); err != nil || cfg.Env == nil || len(cfg.Env) != 0 {
 		t.Errorf("%#v, %v, want an empty environment, and not nil, which is the caller's", cfg.Env, err)
+	}
+}
+
+// The program of a user learns of that user, unless the caller says otherwise.
+func TestUserFlags(t *testing.T) {
+	entry, err := user.LookupUid(1)
+	if err != nil {
+		t.Skip("requires user 1 in /etc/passwd: ", err)
+	}
+	t.Setenv("HOME", "/callers")
+	t.Setenv("LOGNAME", "caller")
+	theirs := []string{"HOME=" + entry.Home, "USER=" + entry.Name, "LOGNAME=" + entry.Name}
+	for args, want := range map[string][]string{
+		"--clear-env --user " + entry.Name:           theirs,
+		"--clear-env --user 1":                       theirs,
+		"--clear-env --user 1:7":                     theirs,
+		"--clear-env --user 2147483646:7":            {"HOME=/", "USER=2147483646", "LOGNAME=2147483646"},
+		"--clear-env --env HOME=/x --user 1:7":       append(theirs[:3:3], "HOME=/x"), // the last one counts
+		"--clear-env --env A=b --env USER= --user 1": append(theirs[:3:3], "A=b", "USER="),
+	} {
+		cfg, err := parseFlags(t, append(strings.Fields(args), "prog")...)
+		if err != nil || !slices.Equal(cfg.Env, want) {
+			t.Errorf("%s: %q, %v, want %q", args, cfg.Env, err, want)
+		}
+	}
+	for args, kept := range map[string]bool{"--user 1": false, "--user 1 --keep-env": true, "--keep-env": true, "--env A=b": true} {
+		cfg, err := parseFlags(t, append(strings.Fields(args), "prog")...)
+		if at := slices.Index(cfg.Env, "HOME="+entry.Home); err != nil || (at < 0) != kept || !slices.Contains(cfg.Env, "HOME=/callers") {
+			t.Errorf("%s: %q, %v", args, cfg.Env, err)
+		}
+	}
+	if _, err := parseFlags(t, "--clear-env", "--keep-env", "--user", "1", "prog"); err == nil {
+		t.Error("--clear-env and --keep-env are accepted together")
 	}
 }
 

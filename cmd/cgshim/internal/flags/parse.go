@@ -229,7 +229,11 @@ func parseUser(value string) (*shim.User, error) {
 	case found.Gid == unset:
 		return nil, errors.New("the user is not in /etc/passwd: give a group, too")
 	}
-	u := &shim.User{UID: uint32(found.Uid), GID: uint32(found.Gid)}
+	u := &shim.User{UID: uint32(found.Uid), GID: uint32(found.Gid), Name: name, Home: found.Home}
+	if _, err := strconv.Atoi(name); err == nil { // which is what counts as a number there
+		entry, _ := user.LookupUid(found.Uid)
+		u.Name = entry.Name
+	}
 	for _, gid := range found.Sgids {
 		u.Groups = append(u.Groups, uint32(gid))
 	}

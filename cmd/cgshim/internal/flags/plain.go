@@ -14,7 +14,7 @@ func plainKind(name string) Kind {
 		return Text
 	case "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops", "ulimit", "fs-ro", "fs-rw", "env", "keep-fd":
 		return List
-	case "fs-system", "clear-env", "allow-new-privs", "pretty", "events", "nest", "best-effort", "wait-all":
+	case "fs-system", "clear-env", "keep-env", "allow-new-privs", "pretty", "events", "nest", "best-effort", "wait-all":
 		return Switch
 	}
 	return Unknown
