@@ -5,6 +5,11 @@ load helpers
 
 setup() { requires root; }
 
+teardown() {
+	[ -z "${place:-}" ] || rm -r "$place"
+	nothing_left
+}
+
 # example PAGE LANGUAGE [N]: the page's code blocks in it, or the Nth of them.
 example() {
 	awk -v fence='```'"$2" -v n="${3:-0}" \
@@ -25,7 +30,9 @@ plays() {
 
 @test "its first command, and those that show what they print" {
 	requires python3
-	cd "$BATS_TEST_TMPDIR"
+	place=$(mktemp -d) # where nobody may go, too
+	chmod 755 "$place"
+	cd "$place"
 	ln -s "$CGSHIM" cgshim
 	cp "$NOOP" prog
 	echo >input

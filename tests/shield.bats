@@ -120,7 +120,7 @@ teardown() {
 	is error.step usage
 	shim --fs-ro /proc/self/fd/0 --fs-system -- true </dev/null
 	is verdict ok
-	true | shim --fs-ro /proc/self/fd/0 --fs-system -- true
+	shim --fs-ro /proc/self/fd/0 --fs-system -- true < <(true)
 	exits 125
 	is error.step usage error.errno EBADFD
 }
