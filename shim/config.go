@@ -73,9 +73,20 @@ type Config struct {
 	// usage as far as they go. Result.Enforced says what enforces each limit, and Result.Warnings what is
 	// missing. Without it that is an error.
 	BestEffort bool
-	// Subreaper says that the calling process has no children but those of this one run. With BestEffort,
-	// and no cgroup, Run then becomes the reaper of what the program leaves behind, and kills that too.
+	// Subreaper says that the calling process has no children but those of this one run. Run then makes it the reaper of what the
+	// program leaves behind, see PR_SET_CHILD_SUBREAPER in prctl(2): for the whole process, and for good. Orphans have it as
+	// their parent, and are waited for as soon as they have ended, so that the dead are not in the way of Limits.PIDs; and
+	// with BestEffort, and no cgroup, what outlives the program is found, and killed. Any other child that ends
+	// would be waited for, too.
 	Subreaper bool
+	// ReapOrphans is Subreaper for a process that has other children: in its place, of a run in a cgroup, and from its 20th
+	// millisecond on. Of the children that have ended only those are waited for that certainly were the run's: that were in its
+	// group by what cgroup2 tells of the dead; or, on a host with cgroup v1 alone, were seen alive there. Orphans of other
+	// processes that the caller has started become its children, too, for good, and are its own to wait for.
+	ReapOrphans bool
+	// ChildEvents, for a Subreaper that spares short runs the goroutine of os/signal, is called by a run that takes longer. It
+	// returns an eventfd that does not wait, and becomes readable with each SIGCHLD; it stays the caller's. Nil: os/signal.
+	ChildEvents func() (fd int, err error)
 
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string

@@ -21,6 +21,7 @@ type resources struct {
 	cfg    *Config
 	report *report
 	gate   *gate    // of a Pool; nil: there is none
+	reaper *reaper  // likewise
 	undo   []func() // in the order of acquiring
 
 	threads   int // how many are reserved, see threads.go
@@ -41,6 +42,7 @@ type resources struct {
 	longer     func(must bool) bool // see takesLonger; nil likewise
 	retried    bool                 // the launch has been, see slot.retry
 	swept      bool                 // the run has begun to clean up after others
+	killed     bool                 // somebody but the program was alive at its end, and has been killed
 	unkillable bool                 // something did not die of SIGKILL in time: what it is in stays
 }
 
@@ -95,4 +97,15 @@ func (p *placement) same(other *placement) bool {
 type fallback struct {
 	limits  []reexec.Rlimit
 	hostNet bool // no network namespace can be made
+}
+
+// spared are the children of this process that are waited for elsewhere, but for the program.
+func (res *resources) spared() []int {
+	if !res.group.Reaps() || res.stage == nil {
+		return nil
+	}
+	if pid := res.stage.PID(); pid != 0 {
+		return []int{pid}
+	}
+	return nil
 }

@@ -80,8 +80,21 @@ func runBatch(ctx *cli.Context) int {
 	if err != nil {
 		return complainOf(errors.Join(err, pool.Close()))
 	}
-	status := b.serve(signals, end)
-	if err := pool.Close(); err != nil {
+	served := make(chan int, 1)
+	go func() { served <- b.run(signals, end) }()
+	// This is the process's first thread, see main.go, which has nothing else to do.
+	if err := pool.ReapOrphans(); err != nil {
+		end()
+		<-served
+		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	return <-served
+}
+
+// run is serve, and what comes after it.
+func (b *batch) run(signals <-chan os.Signal, end func()) (status int) {
+	status = b.serve(signals, end)
+	if err := b.pool.Close(); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
 	if err := b.out.Err(); err != nil {

@@ -119,6 +119,7 @@ func supervised(cfg shim.Config) *shim.Result {
 		}
 		cfg.SignalSource = caughtSignals{}
 	}
+	cfg.ChildEvents = signals.Children
 	// With one, no other thread could go on while this one waits in the kernel; with more than a few there are only more threads.
 	if now := runtime.GOMAXPROCS(0); now < leastProcs || now > mostProcs { // because to set it stops the world
 		runtime.GOMAXPROCS(min(max(now, leastProcs), mostProcs))

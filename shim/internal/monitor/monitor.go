@@ -52,6 +52,11 @@ type Run struct {
 	// Sample is how often to call Report.Sample; 0 is never.
 	Sample time.Duration
 
+	// Spared are children of this process that ReapOrphans is to leave alone.
+	Spared []int
+	// ChildEvents opens what becomes readable when a child has ended, for a Group with a Subreaper; nil: os/signal tells. See orphans.
+	ChildEvents func() (fd int, err error)
+
 	Signals *Signals
 	// Early are signals that came before there was a program.
 	Early []os.Signal
@@ -100,6 +105,7 @@ type watcher struct {
 
 	alarms       alarms
 	budget       cpuBudget
+	orphans      orphans
 	suspendUntil time.Time // how long to wait for the program to stop
 
 	wake   waker
@@ -176,6 +182,7 @@ func (w *watcher) loop(ctx context.Context) {
 		if t.attend.due(now) {
 			w.attend(ctx)
 		}
+		w.reapOrphans(now)
 		for _, sig := range w.takeSignals() {
 			w.forward(sig)
 		}
