@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
@@ -87,6 +89,11 @@ type Config struct {
 	// ChildEvents, for a Subreaper that spares short runs the goroutine of os/signal, is called by a run that takes longer. It
 	// returns an eventfd that does not wait, and becomes readable with each SIGCHLD; it stays the caller's. Nil: os/signal.
 	ChildEvents func() (fd int, err error)
+	// Alive are files whose end cancels the run, as SIGTERM does, also before there is a program: pipes, FIFOs or sockets
+	// (SOCK_STREAM, SOCK_SEQPACKET) of which somebody else holds the other end, or pidfds. At most MaxAlive. They are read
+	// from, and what comes is thrown away. The program does not get them; who has the other end must not give it to the
+	// program either.
+	Alive []*os.File
 
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string
@@ -137,6 +144,8 @@ const (
 	// such runs. Those without a name are beside it, named DefaultParent-PID-RANDOM: a parent that each run makes and removes
 	// again would be a tenth of its time.
 	DefaultParent = ledger.DefaultParent // "/cgshim"
+	// MaxAlive is how many files Config.Alive may have.
+	MaxAlive = lifeline.Most
 	// MinSample is the least Config.Sample.
 	MinSample = time.Millisecond
 )
@@ -216,6 +225,20 @@ func (c *Config) checkDescriptors() error {
 		}
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			return configError("descriptor %d is not open", fd)
+		}
+	}
+	if len(c.Alive) > MaxAlive {
+		return configError("%d files to stay alive by: the most is %d", len(c.Alive), MaxAlive)
+	}
+	for _, file := range c.Alive {
+		if file == nil {
+			return configError("a file to stay alive by is nil")
+		}
+		if err := CheckAlive(int(file.Fd())); err != nil {
+			return configError("descriptor %d: %w", file.Fd(), err)
+		}
+		if slices.Contains(c.KeepFDs, int(file.Fd())) {
+			return configError("descriptor %d is to keep, and to stay alive by", file.Fd())
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
 	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
@@ -36,6 +37,7 @@ type resources struct {
 	join      *cgroup.Join // open already; nil: it is not
 	fallback  fallback     // what enforces instead of the group
 	launching monitor.Launch
+	alive     *lifeline.Files // whose end cancels the run
 
 	meanwhile  func()               // called while the stage is at work; nil: nothing is to be done
 	started    func()               // called when the program is there; nil likewise
@@ -49,6 +51,7 @@ type resources struct {
 func newResources(cfg *Config, report *report, gate *gate) *resources {
 	res := &resources{cfg: cfg, report: report, gate: gate}
 	res.group.Limits = cfg.Limits
+	res.alive = lifeline.Watch(cfg.Alive)
 	res.launching = monitor.Launch{Group: &res.group, WallTime: cfg.WallTime, StopTimeout: cfg.stopTimeout(), Signals: newSignals(cfg)}
 	return res
 }

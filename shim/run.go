@@ -93,7 +93,7 @@ func (r *run) watch(ctx context.Context, res *resources, p *program) monitor.Out
 		CPUTime: r.cfg.CPUTime, WallTime: r.cfg.WallTime, Grace: r.cfg.Grace, StopTimeout: r.cfg.stopTimeout(),
 		WaitAll: r.cfg.WaitAll, Sample: r.cfg.Sample,
 		Signals: res.launching.Signals, Early: res.launching.Early, Report: r.report,
-		TakesLonger: res.takesLonger, Spared: res.spared(), ChildEvents: r.cfg.ChildEvents,
+		TakesLonger: res.takesLonger, Spared: res.spared(), ChildEvents: r.cfg.ChildEvents, Alive: res.alive,
 	}
 	if p.output != nil {
 		watched.OutputLimited = p.output

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 )
 
@@ -56,6 +57,8 @@ type Run struct {
 	Spared []int
 	// ChildEvents opens what becomes readable when a child has ended, for a Group with a Subreaper; nil: os/signal tells. See orphans.
 	ChildEvents func() (fd int, err error)
+	// Alive are files whose end cancels the run.
+	Alive *lifeline.Files
 
 	Signals *Signals
 	// Early are signals that came before there was a program.
@@ -133,6 +136,9 @@ func (r *Run) Watch(ctx context.Context) Outcome {
 		}
 		w.forward(sig)
 	}
+	if w.Alive.End() { // while it was launched
+		w.forward(unix.SIGTERM)
+	}
 	w.loop(ctx)
 	return w.Outcome
 }
@@ -183,6 +189,9 @@ func (w *watcher) loop(ctx context.Context) {
 			w.attend(ctx)
 		}
 		w.reapOrphans(now)
+		if w.Alive.End() {
+			w.forward(unix.SIGTERM)
+		}
 		for _, sig := range w.takeSignals() {
 			w.forward(sig)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -46,7 +47,7 @@ func (w *watcher) close() {
 
 // wait waits until something has happened, or the next alarm. It reports whether there is an OOM event.
 func (w *watcher) wait() (oom bool) {
-	var all [4]unix.PollFd
+	var all [4 + lifeline.Most]unix.PollFd
 	for i, fd := range [...]int{w.wake.fd, w.pidfd, w.orphans.events} {
 		all[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 		if fd == 0 {
@@ -54,7 +55,7 @@ func (w *watcher) wait() (oom bool) {
 		}
 	}
 	all[3] = w.Group.OOM.PollFd()
-	fds := all[:]
+	fds := w.Alive.PollFds(all[:4])
 	var timeout *unix.Timespec
 	if next := w.alarms.next(); !next.IsZero() {
 		ts := unix.NsecToTimespec(int64(max(time.Until(next), 0)))
@@ -71,6 +72,7 @@ func (w *watcher) wait() (oom bool) {
 	if fds[2].Revents != 0 {
 		w.orphans.take()
 	}
+	w.Alive.Polled(fds[4:])
 	return fds[3].Revents != 0
 }
 
