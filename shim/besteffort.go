@@ -87,7 +87,7 @@ func (res *resources) enforceBestEffort() {
 		}
 	}
 	if res.group.Cgroup == nil {
-		res.becomeSubreaper()
+		res.noteOrphans()
 	}
 }
 
@@ -206,7 +206,7 @@ func (res *resources) leaveGroup(err error) bool {
 	if res.cfg.CPUTime > 0 {
 		res.withoutGroup("cpu_time")
 	}
-	res.becomeSubreaper()
+	res.noteOrphans()
 	return true
 }
 
@@ -217,11 +217,9 @@ func uidOf(cfg *Config) uint32 {
 	return uint32(os.Geteuid())
 }
 
-// becomeSubreaper makes what the program leaves behind ours, so that it can be found and killed.
-func (res *resources) becomeSubreaper() {
-	if res.cfg.Subreaper && unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil {
-		res.group.Subreaper = true
-		return
+// noteOrphans is for a run without a group.
+func (res *resources) noteOrphans() {
+	if !res.group.Subreaper {
+		res.report.warn("processes that outlive the program are not found without a cgroup")
 	}
-	res.report.warn("processes that outlive the program are not found without a cgroup")
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/fault"
 	"github.com/cgshim/cgshim/shim/internal/ledger"
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/place"
 )
 
@@ -92,9 +93,25 @@ type Config struct {
 	// usage as far as they go. Result.Enforced says what enforces each limit, and Result.Warnings what is
 	// missing. Without it that is an error.
 	BestEffort bool
-	// Subreaper says that the calling process has no children but those of this one run. With BestEffort,
-	// and no cgroup, Run then becomes the reaper of what the program leaves behind, and kills that too.
+	// Subreaper says that the calling process has no children but those of this one run. Run then makes it the reaper of what the
+	// program leaves behind, see PR_SET_CHILD_SUBREAPER in prctl(2): for the whole process, and for good. Orphans have it as
+	// their parent, and are waited for as soon as they have ended, so that the dead are not in the way of Limits.PIDs; and
+	// with BestEffort, and no cgroup, what outlives the program is found, and killed. Any other child that ends
+	// would be waited for, too.
 	Subreaper bool
+	// ReapOrphans is Subreaper for a process that has other children: in its place, of a run in a cgroup, and from its 20th
+	// millisecond on. Of the children that have ended only those are waited for that certainly were the run's: that were in its
+	// group by what cgroup2 tells of the dead; or, on a host with cgroup v1 alone, were seen alive there. Orphans of other
+	// processes that the caller has started become its children, too, for good, and are its own to wait for.
+	ReapOrphans bool
+	// ChildEvents, for a Subreaper that spares short runs the goroutine of os/signal, is called by a run that takes longer. It
+	// returns an eventfd that does not wait, and becomes readable with each SIGCHLD; it stays the caller's. Nil: os/signal.
+	ChildEvents func() (fd int, err error)
+	// Alive are files whose end cancels the run, as SIGTERM does, also before there is a program: pipes, FIFOs or sockets
+	// (SOCK_STREAM, SOCK_SEQPACKET) of which somebody else holds the other end, or pidfds. At most MaxAlive. They are read
+	// from, and what comes is thrown away. The program does not get them; who has the other end must not give it to the
+	// program either.
+	Alive []*os.File
 
 	// Name is the last element of the run's cgroup path. Empty makes one that is unique.
 	Name string
@@ -139,6 +156,8 @@ const (
 	// such runs. Those without a name are beside it, named DefaultParent-PID-RANDOM: a parent that each run makes and removes
 	// again would be a tenth of its time.
 	DefaultParent = ledger.DefaultParent // "/cgshim"
+	// MaxAlive is how many files Config.Alive may have.
+	MaxAlive = lifeline.Most
 	// MinSample is the least Config.Sample.
 	MinSample = time.Millisecond
 )
@@ -221,6 +240,20 @@ func (c *Config) checkDescriptors() error {
 		}
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			return configError("descriptor %d is not open", fd)
+		}
+	}
+	if len(c.Alive) > MaxAlive {
+		return configError("%d files to stay alive by: the most is %d", len(c.Alive), MaxAlive)
+	}
+	for _, file := range c.Alive {
+		if file == nil {
+			return configError("a file to stay alive by is nil")
+		}
+		if err := CheckAlive(int(file.Fd())); err != nil {
+			return configError("descriptor %d: %w", file.Fd(), err)
+		}
+		if slices.Contains(c.KeepFDs, int(file.Fd())) {
+			return configError("descriptor %d is to keep, and to stay alive by", file.Fd())
 		}
 	}
 	return nil

@@ -136,6 +136,8 @@ func (res *resources) makeRuleset(ctx context.Context, policy *confine.Policy) (
 		return o.made, o.err
 	case <-time.After(slowLookup):
 	}
+	ctx, unwatch := res.alive.Context(ctx)
+	defer unwatch()
 	stop := res.launching.Supervise(ctx, sync.OnceFunc(func() { close(gaveUp) }))
 	var o outcome
 	select {

@@ -16,7 +16,7 @@ func (res *resources) finish(p *program, outcome *monitor.Outcome) *ending {
 	if e.seen.IsZero() {
 		e.seen = time.Now()
 	}
-	res.unkillable = outcome.Unkillable
+	res.unkillable, res.killed = outcome.Unkillable, outcome.Killed
 	leftover := res.killRest(outcome.EndedBy == "")
 	if !outcome.Killed && outcome.EndedBy == "" {
 		e.ulimit = res.ulimitReached(p.PID, outcome.DiedOf)
@@ -68,6 +68,7 @@ func (res *resources) killRest(voluntary bool) (leftover bool) {
 			}
 			left = uint64(len(pids))
 		}
+		res.killed = true
 		res.kill()
 	}
 	if group.Program != 0 && (group.Cgroup != nil || group.Subreaper) {
@@ -107,13 +108,26 @@ func (res *resources) finishOutput(output *relay.Relay, e *ending) {
 func (res *resources) collect() {
 	defer res.report.phase("collect")
 	defer threads.giveBack(res.threads, 0)
+	res.reaper.settle(res.killed)
 	if res.score != nil || res.stage == nil { // else such a socket was closed with the stage
 		sys.CollectDescriptors()
+	}
+	if res.cfg.ReapOrphans && !res.cfg.Subreaper {
+		res.reapOwn()
 	}
 	if !res.cfg.Subreaper || res.unkillable || res.stage != nil && len(res.stage.Stuck()) > 0 {
 		return
 	}
 	reapAll(collectPatience)
+}
+
+// reapOwn waits for what the program has left behind, in a process that has other children.
+func (res *resources) reapOwn() {
+	for end := time.Now().Add(collectPatience); ; time.Sleep(time.Millisecond) {
+		if _, left := res.group.ReapOwn(res.spared()...); left == 0 || res.unkillable || !time.Now().Before(end) {
+			return
+		}
+	}
 }
 
 // reapAll waits for all children that are zombies, one after the other without a pause: there may be tens of thousands.

@@ -39,6 +39,8 @@ func (res *resources) settle(ctx context.Context) (parent string, err error) {
 func (res *resources) supervised(ctx context.Context, do func(context.Context) error) error {
 	doing, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	ctx, unwatch := res.alive.Context(ctx)
+	defer unwatch()
 	stop := res.launching.Supervise(ctx, cancel)
 	err := do(doing)
 	if stop(); err != nil && res.launching.GaveUp != nil {

@@ -53,6 +53,9 @@ func (res *resources) launch(ctx context.Context) (_ *program, err error) {
 	}
 	res.shareStdio(&stdio)
 	res.report.phase("join")
+	if res.alive.Ended() {
+		return nil, at("cancelled", errUnwanted)
+	}
 	score := res.score
 	if score == nil {
 		score = openOOMScore(res.stage.PID())
@@ -128,10 +131,12 @@ func (res *resources) superviseStage(ctx context.Context, spec *reexec.Spec, lea
 	end := res.launching.TakeEarly
 	spec.Slow = func() {
 		late := time.AfterFunc(gatePatience, leave)
+		ctx, unwatch := res.alive.Context(ctx)
 		supervised := res.launching.Supervise(ctx, res.stage.Interrupt)
 		end = func() {
 			late.Stop()
 			supervised()
+			unwatch()
 		}
 	}
 	return func() { end() }

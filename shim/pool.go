@@ -43,6 +43,7 @@ type Pool struct {
 
 	queue    chan *Job
 	gate     gate
+	reaper   reaper
 	slots    sync.WaitGroup
 	sweeping sync.WaitGroup
 
@@ -222,6 +223,7 @@ func (p *Pool) Close() (err error) {
 	p.closing.Do(func() {
 		close(p.queue)
 		p.slots.Wait()
+		p.reaper.end()
 		if !p.place.Scoped() { // the parents, which the last run may have left to a spare group that was not to be had
 			p.host.RemoveParents(path.Join(p.place.Parent, "none"), nil)
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/reexec"
 	"github.com/cgshim/cgshim/shim/internal/confine"
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/monitor"
 	"github.com/cgshim/cgshim/shim/internal/place"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
@@ -22,6 +23,7 @@ type resources struct {
 	cfg    *Config
 	report *report
 	gate   *gate    // of a Pool; nil: there is none
+	reaper *reaper  // likewise
 	undo   []func() // in the order of acquiring
 
 	threads   int // how many are reserved, see threads.go
@@ -37,18 +39,21 @@ type resources struct {
 	fallback  fallback         // what enforces instead of the group
 	ruleset   *confine.Ruleset // for the program; nil: there is none
 	launching monitor.Launch
+	alive     *lifeline.Files // whose end cancels the run
 
 	meanwhile  func()               // called while the stage is at work; nil: nothing is to be done
 	started    func()               // called when the program is there; nil likewise
 	longer     func(must bool) bool // see takesLonger; nil likewise
 	retried    bool                 // the launch has been, see slot.retry
 	swept      bool                 // the run has begun to clean up after others
+	killed     bool                 // somebody but the program was alive at its end, and has been killed
 	unkillable bool                 // something did not die of SIGKILL in time: what it is in stays
 }
 
 func newResources(cfg *Config, report *report, gate *gate) *resources {
 	res := &resources{cfg: cfg, report: report, gate: gate}
 	res.group.Limits = cfg.Limits
+	res.alive = lifeline.Watch(cfg.Alive)
 	res.launching = monitor.Launch{Group: &res.group, WallTime: cfg.WallTime, StopTimeout: cfg.stopTimeout(), Signals: newSignals(cfg)}
 	return res
 }
@@ -97,4 +102,15 @@ func (p *placement) same(other *placement) bool {
 type fallback struct {
 	limits  []reexec.Rlimit
 	hostNet bool // no network namespace can be made
+}
+
+// spared are the children of this process that are waited for elsewhere, but for the program.
+func (res *resources) spared() []int {
+	if !res.group.Reaps() || res.stage == nil {
+		return nil
+	}
+	if pid := res.stage.PID(); pid != 0 {
+		return []int{pid}
+	}
+	return nil
 }

@@ -29,7 +29,7 @@ const (
 	WallTimeLimit Verdict = "wall-time-limit"
 	// the same for --output-limit
 	OutputLimit Verdict = "output-limit"
-	// cgshim was told to stop
+	// cgshim was told to stop, or its caller has ended (--alive-fd, --die-with-caller)
 	Cancelled Verdict = "cancelled"
 	// the program never ran, or cgshim failed, or some of the output could not be delivered
 	Failed Verdict = "error"

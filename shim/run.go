@@ -12,7 +12,8 @@ type run struct {
 	cfg    *Config
 	source source
 	report *report
-	gate   *gate // of a Pool; nil: there is none
+	gate   *gate   // of a Pool; nil: there is none
+	reaper *reaper // likewise
 }
 
 // Run runs a program and returns when it, everything it started, and its cgroups are gone. The end of
@@ -29,9 +30,12 @@ func Run(ctx context.Context, cfg Config) *Result {
 // killed when some thread ends.
 func RunOnThread(ctx context.Context, cfg Config) *Result { return newRun(&cfg, nil).do(ctx) }
 
-// newRun is a run without a pool, or of one that has no slot for it.
-func newRun(cfg *Config, gate *gate) *run {
-	r := &run{cfg: cfg, source: fresh{}, gate: gate, report: newReport(cfg)}
+// newRun is a run without a pool (nil), or of one that has no slot for it.
+func newRun(cfg *Config, pool *Pool) *run {
+	r := &run{cfg: cfg, source: fresh{}, report: newReport(cfg)}
+	if pool != nil {
+		r.gate, r.reaper = &pool.gate, &pool.reaper
+	}
 	if cfg.BestEffort {
 		r.source = &bestEffort{}
 	}
@@ -44,7 +48,11 @@ func (r *run) do(ctx context.Context) *Result {
 		return r.report.failed(at("usage", err))
 	}
 	res := newResources(r.cfg, r.report, r.gate)
+	res.reaper = r.reaper
 	defer res.collect()
+	if r.cfg.Subreaper || r.cfg.ReapOrphans {
+		res.group.BecomeSubreaper(r.cfg.Subreaper)
+	}
 	program, err := r.start(ctx, res)
 	if err != nil {
 		result := r.report.failed(err)
@@ -89,7 +97,7 @@ func (r *run) watch(ctx context.Context, res *resources, p *program) monitor.Out
 		CPUTime: r.cfg.CPUTime, WallTime: r.cfg.WallTime, Grace: r.cfg.Grace, StopTimeout: r.cfg.stopTimeout(),
 		WaitAll: r.cfg.WaitAll, Sample: r.cfg.Sample,
 		Signals: res.launching.Signals, Early: res.launching.Early, Report: r.report,
-		TakesLonger: res.takesLonger,
+		TakesLonger: res.takesLonger, Spared: res.spared(), ChildEvents: r.cfg.ChildEvents, Alive: res.alive,
 	}
 	if p.output != nil {
 		watched.OutputLimited = p.output

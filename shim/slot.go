@@ -166,9 +166,9 @@ func (s *slot) run(job *Job) *Result {
 		if cfg.Parent == "" && (cfg.Manager == "" || cfg.Manager == s.pool.cfg.Manager) {
 			cfg.Parent, cfg.Manager = s.pool.cfg.Parent, s.pool.cfg.Manager
 		}
-		return newRun(cfg, &s.pool.gate).do(ctx)
+		return newRun(cfg, s.pool).do(ctx)
 	}
-	r := newRun(cfg, &s.pool.gate)
+	r := newRun(cfg, s.pool)
 	r.source = s
 	result := r.do(ctx)
 	s.quick = result.WallSeconds != nil && float64(*result.WallSeconds) < quickRun.Seconds()

@@ -20,9 +20,9 @@ const (
 	runThreads = 6
 	// outputThreads pass its output on, if that is limited.
 	outputThreads = 2
-	// poolThreads are those of a pool, and jobThreads those of each of its jobs: the one that is its own, one to make groups
+	// poolThreads are those of a pool, with the one that waits for orphans, and jobThreads those of each of its jobs: the one that is its own, one to make groups
 	// ahead, and one for the program's stops.
-	poolThreads, jobThreads = 4, 3
+	poolThreads, jobThreads = 5, 3
 	// fewPIDs is a limit with which a program by itself takes no task that a run could be short of. Such a run has its threads made
 	// when it takes longer, see attend: until then it needs none but those that it has.
 	fewPIDs = 64

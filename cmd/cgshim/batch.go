@@ -40,6 +40,8 @@ func batchFlags() []cli.Flag {
 		flags.NewText("", "parent", "CGROUP", "create the cgroups of the runs below VALUE"),
 		flags.NewText("", "manager", "WHO", managerUsage),
 		flags.NewSwitch("", "nest", nestUsage),
+		flags.NewText("", "alive-fd", "N", flags.AliveUsage),
+		flags.NewSwitch("", "die-with-caller", flags.CallerUsage),
 	}
 }
 
@@ -51,6 +53,10 @@ func runBatch(ctx *cli.Context) int {
 	}
 	if err != nil {
 		return complainOf(err)
+	}
+	alive, err := callerFiles(c.caller)
+	if err != nil {
+		return complainOf(fmt.Errorf("batch: %w", err))
 	}
 	if err := deliver.CheckWritable(1); err != nil {
 		return complainOf(fmt.Errorf("batch: standard output: %w", err))
@@ -76,12 +82,25 @@ func runBatch(ctx *cli.Context) int {
 		pool.Stop() // first, so that nothing is started any more
 		cancel()
 	}
-	b, err := newBatch(stop, end, pool, c.events)
+	b, err := newBatch(stop, end, pool, c, alive)
 	if err != nil {
 		return complainOf(errors.Join(err, pool.Close()))
 	}
-	status := b.serve(signals, end)
-	if err := pool.Close(); err != nil {
+	served := make(chan int, 1)
+	go func() { served <- b.run(signals, alive, end) }()
+	// This is the process's first thread, see main.go, which has nothing else to do.
+	if err := pool.ReapOrphans(); err != nil {
+		end()
+		<-served
+		return complainOf(fmt.Errorf("batch: %w", err))
+	}
+	return <-served
+}
+
+// run is serve, and what comes after it.
+func (b *batch) run(signals <-chan os.Signal, alive []*os.File, end func()) (status int) {
+	status = b.serve(signals, alive, end)
+	if err := b.pool.Close(); err != nil {
 		return complainOf(fmt.Errorf("batch: %w", err))
 	}
 	if err := b.out.Err(); err != nil {
@@ -110,9 +129,12 @@ func endingSignals() <-chan os.Signal {
 	return signals
 }
 
-// newBatch makes a batch of standard input and output. It is over when stop is done, which end sees to.
-func newBatch(stop context.Context, end func(), pool *shim.Pool, events bool) (*batch, error) {
+// newBatch makes a batch of standard input and output, and files whose end is the caller's. It is over when stop is done, which end sees to.
+func newBatch(stop context.Context, end func(), pool *shim.Pool, c *control, alive []*os.File) (*batch, error) {
 	taken := deliver.Channels{}.Add(0, "the batch's standard input, its requests").Add(1, "the batch's standard output, its answers")
+	for _, file := range alive {
+		taken = taken.Add(int(file.Fd()), "the batch's --alive-fd")
+	}
 	if err := taken.CheckFD(2); err != nil {
 		return nil, fmt.Errorf("batch: standard error, which jobs have that do not name another: %w", err)
 	}
@@ -122,13 +144,17 @@ func newBatch(stop context.Context, end func(), pool *shim.Pool, events bool) (*
 	}
 	context.AfterFunc(stop, out.Hurry)
 	return &batch{
-		pool: pool, out: out, events: events, taken: taken, quiet: isNull(2), stop: stop,
+		pool: pool, out: out, events: c.events, taken: taken, quiet: isNull(2), stop: stop,
 		queue: make(chan *job, batchAhead), active: map[string]*job{},
 	}, nil
 }
 
-// serve answers requests until there are no more, or cgshim is told to stop. It returns the exit status.
-func (b *batch) serve(signals <-chan os.Signal, end func()) (status int) {
+// serve answers requests until there are no more, or cgshim is told to stop, or one of the files in alive ends. It returns the exit
+// status.
+func (b *batch) serve(signals <-chan os.Signal, alive []*os.File, end func()) (status int) {
+	wanted, unwatch := shim.WithAlive(context.Background(), alive)
+	defer unwatch()
+	unwanted := wanted.Done()
 	read, finished := make(chan error, 1), make(chan struct{})
 	go func() { read <- b.readAll(os.Stdin) }()
 	go func() {
@@ -148,6 +174,10 @@ func (b *batch) serve(signals <-chan os.Signal, end func()) (status int) {
 		case sig := <-signals:
 			status = signalStatus + int(sig.(unix.Signal))
 			end() // readAll may be blocked in a read; it ends with the process
+		case <-unwanted:
+			unwanted = nil
+			status = signalStatus + int(unix.SIGTERM)
+			end()
 		}
 	}
 }

@@ -103,7 +103,7 @@ var completions = []completion{
 	{"cgshim comp", nil, "completion", ""},
 	{"cgshim --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
 	{"cgshim ba", nil, "batch", ""},
-	{"cgshim batch --", []string{"--events", "--help", "--jobs", "--manager", "--nest", "--parent", "--pin"}, "", ""},
+	{"cgshim batch --", []string{"--alive-fd", "--die-with-caller", "--events", "--help", "--jobs", "--manager", "--nest", "--parent", "--pin"}, "", ""},
 	{"cgshim batch --pin --ma", []string{"--manager"}, "", ""},
 	{"cgshim batch --manager ", []string{"auto", "cgroupfs", "systemd"}, "", ""},
 	{"cgshim batch --jobs ", nil, "", "--pin"},

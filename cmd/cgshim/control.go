@@ -44,6 +44,7 @@ type control struct {
 	jobs    int
 	pin     bool
 	events  bool
+	caller  flags.Given // --alive-fd and --die-with-caller
 	names   []string
 }
 
@@ -53,7 +54,7 @@ func parseControl(c *cli.Context) (*control, error) {
 }
 
 func parseMixed(command string, args []string, list []cli.Flag) (*control, error) {
-	c := &control{signal: unix.SIGTERM}
+	c := &control{signal: unix.SIGTERM, caller: flags.Given{}}
 	for i := 0; i < len(args); i++ {
 		if args[i] == "--" {
 			c.names = append(c.names, args[i+1:]...)
@@ -113,6 +114,8 @@ func (c *control) set(name, value string) (err error) {
 		c.pin = true
 	case "events":
 		c.events = true
+	case "alive-fd", "die-with-caller":
+		c.caller[name] = []string{value}
 	case "parent":
 		err = shim.CheckParent(value)
 		c.parents = append(c.parents, value)

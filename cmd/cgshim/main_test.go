@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,13 @@ var _ = func() bool {
 	underTest = true
 	return underTest
 }()
+
+// As the command is, see main.go, it is on the process's first thread.
+func init() {
+	if os.Getenv(mainEnv) != "" {
+		runtime.LockOSThread()
+	}
+}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(mainEnv) != "" {

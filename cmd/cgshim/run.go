@@ -44,7 +44,7 @@ func runCommand(args []string) int {
 	traced := newTrace()
 	defer traced.print()
 	if given, program, ok := flags.ReadPlain(args); ok {
-		if cfg, err := flags.NewConfig(given, program); err == nil {
+		if cfg, err := newConfig(given, program); err == nil {
 			return runParsed(given, cfg, traced)
 		}
 	}
@@ -63,7 +63,7 @@ func runCommand(args []string) int {
 			if c.Bool("help") {
 				return cli.ShowAppHelp(c)
 			}
-			cfg, err := flags.NewConfig(c, c.Args().Slice())
+			cfg, err := newConfig(c, c.Args().Slice())
 			if err != nil {
 				status = refuseCommandLine(args, cfg, err)
 				return nil
@@ -76,6 +76,18 @@ func runCommand(args []string) int {
 		return refuseCommandLine(args, shim.Config{}, err)
 	}
 	return status
+}
+
+// newConfig makes the configuration of a run, and opens what tells of the caller.
+func newConfig(v flags.Values, args []string) (shim.Config, error) {
+	cfg, err := flags.NewConfig(v, args)
+	if err == nil {
+		cfg.Alive, err = callerFiles(v)
+	}
+	if err == nil && len(cfg.Alive) > 0 {
+		err = cfg.Validate() // of files that the program is to keep
+	}
+	return cfg, err
 }
 
 // runParsed runs the program of a command line that is right.
@@ -119,6 +131,7 @@ func supervised(cfg shim.Config) *shim.Result {
 		}
 		cfg.SignalSource = caughtSignals{}
 	}
+	cfg.ChildEvents = signals.Children
 	// With one, no other thread could go on while this one waits in the kernel; with more than a few there are only more threads.
 	if now := runtime.GOMAXPROCS(0); now < leastProcs || now > mostProcs { // because to set it stops the world
 		runtime.GOMAXPROCS(min(max(now, leastProcs), mostProcs))

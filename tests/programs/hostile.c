@@ -89,6 +89,25 @@ static int orphaned(void)
 	return 0;
 }
 
+/* So many orphans, one after the other, that end at once, with so many milliseconds after every tenth. Says how many could not be made. */
+static int orphans(int count, int pause)
+{
+	int denied = 0, status;
+	for (; count > 0; count--) {
+		if (count % 10 == 0)
+			usleep(pause * 1000);
+		pid_t child = fork();
+		if (!child) {
+			pid_t orphan = fork();
+			_exit(orphan < 0);
+		}
+		if (child < 0 || waitpid(child, &status, 0) < 0 || status)
+			denied++;
+	}
+	printf("denied %d\n", denied);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -115,6 +134,8 @@ int main(int argc, char **argv)
 				(void)!fork();
 		return 0;
 	}
+	if (!strcmp(what, "orphans"))
+		return orphans(atoi(argv[2]), argc > 3 ? atoi(argv[3]) : 0);
 	if (!strcmp(what, "zombies")) { /* so many children of its parent's, which end at once; then so many seconds */
 		for (int i = atoi(argv[2]); i > 0; i--)
 			if (!syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0, 0))

@@ -4,11 +4,11 @@ import "time"
 
 // alarms are the times at which a run has to do something.
 type alarms struct {
-	wall, cpu, stop, grace, suspend, sample, samplePeak, oom, baseline, attend, lost alarm
+	wall, cpu, stop, grace, suspend, sample, samplePeak, oom, baseline, attend, orphans, lost alarm
 }
 
-func (t *alarms) all() [11]*alarm {
-	return [...]*alarm{&t.wall, &t.cpu, &t.stop, &t.grace, &t.suspend, &t.sample, &t.samplePeak, &t.oom, &t.baseline, &t.attend, &t.lost}
+func (t *alarms) all() [12]*alarm {
+	return [...]*alarm{&t.wall, &t.cpu, &t.stop, &t.grace, &t.suspend, &t.sample, &t.samplePeak, &t.oom, &t.baseline, &t.attend, &t.orphans, &t.lost}
 }
 
 // next is the first of them; the zero time if none is set.

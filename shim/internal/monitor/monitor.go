@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cgroup"
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
 )
 
@@ -51,6 +52,13 @@ type Run struct {
 	WaitAll bool
 	// Sample is how often to call Report.Sample; 0 is never.
 	Sample time.Duration
+
+	// Spared are children of this process that ReapOrphans is to leave alone.
+	Spared []int
+	// ChildEvents opens what becomes readable when a child has ended, for a Group with a Subreaper; nil: os/signal tells. See orphans.
+	ChildEvents func() (fd int, err error)
+	// Alive are files whose end cancels the run.
+	Alive *lifeline.Files
 
 	Signals *Signals
 	// Early are signals that came before there was a program.
@@ -100,6 +108,7 @@ type watcher struct {
 
 	alarms       alarms
 	budget       cpuBudget
+	orphans      orphans
 	suspendUntil time.Time // how long to wait for the program to stop
 
 	wake   waker
@@ -126,6 +135,9 @@ func (r *Run) Watch(ctx context.Context) Outcome {
 			_ = unix.Kill(r.Group.Program, number)
 		}
 		w.forward(sig)
+	}
+	if w.Alive.End() { // while it was launched
+		w.forward(unix.SIGTERM)
 	}
 	w.loop(ctx)
 	return w.Outcome
@@ -175,6 +187,10 @@ func (w *watcher) loop(ctx context.Context) {
 		}
 		if t.attend.due(now) {
 			w.attend(ctx)
+		}
+		w.reapOrphans(now)
+		if w.Alive.End() {
+			w.forward(unix.SIGTERM)
 		}
 		for _, sig := range w.takeSignals() {
 			w.forward(sig)

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/shim/internal/lifeline"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
@@ -40,19 +41,21 @@ func (w *watcher) close() {
 		w.pidfd = 0
 	}
 	w.finish.close()
+	w.orphans.close()
 	w.wake.close()
 }
 
 // wait waits until something has happened, or the next alarm. It reports whether there is an OOM event.
 func (w *watcher) wait() (oom bool) {
-	var fds [3]unix.PollFd
-	for i, fd := range [...]int{w.wake.fd, w.pidfd} {
-		fds[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	var all [4 + lifeline.Most]unix.PollFd
+	for i, fd := range [...]int{w.wake.fd, w.pidfd, w.orphans.events} {
+		all[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 		if fd == 0 {
-			fds[i].Fd = -1 // which is ignored
+			all[i].Fd = -1 // which is ignored
 		}
 	}
-	fds[2] = w.Group.OOM.PollFd()
+	all[3] = w.Group.OOM.PollFd()
+	fds := w.Alive.PollFds(all[:4])
 	var timeout *unix.Timespec
 	if next := w.alarms.next(); !next.IsZero() {
 		ts := unix.NsecToTimespec(int64(max(time.Until(next), 0)))
@@ -62,11 +65,15 @@ func (w *watcher) wait() (oom bool) {
 		ts := unix.NsecToTimespec(int64(AttendAfter)) // there was no descriptor left for it
 		timeout = &ts
 	}
-	_, _ = unix.Ppoll(fds[:], timeout, nil) // EINTR is as good as a reason to look
+	_, _ = unix.Ppoll(fds, timeout, nil) // EINTR is as good as a reason to look
 	if fds[0].Revents != 0 {
 		w.wake.down()
 	}
-	return fds[2].Revents != 0
+	if fds[2].Revents != 0 {
+		w.orphans.take()
+	}
+	w.Alive.Polled(fds[4:])
+	return fds[3].Revents != 0
 }
 
 // over reports whether the run has ended.
@@ -129,6 +136,9 @@ func waitid(pid, flags int) (sys.ChildInfo, error) {
 // attend starts what takes a goroutine: to hear of a program that stands still because it has made us its tracer, of
 // which no descriptor tells; and of signals and the end of the context.
 func (w *watcher) attend(ctx context.Context) {
+	if w.Group.Reaps() && w.ChildEvents != nil {
+		w.orphans.open(w.ChildEvents)
+	}
 	if !w.TakesLonger(w.pidfd == 0) {
 		w.alarms.attend.set(AttendAfter) // until then the signals are looked at when this is
 		return
@@ -136,6 +146,9 @@ func (w *watcher) attend(ctx context.Context) {
 	w.awaitEnd()
 	if w.pidfd > 0 && w.WallTime > 0 && !w.WaitAll {
 		w.finish.open(w.pidfd, time.Duration(w.StartedNanos)+w.WallTime)
+	}
+	if w.Group.Reaps() && w.ChildEvents == nil {
+		w.orphans.listen(w.wake.up)
 	}
 	w.Signals.Await()
 	if w.Signals.Channel != nil || ctx.Done() != nil {

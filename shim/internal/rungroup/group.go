@@ -21,8 +21,10 @@ type Group struct {
 	OOM    OOMWatch
 
 	Program   int  // the program's pid; 0 before it is started
-	Subreaper bool // this process is the program's subreaper: without a Cgroup, orphans are found below it
+	Subreaper bool // this process is the program's subreaper, and has no other children: without a Cgroup, orphans are found below it
 
+	selects        bool           // it is, and has others
+	seen           map[int]uint64 // processes of the run, and when they started, see isOwn
 	orphans        orphans
 	samples        samples
 	systemOOMKills *uint64 // those of the whole system before the run; v1
@@ -50,6 +52,9 @@ func (g *Group) PIDs() (pids []int, err error) {
 // Kill kills every process of the run, and returns when they are gone.
 func (g *Group) Kill(ctx context.Context) error {
 	if g.Cgroup != nil {
+		if g.selects {
+			g.see()
+		}
 		return g.Cgroup.Kill(ctx)
 	}
 	return g.killStrays(ctx)

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,33 +13,6 @@ import (
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/sys"
 )
-
-// orphans is what wait4(2) has told of those that this process has waited for, as their subreaper.
-type orphans struct {
-	mu   sync.Mutex
-	list []unix.Rusage
-}
-
-func (o *orphans) note(usage unix.Rusage) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.list = append(o.list, usage)
-}
-
-// addTo adds theirs to the program's. The memory is that of the largest.
-func (o *orphans) addTo(usage *unix.Rusage) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, more := range o.list {
-		usage.Utime = unix.NsecToTimeval(usage.Utime.Nano() + more.Utime.Nano())
-		usage.Stime = unix.NsecToTimeval(usage.Stime.Nano() + more.Stime.Nano())
-		usage.Maxrss = max(usage.Maxrss, more.Maxrss)
-		usage.Inblock += more.Inblock
-		usage.Oublock += more.Oublock
-		usage.Nvcsw += more.Nvcsw
-		usage.Nivcsw += more.Nivcsw
-	}
-}
 
 // strays lists the processes of a run without a cgroup, but for the program: those below it or, for a subreaper, below this process.
 func (g *Group) strays() []sys.Process {
@@ -62,10 +34,7 @@ func (g *Group) strays() []sys.Process {
 	}
 	return slices.DeleteFunc(list, func(p sys.Process) bool {
 		if p.Zombie && p.Parent == os.Getpid() && p.PID != g.Program {
-			var usage unix.Rusage
-			if pid, err := unix.Wait4(p.PID, nil, unix.WNOHANG, &usage); err == nil && pid == p.PID { // an orphan that we reap, as init would
-				g.orphans.note(usage)
-			}
+			g.reap(p.PID) // as init would
 		}
 		return p.Zombie || p.PID == g.Program
 	})

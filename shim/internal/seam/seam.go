@@ -4,6 +4,7 @@ package seam
 import (
 	"github.com/cgshim/cgshim/cgroup"
 	"github.com/cgshim/cgshim/shim/internal/place"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // Detect finds the cgroup hierarchies. Tests replace it, with kernels that have less.
@@ -11,3 +12,6 @@ var Detect = cgroup.Detect
 
 // CanKill reports whether a group has a cgroup.kill. Tests replace it, likewise.
 var CanKill = place.CanKill
+
+// UnifiedPath is where a process is, or was, in cgroup2's hierarchy. Tests replace it, likewise.
+var UnifiedPath = sys.UnifiedPath

@@ -57,11 +57,14 @@ func (i *ChildInfo) Signal() unix.Signal { return unix.Signal(i.status) }
 type Process struct {
 	PID, Parent int
 	Zombie      bool
+	Exiting     bool // or a zombie: it runs no instruction of its own any more
 	Stopped     bool
 	Terminal    bool // it has a controlling terminal
 	Threads     uint64
 	Started     uint64 // clock ticks since boot
 }
+
+const exitingFlag = 0x4 // PF_EXITING
 
 // ReadProcess reads what /proc tells of a process. The error is ENOENT or ESRCH if there is no such process.
 func ReadProcess(pid int) (Process, error) {
@@ -88,6 +91,8 @@ func parseProcess(pid int, content string) (Process, error) {
 	p := Process{PID: pid, Zombie: fields[0] == "Z" || fields[0] == "X", Stopped: fields[0] == "T"}
 	p.Parent, _ = strconv.Atoi(fields[1])
 	p.Terminal = fields[4] != "0"
+	flags, _ := strconv.ParseUint(fields[6], 10, 64)
+	p.Exiting = p.Zombie || flags&exitingFlag != 0
 	p.Threads, _ = strconv.ParseUint(fields[17], 10, 64)
 	p.Started, _ = strconv.ParseUint(fields[19], 10, 64)
 	return p, nil

@@ -19,8 +19,9 @@ func TestParseProcess(t *testing.T) {
 	}{
 		"plain":            {"10 (cat)" + rest, Process{PID: 10, Parent: 4321, Terminal: true, Threads: 5, Started: 123456}},
 		"a name with ) in": {"10 (a) Z 1 (b c)" + rest, Process{PID: 10, Parent: 4321, Terminal: true, Threads: 5, Started: 123456}},
-		"a zombie":         {"10 (cat)" + strings.Replace(rest, "S", "Z", 1), Process{PID: 10, Parent: 4321, Zombie: true, Terminal: true, Threads: 5, Started: 123456}},
-		"dead":             {"10 (cat)" + strings.Replace(rest, "S", "X", 1), Process{PID: 10, Parent: 4321, Zombie: true, Terminal: true, Threads: 5, Started: 123456}},
+		"a zombie":         {"10 (cat)" + strings.Replace(rest, "S", "Z", 1), Process{PID: 10, Parent: 4321, Zombie: true, Exiting: true, Terminal: true, Threads: 5, Started: 123456}},
+		"dead":             {"10 (cat)" + strings.Replace(rest, "S", "X", 1), Process{PID: 10, Parent: 4321, Zombie: true, Exiting: true, Terminal: true, Threads: 5, Started: 123456}},
+		"exiting":          {"10 (cat)" + strings.Replace(rest, "4194560", "4194564", 1), Process{PID: 10, Parent: 4321, Exiting: true, Terminal: true, Threads: 5, Started: 123456}},
 		"stopped":          {"10 (cat)" + strings.Replace(rest, "S", "T", 1), Process{PID: 10, Parent: 4321, Stopped: true, Terminal: true, Threads: 5, Started: 123456}},
 		"no terminal":      {"10 (cat)" + strings.Replace(rest, "34816", "0", 1), Process{PID: 10, Parent: 4321, Threads: 5, Started: 123456}},
 	} {

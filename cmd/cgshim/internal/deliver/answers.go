@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"errors"
 	"os"
 	"sync"
 
@@ -13,7 +14,7 @@ import (
 type Answers struct {
 	to     *writer
 	hurry  int    // an eventfd, which Hurry makes readable
-	broken func() // called when nobody can read any more
+	broken func() // called when nobody can read any more, maybe twice
 
 	mu     sync.Mutex
 	failed error
@@ -25,13 +26,16 @@ type eventLine struct {
 	pending *sync.WaitGroup
 }
 
-// NewAnswers returns the Answers for a descriptor. It calls broken once, when nothing can be written any more.
+// NewAnswers returns the Answers for a descriptor. It calls broken when nothing can be written any more, or nobody can read; maybe twice.
 func NewAnswers(fd int, broken func()) (*Answers, error) {
 	hurry, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	a := &Answers{to: newWriter(fd), hurry: hurry, broken: broken, events: make(chan eventLine, eventQueue)}
+	if a.to.format == unix.S_IFIFO || a.to.format == unix.S_IFSOCK {
+		go a.watch(fd)
+	}
 	go func() {
 		for e := range a.events {
 			a.Write(e.line)
@@ -39,6 +43,21 @@ func NewAnswers(fd int, broken func()) (*Answers, error) {
 		}
 	}()
 	return a, nil
+}
+
+// watch waits until nobody has the other end of a pipe or a socket any more, also if there is nothing to write; or until Hurry. That is
+// no error: perhaps there are no more answers. It looks at no more than that: requests may come from the same socket.
+func (a *Answers) watch(fd int) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd)}, {Fd: int32(a.hurry), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) || fds[1].Revents != 0 {
+			return
+		}
+		if fds[0].Revents != 0 {
+			a.broken()
+			return
+		}
+	}
 }
 
 // Hurry limits the time that a reader has from now on.

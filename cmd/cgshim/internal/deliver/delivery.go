@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -97,6 +98,11 @@ func (d *Delivery) deliver(out sink, result *shim.Result, done func(phase string
 // If anything is wrong, failed is the result.
 func (d *Delivery) open(cfg *shim.Config, refused error) (out sink, failed *shim.Result) {
 	o := &Opener{Flag: d.Flag, Wall: cfg.WallTime, Ctx: context.Background()}
+	if o.Needed() && len(cfg.Alive) > 0 {
+		ctx, unwatch := whileAlive(cfg.Alive)
+		defer unwatch()
+		o.Ctx = ctx
+	}
 	files, sinks := *cfg, make(chan sink, 1)
 	open := func() error {
 		if path, given := d.Flag("output"); given {
@@ -143,10 +149,31 @@ func (d *Delivery) open(cfg *shim.Config, refused error) (out sink, failed *shim
 	return out, nil
 }
 
+// openingGrace is how long opening may go on after the caller has died. Mostly it takes microseconds, and then the result goes where it
+// should, also if the caller had died before.
+const openingGrace = 100 * time.Millisecond
+
+// whileAlive returns a context that ends some time after one of the files, for who opens others.
+func whileAlive(files []*os.File) (_ context.Context, stop func()) {
+	wanted, unwatch := shim.WithAlive(context.Background(), files)
+	ctx, cancel := context.WithCancel(context.Background())
+	ignore := context.AfterFunc(wanted, func() { time.AfterFunc(openingGrace, cancel) })
+	return ctx, func() {
+		ignore()
+		unwatch()
+		cancel()
+	}
+}
+
 // check returns an error if the program could forge the result, or if nothing can be run.
 func (d *Delivery) check(cfg *shim.Config, out sink) error {
 	if slices.Contains(cfg.KeepFDs, out.fd) && out.path == "" {
 		return fmt.Errorf("--keep-fd %q: the result goes there, and the program could forge it", strconv.Itoa(out.fd))
+	}
+	for _, file := range cfg.Alive {
+		if int(file.Fd()) == out.fd && out.path == "" {
+			return fmt.Errorf("--alive-fd %q: the result goes there", strconv.Itoa(out.fd))
+		}
 	}
 	if d.Lacking != nil {
 		return d.Lacking

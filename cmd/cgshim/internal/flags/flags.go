@@ -24,7 +24,14 @@ const (
 	categoryProgram   = "Program"
 	categoryResult    = "Result"
 	categoryPlacement = "Placement"
+	categoryCaller    = "Caller"
 	categoryOther     = "Other"
+)
+
+// The help of flags that cgshim batch has, too.
+const (
+	AliveUsage  = "cancel when descriptor VALUE, a pipe or a socket, has no other end any more"
+	CallerUsage = "cancel when the parent process has ended: the immediate one, be it a shell or sudo"
 )
 
 // A Kind is how a flag is given.
@@ -175,6 +182,9 @@ func Run() []cli.Flag {
 		on(categoryPlacement, "best-effort", "go on where a limit can't be enforced, and say so in the result"),
 		text(categoryPlacement, "stop-timeout", "DUR", "after a stopping signal, kill after VALUE (default 5s)"),
 		on(categoryPlacement, "wait-all", "the run ends when its last process ends, not when PROG does"),
+
+		text(categoryCaller, "alive-fd", "N", AliveUsage),
+		on(categoryCaller, "die-with-caller", CallerUsage),
 
 		Help(),
 	}

@@ -10,11 +10,11 @@ func plainKind(name string) Kind {
 	switch name {
 	case "mem", "swap", "mem-high", "pids", "cpus", "cpu-weight", "cpu-shares", "cpuset-cpus", "cpuset-mems", "cpu-time", "wall-time",
 		"grace", "output-limit", "net", "shield", "chdir", "stdin", "stdout", "stderr", "user", "oom-score-adj", "fd", "output", "sample", "name", "parent",
-		"manager", "stop-timeout":
+		"manager", "stop-timeout", "alive-fd":
 		return Text
 	case "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops", "ulimit", "fs-ro", "fs-rw", "env", "keep-fd":
 		return List
-	case "fs-system", "clear-env", "keep-env", "allow-new-privs", "pretty", "events", "nest", "best-effort", "wait-all":
+	case "fs-system", "clear-env", "keep-env", "allow-new-privs", "pretty", "events", "nest", "best-effort", "wait-all", "die-with-caller":
 		return Switch
 	}
 	return Unknown

@@ -25,8 +25,8 @@ type Request struct {
 	Flags   flags.Given // of a run; they name its files
 }
 
-// notOfRequests are the flags about the place for the result, and --help.
-var notOfRequests = []string{"fd", "output", "pretty", "events", "help"}
+// notOfRequests are the flags about the place for the result and about the caller, which are the batch's, and --help.
+var notOfRequests = []string{"fd", "output", "pretty", "events", "alive-fd", "die-with-caller", "help"}
 
 // Parse reads a request. On error the request has its ID, if that could be read.
 func Parse(line []byte) (r Request, err error) {

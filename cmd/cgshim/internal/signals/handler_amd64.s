@@ -8,6 +8,18 @@ TEXT onSignal<>(SB),NOSPLIT|NOFRAME,$0
 	SYSCALL
 	RET
 
+// onChild is write(childEvent, 1, 8).
+TEXT onChild<>(SB),NOSPLIT|NOFRAME,$0
+	MOVL	$1, AX
+	MOVL	·childEvent(SB), DI
+	LEAQ	one<>(SB), SI
+	MOVL	$8, DX
+	SYSCALL
+	RET
+
+DATA one<>+0(SB)/8, $1
+GLOBL one<>(SB), RODATA, $8
+
 // restoreSignal is rt_sigreturn().
 TEXT restoreSignal<>(SB),NOSPLIT|NOFRAME,$0
 	MOVL	$15, AX
@@ -16,6 +28,9 @@ TEXT restoreSignal<>(SB),NOSPLIT|NOFRAME,$0
 
 DATA ·onSignal(SB)/8, $onSignal<>(SB)
 GLOBL ·onSignal(SB), RODATA, $8
+
+DATA ·onChild(SB)/8, $onChild<>(SB)
+GLOBL ·onChild(SB), RODATA, $8
 
 DATA ·restoreSignal(SB)/8, $restoreSignal<>(SB)
 GLOBL ·restoreSignal(SB), RODATA, $8

@@ -1,5 +1,5 @@
 package signals
 
-func handlerAction() *sigaction {
-	return &sigaction{handler: onSignal, flags: saSigInfo | saOnStack | saRestart}
+func handlerAction(handler uintptr) *sigaction {
+	return &sigaction{handler: handler, flags: saSigInfo | saOnStack | saRestart}
 }

@@ -8,6 +8,21 @@ TEXT onSignal<>(SB),NOSPLIT|NOFRAME,$0
 	SVC
 	RET
 
+// onChild is write(childEvent, 1, 8).
+TEXT onChild<>(SB),NOSPLIT|NOFRAME,$0
+	MOVD	$64, R8
+	MOVW	·childEvent(SB), R0
+	MOVD	$one<>(SB), R1
+	MOVD	$8, R2
+	SVC
+	RET
+
+DATA one<>+0(SB)/8, $1
+GLOBL one<>(SB), RODATA, $8
+
+DATA ·onChild(SB)/8, $onChild<>(SB)
+GLOBL ·onChild(SB), RODATA, $8
+
 DATA ·onSignal(SB)/8, $onSignal<>(SB)
 GLOBL ·onSignal(SB), RODATA, $8
 

@@ -173,7 +173,7 @@ func catch(sig syscall.Signal, before *sigaction) error {
 	if err := rtSigaction(sig, nil, before); err != nil || before.handler == sigIgnore {
 		return err
 	}
-	return rtSigaction(sig, handlerAction(), nil)
+	return rtSigaction(sig, handlerAction(onSignal), nil)
 }
 
 func rtSigaction(sig syscall.Signal, action, old *sigaction) error {
@@ -182,6 +182,31 @@ func rtSigaction(sig syscall.Signal, action, old *sigaction) error {
 		return errno
 	}
 	return nil
+}
+
+// childEvent is the descriptor that SIGCHLD's handler writes to, see Children.
+//
+//lint:ignore U1000 the handler reads it
+var childEvent int32
+
+// onChild is the address of that handler, like onSignal.
+var onChild uintptr
+
+// Children returns an eventfd that becomes readable with each SIGCHLD from now on, without a goroutine. It is never closed: the handler
+// may be about to write to it.
+func Children() (fd int, err error) {
+	if childEvent != 0 {
+		return int(childEvent), nil
+	}
+	event, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if errno != 0 {
+		return 0, os.NewSyscallError("eventfd2", errno)
+	}
+	childEvent = int32(event)
+	if err := rtSigaction(syscall.SIGCHLD, handlerAction(onChild), nil); err != nil {
+		return 0, os.NewSyscallError("rt_sigaction", err)
+	}
+	return int(event), nil
 }
 
 // Next takes a signal that has come since the start of the process. ok is false if there is none.
