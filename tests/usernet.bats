@@ -13,8 +13,9 @@ setup() {
 	cd "$BATS_TEST_TMPDIR" && chmod 755 . || return 1
 	export WHO=65533 # without processes
 	caller=/sys/fs/cgroup/unified$PARENT/caller
+	local controllers='+memory +pids +cpu +io'
 	if has cgroups_v2; then
-		echo '+memory +pids +cpu' >/sys/fs/cgroup/cgroup.subtree_control
+		echo "$controllers" >/sys/fs/cgroup/cgroup.subtree_control
 		tops=("/sys/fs/cgroup$PARENT")
 		caller=/sys/fs/cgroup$PARENT/caller
 	else
@@ -25,7 +26,7 @@ setup() {
 	local top
 	for top in "${tops[@]}"; do
 		mkdir "$top"
-		! has cgroups_v2 || echo '+memory +pids +cpu' >"$top/cgroup.subtree_control"
+		! has cgroups_v2 || echo "$controllers" >"$top/cgroup.subtree_control"
 		[ "$top/caller" != "$caller" ] || mkdir "$caller"
 		chown -R "$WHO" "$top"
 	done
@@ -47,6 +48,7 @@ as_user() {
 user() { VIA=as_user shim --parent $PARENT "$@"; }
 
 @test "a user: no network, and limits and figures as ever" {
+	cat "$NOOP" >/dev/null # else who reads it first is charged for it
 	user --net none --mem 64M --pids 1 --cpus 1 -- "$NOOP"
 	is verdict ok pids_peak 1 enforced '{"cpus":"cgroup","mem":"cgroup","net":"namespace","pids":"cgroup"}' warnings '[]'
 	holds '.peak_memory_bytes <= 1048576' # with what the kernel takes for the namespaces
@@ -61,6 +63,7 @@ user() { VIA=as_user shim --parent $PARENT "$@"; }
 	is verdict wall-time-limit
 }
 
+# bats test_tags=native
 @test "loopback, which works, and nothing else" {
 	user --net none -- cat /proc/net/dev
 	is verdict ok
@@ -134,6 +137,7 @@ NoNewPrivs:	1" ]
 
 no_runs() { [ -z "$(find "${tops[@]}" -mindepth 1 -type d ! -name caller)" ]; }
 
+# bats test_tags=native
 @test "with --allow-new-privs, which would do nothing there, it is a usage error" {
 	user --net none --allow-new-privs -- true
 	exits 125
@@ -154,6 +158,7 @@ refused() {
 	[[ $(field error.hint) == *$2*'(cgshim doctor: net-namespace)' ]] || { echo "hint: $(field error.hint)" >&2; return 1; }
 }
 
+# bats test_tags=native
 @test "where that is forbidden: an error with a hint, or --best-effort" {
 	local filter="$TOP/build/programs/filter" limit
 	# A security module, or a container's seccomp profile; and one that allows the namespace, but no capability in it.
@@ -172,6 +177,7 @@ refused() {
 	done
 }
 
+# bats test_tags=native
 @test "a /proc that is read-only" {
 	requires mount
 	status=0
@@ -189,6 +195,7 @@ shim_in() {
 	take_result result
 }
 
+# bats test_tags=native
 @test "who may make a network namespace gets it without a user namespace" {
 	shim --net none -- readlink /proc/self/ns/user
 	is verdict ok enforced.net namespace
@@ -199,6 +206,10 @@ shim_in() {
 	[ "$output" = "$(readlink /proc/self/ns/user)" ]
 	ambient +sys_admin --net none -- readlink /proc/self/ns/user # loopback takes the other one
 	[ "$output" != "$(readlink /proc/self/ns/user)" ]
+	requires strace
+	strace -f -qq -o trace -e trace=unshare,setns,clone,clone3 "$CGSHIM" --output result --net none -- "$NOOP"
+	[ "$(grep -c CLONE_NEWNET trace)" = 1 ]
+	[ "$(grep -c CLONE_NEWUSER trace)" = 0 ]
 }
 
 # ambient CAPABILITIES ARG...: shim, as the user with these.
@@ -233,6 +244,7 @@ CapEff:	0000000000000000
 	[ "$output" = "$without" ]
 }
 
+# bats test_tags=native
 @test "a cgshim that its user may execute, and not read" {
 	install -m 711 "$CGSHIM" copy
 	CGSHIM=$PWD/copy user --net none -- cat /proc/net/dev
@@ -249,6 +261,7 @@ CapEff:	0000000000000000
 	[ "$(tail -n +3 <<<"$output" | cut -d: -f1 | tr -d ' ')" = lo ]
 }
 
+# bats test_tags=native
 @test "hostile: the way back to the caller's network, and to cgshim's descriptors, is closed" {
 	# shellcheck disable=SC2016 # for sh
 	user --net none -- sh -c 'nsenter --net="/proc/$PPID/ns/net" true; cat "/proc/$PPID/fd/3"; nsenter --net=/proc/1/ns/net true
