@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # What a program can't do to cgshim, and to what is outside of its run, by Landlock: --shield, --fs-ro, --fs-rw, --fs-system.
+# shellcheck disable=SC2030,SC2031,SC2034,SC2094 # each test has variables of its own, some for helpers; files are only read
 
 load helpers
 

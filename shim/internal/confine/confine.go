@@ -201,8 +201,10 @@ func (p *Policy) allow(ruleset int, known uint64) error {
 		access uint64
 		maybe  bool
 	}{
-		{p.ReadOnly, read, false}, {p.ReadWrite, readWrite, false},
-		{p.system(SystemReadOnly[:]), read, true}, {p.system(SystemReadWrite[:]), readWrite, true},
+		{p.ReadOnly, read, false},
+		{p.ReadWrite, readWrite, false},
+		{p.system(SystemReadOnly[:]), read, true},
+		{p.system(SystemReadWrite[:]), readWrite, true},
 	} {
 		for _, path := range list.paths {
 			err := allowBeneath(ruleset, path, list.access)
