@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// Who may not make a network namespace (that takes CAP_SYS_ADMIN) may make a user namespace, and has every capability in it, also
-// that one: see user_namespaces(7). Where the stage was refused, the program makes both before its execve, in calls with the flag
-// callUnprivileged.
+// A process that may not make a network namespace (that takes CAP_SYS_ADMIN) may make a user namespace, in which it has every
+// capability, that one too: see user_namespaces(7). If the stage was refused a network namespace, the program makes both before
+// its execve, in calls with the flag callUnprivileged.
 //
 // In there it has its own user and group, and no others: those of others are shown as 65534. To the outside nothing has changed: what
 // it may read, write and signal, and whose its files are, goes by the ids that it had. Set-user-ID programs do not work in there, not
@@ -21,7 +21,7 @@ func (c *composer) changeUserInPart(uid uintptr) {
 	c.add(StepUser, 0, syscall.SYS_SETFSUID, 0, 0, 0).flags = callUnprivileged
 }
 
-// separate is what stage.separate may not do.
+// separate has the program make the namespaces if stage.separate may not make a network namespace.
 func (c *composer) separate(who *Credential) {
 	uid, gid := syscall.Geteuid(), syscall.Getegid()
 	if who != nil {
@@ -43,8 +43,8 @@ func (c *composer) separate(who *Credential) {
 		id := uintptr(uid)
 		c.add(StepUser, 0, syscall.SYS_SETRESUID, id, id, id).flags = callUnprivileged
 	}
-	// execve takes the capabilities from every user but root. Of a root that could not make the network without a user namespace the
-	// program is to have none either.
+	// execve takes the capabilities from every user but root. A program of a root that needed a user namespace to make the network
+	// is to have none either.
 	c.dropCapabilities(StepNet).flags = callUnprivileged
 }
 

@@ -99,9 +99,9 @@ type Config struct {
 	// with BestEffort, and no cgroup, what outlives the program is found, and killed. Any other child that ends
 	// would be waited for, too.
 	Subreaper bool
-	// ReapOrphans is Subreaper for a process that has other children: in its place, of a run in a cgroup, and from its 20th
-	// millisecond on. Of the children that have ended only those are waited for that certainly were the run's: that were in its
-	// group by what cgroup2 tells of the dead; or, on a host with cgroup v1 alone, were seen alive there. Orphans of other
+	// ReapOrphans is what a process that has other children sets instead of Subreaper. It works for runs in a cgroup, from their
+	// 20th millisecond on. Of the children that have ended only those are waited for that certainly were the run's: that were in
+	// its group by what cgroup2 tells of the dead; or, on a host with cgroup v1 alone, were seen alive there. Orphans of other
 	// processes that the caller has started become its children, too, for good, and are its own to wait for.
 	ReapOrphans bool
 	// ChildEvents, for a Subreaper that spares short runs the goroutine of os/signal, is called by a run that takes longer. It

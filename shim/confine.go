@@ -40,7 +40,7 @@ func (c *Config) policy() confine.Policy {
 	}
 }
 
-// mustConfine says that the program is not to be run without what it asks for: the shield is not, unless it was asked for.
+// mustConfine says that the program must not run without a ruleset: if the Config asks for files, or for the shield by ShieldOn.
 func (c *Config) mustConfine() bool {
 	policy := c.policy()
 	return c.Shield == ShieldOn || policy.Files()

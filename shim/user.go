@@ -87,7 +87,8 @@ func (res *resources) shareStdio(stdio *[3]int) {
 	}
 }
 
-// share gives the user's group access to a file. What another group could do it can't any more; what the user's own could before stays.
+// share gives the user's group access to a file. If the file's group changes, the old group loses its access; if it is the
+// user's already, it keeps the access that it has.
 func (u *User) share(fd int, st *unix.Stat_t, access uint32) error {
 	mode := st.Mode&0o7777 | access
 	if st.Gid != u.GID {

@@ -35,7 +35,7 @@ func callerFiles(v flags.Values) (files []*os.File, err error) {
 	return files, nil
 }
 
-// inheritedPipe returns the file of a descriptor that the caller has opened. Programs get what they are to keep, and this they may not.
+// inheritedPipe returns the file of a descriptor that the caller has opened. The program does not get it.
 func inheritedPipe(value string) (*os.File, error) {
 	fd, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || fd < 3 {

@@ -18,8 +18,8 @@ var refused = []choice{
 	{nil, "a security module or an old kernel refuses a system call that cgshim needs: dmesg may say which"},
 }
 
-// noNamespace is for --net none where neither a network namespace is permitted nor a user namespace with one in it. What forbids that
-// lets an ordinary user make a user namespace, but have no capabilities in it (AppArmor), or none at all.
+// noNamespace is for --net none where neither a network namespace is permitted nor a user namespace with one in it. Some systems
+// let an ordinary user make a user namespace without capabilities in it (AppArmor), and others let this user make none at all.
 var noNamespace = []choice{
 	{(*Situation).asRoot, "a network namespace takes CAP_SYS_ADMIN, which this root has not got (in a container: --cap-add SYS_ADMIN), or a user namespace, which is refused, too: run without --net none"},
 	{unprivilegedForbidden, "kernel.unprivileged_userns_clone is 0, so that nobody without CAP_SYS_ADMIN may make the user namespace that --net none takes: sysctl -w kernel.unprivileged_userns_clone=1, or run as root, or without --net none"},

@@ -18,11 +18,11 @@ import (
 // A Policy is what a program may do. The zero Policy is everything.
 type Policy struct {
 	Shield    bool     // no signals to what is outside of the run
-	Optional  bool     // the shield is, where the kernel has none
-	Loose     bool     // a kernel that can't forbid everything will do
-	ReadOnly  []string // it may read and execute what is beneath these paths, and
-	ReadWrite []string // write, create, rename, link and remove what is beneath these
-	System    bool     // and what programs need of the system, see SystemReadOnly
+	Optional  bool     // no shield is no error, if the kernel has none
+	Loose     bool     // a kernel that can't forbid everything is no error
+	ReadOnly  []string // it may read and execute files beneath these paths
+	ReadWrite []string // it may also write, create, rename, link and remove files beneath these
+	System    bool     // it may use SystemReadOnly and SystemReadWrite, too
 }
 
 // SystemReadOnly and SystemReadWrite are the paths of Policy.System. Those that are not there are left out. cgroup files can be read
