@@ -21,8 +21,8 @@ fi
 # What was asked of the make that runs the suites is nothing to those in them.
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
-# An emulated CPU, with a busy host, can be late for anything. There a test that has failed is tried once more, and says so.
-if [ -n "${CGSHIM_EMULATED:-}" ]; then
+# An emulated CPU, or one that is busy, can be late for anything. In tests/suite a test that has failed is tried once more, and says so.
+if [ -n "${CGSHIM_EMULATED:-}${CGSHIM_TWICE:-}" ]; then
 	export BATS_TEST_RETRIES=1
 	[ "${BATS_TEST_TRY_NUMBER:-1}" = 1 ] || echo "# once more: $BATS_TEST_NAME" >&3
 fi

@@ -114,8 +114,6 @@ export TELL
 @test "a background job that reads stops, and goes on with fg" {
 	# On a busy machine the shell has once in a while taken the job for stopped right after fg, and read the word itself. The cause
 	# is not known; without cgshim it was not tried.
-	# shellcheck disable=SC2034 # bats reads it
-	BATS_TEST_RETRIES=1
 	script <<-'EOF2'
 		t = Terminal()
 		t.run("", "read line; echo \"have $line\"", "&")
