@@ -21,7 +21,9 @@
 //	                                 │                                affinity, rlimits, user,
 //	                                 │                                the network, if the stage
 //	                                 │                                may not, in a user namespace;
-//	                                 │                                no_new_privs, parent-death
+//	                                 │                                no_new_privs, Landlock (before
+//	                                 │                                the user, where there is no
+//	                                 │                                no_new_privs), parent-death
 //	                                 │                                signal, signals; as another
 //	                                 │                                user: look PROG up
 //	               {step, errno} ◀───│──── only if one of them failed │
@@ -92,5 +94,6 @@
 //	CLONE_INTO_CGROUP since Linux 5.7: clone, then write 0 to cgroup.procs
 //	faccessat2        since Linux 5.8: faccessat, which goes by the real user
 //	close_range       since Linux 5.9: close each number up to the last one in /proc/self/fd
+//	landlock_restrict_self  since Linux 5.13: an error, or the program is not restricted, as the Spec says
 //	memfd_create      filtered by seccomp, or by vm.memfd_noexec: a file without a name in /dev/shm or /tmp
 package reexec

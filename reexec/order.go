@@ -64,7 +64,7 @@ type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-const maxSystemCalls = 128 // a power of two: 33 groups, 16 rlimits, 8 for signals, and a dozen others
+const maxSystemCalls = 128 // a power of two: 33 groups, 16 rlimits, 8 for signals, and two dozen others
 
 // orderSize is how much of a stage's memory the order itself takes.
 const orderSize = unsafe.Sizeof(order{})

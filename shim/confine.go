@@ -89,6 +89,9 @@ func (res *resources) confine(ctx context.Context) error {
 			flag = "--fs-rw"
 		}
 		return at("usage", configError("%s %q: %w", flag, path.Path, path.Err))
+	case !cfg.mustConfine() && !confine.Unsupported(err): // out of memory, or what a filter says
+		res.report.warn("shield: %v", err)
+		return nil
 	case !confine.Unsupported(err), cfg.mustConfine() && !cfg.BestEffort:
 		return at("landlock", err)
 	default:
@@ -120,8 +123,17 @@ func (res *resources) makeRuleset(ctx context.Context, policy *confine.Policy) (
 		made confine.Ruleset
 		err  error
 	}
+	if err := canMakeTimers(); err != nil {
+		return confine.Ruleset{}, err
+	}
 	done, gaveUp := make(chan outcome), make(chan struct{})
 	go func() {
+		select {
+		case lookups <- struct{}{}:
+			defer func() { <-lookups }()
+		case <-gaveUp:
+			return
+		}
 		made, err := policy.Ruleset()
 		select {
 		case done <- outcome{made, err}:
@@ -152,6 +164,10 @@ func (res *resources) makeRuleset(ctx context.Context, policy *confine.Policy) (
 
 // slowLookup is when looking up paths takes long.
 const slowLookup = 20 * time.Millisecond
+
+// lookups are those that go on. Who was given up goes on, too, until its file system answers, and has a thread: so there may be only
+// so many.
+var lookups = make(chan struct{}, 256)
 
 // confined notes what a ruleset enforces, or that there is none: nil.
 func (r *report) confined(ruleset *confine.Ruleset) {

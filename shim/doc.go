@@ -5,6 +5,7 @@
 //	caller's thread (locked)                       kernel, other processes
 //	────────────────────────                       ───────────────────────
 //	check the Config                               nothing exists yet
+//	confine (confine.go)                           a Landlock ruleset
 //	acquire (source.go):
 //	  reexec.Start                 ─────────────▶  stage: this binary again, waits for an order
 //	  cgroup: detect, create, limit                (in parallel)
@@ -31,7 +32,7 @@
 // limits do not limit them.
 //
 // To wait for a program of less than 20 ms takes no goroutine. Those that hear of signals, of the end of the context, and of stops of
-// the program, which no descriptor tells, are started after that.
+// the program, which no descriptor tells, are started after that. Only paths (Config.FSReadOnly) are looked up in one before.
 //
 // A Pool (pool.go) has the same line for each of its runs, from another source (slot.go): on threads that stay, one for each job, with
 // a stage that stays as well, and is the guardian of all its runs; the group of the next run is made while the
@@ -48,5 +49,5 @@
 //
 // The package re-executes the binary that it is linked into, see package reexec: for its stages, and for what a guardian does
 // in the end. That is quicker if the binary is linked with the entry of package reexec. It
-// does not print, exit, or install signal handlers; the caller passes signals in Config.Signals.
+// does not print, exit, or install signal handlers, but for SIGCHLD if it is to reap orphans; the caller passes signals in Config.Signals.
 package shim

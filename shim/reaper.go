@@ -50,8 +50,11 @@ func (p *Pool) ReapOrphans() error {
 			return nil
 		}
 		reapOrphans(anchor.PID())
-		p.reaper.lose()
-		anchor.Close()
+		over := p.reaper.lose()
+		if anchor.Close(); over {
+			reapOrphans(0)
+			return nil
+		}
 	}
 }
 
@@ -75,10 +78,12 @@ func (r *reaper) begin(anchor *reexec.Stage) bool {
 	return true
 }
 
-func (r *reaper) lose() {
+// lose says whether no other anchor is wanted.
+func (r *reaper) lose() (over bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.anchor = nil
+	return r.over
 }
 
 // end has ReapOrphans return.
@@ -134,13 +139,14 @@ func (r *reaper) settle(killed bool) {
 	}
 	pause := 50 * time.Microsecond
 	ending := endingOrphans()
+	if killed {
+		time.Sleep(time.Millisecond)
+		ending = append(ending, endingOrphans()...)
+	}
 	for end := time.Now().Add(collectPatience); len(ending) > 0 && time.Now().Before(end); pause = min(2*pause, time.Millisecond) {
 		time.Sleep(pause)
-		now := endingOrphans()
-		if !killed { // those that have come since are another run's
-			now = slices.DeleteFunc(now, func(pid int) bool { return !slices.Contains(ending, pid) })
-		}
-		ending = now
+		// Those that have come since are another run's.
+		ending = slices.DeleteFunc(endingOrphans(), func(pid int) bool { return !slices.Contains(ending, pid) })
 	}
 }
 

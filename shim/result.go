@@ -187,7 +187,7 @@ type Result struct {
 
 	// For each figure that is known, the kernel file that it is from, or wait4 or sampled.
 	Sources map[string]string `json:"sources" jsonschema:"values.minLength=1"`
-	// For each limit that was asked for, what enforces it.
+	// For each limit that was asked for, and for the shield, what enforces it.
 	Enforced map[string]string `json:"enforced" jsonschema:"keys.limits=enforced,values.words=By"`
 	// The limits as they were asked for; what was not asked for is absent.
 	Limits RequestedLimits `json:"limits"`

@@ -20,9 +20,10 @@ const (
 	runThreads = 6
 	// outputThreads pass its output on, if that is limited.
 	outputThreads = 2
-	// poolThreads are those of a pool, with the one that waits for orphans, and jobThreads those of each of its jobs: the one that is its own, one to make groups
-	// ahead, and one for the program's stops.
-	poolThreads, jobThreads = 5, 3
+	// poolThreads are those of a pool: beside its own, one waits for orphans, one for the end of who reads the answers, and one for the
+	// caller's. jobThreads are those of each of its jobs: the one that is its own, one to make groups ahead, and one for the program's
+	// stops.
+	poolThreads, jobThreads = 7, 3
 	// fewPIDs is a limit with which a program by itself takes no task that a run could be short of. Such a run has its threads made
 	// when it takes longer, see attend: until then it needs none but those that it has.
 	fewPIDs = 64

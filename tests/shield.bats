@@ -167,6 +167,20 @@ teardown() {
 	is verdict ok enforced.shield landlock
 }
 
+@test "--shield auto never fails: what refuses its system calls is no error, whatever it says" {
+	requires root
+	local errno call
+	for errno in 1 12 13 38 95; do # EPERM ENOMEM EACCES ENOSYS EOPNOTSUPP
+		for call in landlock_create_ruleset landlock_restrict_self; do
+			VIA="$TOP/build/programs/filter $errno $call --" shim -- true
+			is verdict ok enforced.shield none
+			VIA="$TOP/build/programs/filter $errno $call --" shim --shield on -- true
+			exits 125
+			is error.step landlock
+		done
+	done
+}
+
 # scene USER: what tests/programs/escape.c wants, for a user; sets $in and $out, and starts its server.
 scene() {
 	place=$(mktemp -d) # where this user may go

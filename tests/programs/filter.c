@@ -17,6 +17,8 @@ static const struct {
 	int number;
 } calls[] = {
 	{"ioctl", SYS_ioctl},
+	{"landlock_create_ruleset", SYS_landlock_create_ruleset},
+	{"landlock_restrict_self", SYS_landlock_restrict_self},
 	{"memfd_create", SYS_memfd_create},
 	{"pipe2", SYS_pipe2},
 	{"prctl", SYS_prctl},

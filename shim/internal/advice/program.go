@@ -255,7 +255,7 @@ func accessHint(p *Program) string {
 		return fmt.Sprintf("%q is not executable: chmod +x %[1]q", file)
 	case unix.Statfs(file, &fs) == nil && fs.Flags&unix.MS_NOEXEC != 0: // ST_NOEXEC is the same bit
 		return fmt.Sprintf("%q is on a file system that is mounted noexec", file)
-	case p.Beneath != nil:
+	case p.confinedHint(file) != "":
 		return p.confinedHint(file)
 	case p.UID != nil:
 		return fmt.Sprintf("user %d (--user) may not execute %q, or its interpreter, or search a directory above it: namei -l %[2]q shows who may", *p.UID, file)
@@ -265,6 +265,9 @@ func accessHint(p *Program) string {
 
 // confinedHint is about a file that is executable, where not all files are.
 func (p *Program) confinedHint(file string) string {
+	if p.Beneath == nil {
+		return ""
+	}
 	interpreter := elfInterpreter(file)
 	if interpreter == "" {
 		interpreter = scriptInterpreter(readHead(file))

@@ -178,3 +178,20 @@ func TestHintOfUsersFile(t *testing.T) {
 		t.Errorf("the program's name is %q now", p.Name)
 	}
 }
+
+// Of what a program may execute, the paths are one reason, and its user is another.
+func TestAccessHintOfPaths(t *testing.T) {
+	dir, uid := t.TempDir(), uint32(65534)
+	file := filepath.Join(dir, "prog")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &Program{Name: file, UID: &uid, Beneath: []string{"/usr", "/bin"}}
+	if hint := accessHint(p); !strings.Contains(hint, "is not beneath") || !strings.Contains(hint, dir) {
+		t.Errorf("elsewhere: %s", hint)
+	}
+	p.Beneath = append(p.Beneath, dir)
+	if hint := accessHint(p); !strings.Contains(hint, "user 65534") {
+		t.Errorf("there: %s", hint)
+	}
+}

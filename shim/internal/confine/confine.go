@@ -248,7 +248,7 @@ func allowBeneath(ruleset int, path string, access uint64) error {
 	return nil
 }
 
-// Paths are all that the policy allows the program to execute.
+// Paths are all beneath which the policy allows the program to execute files, but for devices.
 func (p *Policy) Paths() []string {
 	return slices.Concat(p.ReadOnly, p.ReadWrite, p.system(SystemReadOnly[:]))
 }

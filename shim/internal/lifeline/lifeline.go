@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,7 @@ type Files struct {
 }
 
 type watched struct {
+	file   *os.File // which would be closed when nobody else has it any more
 	fd     int
 	events int16 // what poll is asked for
 	pidfd  bool
@@ -40,7 +42,7 @@ func Watch(files []*os.File) *Files {
 	w := new(Files)
 	for _, file := range files {
 		fd := int(file.Fd())
-		f := watched{fd: fd, events: unix.POLLIN | unix.POLLRDHUP}
+		f := watched{file: file, fd: fd, events: unix.POLLIN | unix.POLLRDHUP}
 		switch format(fd) {
 		case unix.S_IFIFO:
 		case unix.S_IFSOCK:
@@ -199,6 +201,7 @@ func (w *Files) Context(ctx context.Context) (_ context.Context, stop func()) {
 	return ctx, func() {
 		_, _ = unix.Write(quit, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		<-done
+		runtime.KeepAlive(w) // and with it the files
 		_ = unix.Close(quit)
 		cancel()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 
@@ -170,5 +171,28 @@ func TestContext(t *testing.T) {
 	w.Close()
 	if !files.Ended() {
 		t.Error("not ended")
+	}
+}
+
+// Regression: a file that nobody else had any more was closed by the garbage collector, and its number became another one's.
+func TestFilesStayOpen(t *testing.T) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := Watch([]*os.File{os.NewFile(uintptr(fds[0]), "read end")}).Context(context.Background())
+	defer stop()
+	for range 5 {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if _, err := unix.FcntlInt(uintptr(fds[0]), unix.F_GETFD, 0); err != nil {
+		t.Fatalf("the descriptor: %v", err)
+	}
+	_ = unix.Close(fds[1])
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Minute):
+		t.Error("the end of the pipe was not seen")
 	}
 }

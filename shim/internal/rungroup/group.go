@@ -24,6 +24,7 @@ type Group struct {
 	Subreaper bool // this process is the program's subreaper, and has no other children: without a Cgroup, orphans are found below it
 
 	selects        bool           // it is, and has others
+	where          string         // its path from cgroup2's root on, or from that of our cgroup namespace; "": that is not known
 	seen           map[int]uint64 // processes of the run, and when they started, see isOwn
 	orphans        orphans
 	samples        samples

@@ -19,29 +19,32 @@ import (
 // orphans is what wait4(2) has told of those that this process has waited for, as their subreaper, of a run without a cgroup. A cgroup
 // tells more: then wait4's figures stay those of the program, and of what it has waited for itself.
 type orphans struct {
-	mu   sync.Mutex
-	list []unix.Rusage
+	mu    sync.Mutex
+	usage unix.Rusage // of all together; there may be millions
 }
 
-func (o *orphans) note(usage unix.Rusage) {
+func (o *orphans) note(usage *unix.Rusage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.list = append(o.list, usage)
+	addUsage(&o.usage, usage)
 }
 
-// addTo adds theirs to the program's. The memory is that of the largest.
+// addTo adds theirs to the program's.
 func (o *orphans) addTo(usage *unix.Rusage) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, more := range o.list {
-		usage.Utime = unix.NsecToTimeval(usage.Utime.Nano() + more.Utime.Nano())
-		usage.Stime = unix.NsecToTimeval(usage.Stime.Nano() + more.Stime.Nano())
-		usage.Maxrss = max(usage.Maxrss, more.Maxrss)
-		usage.Inblock += more.Inblock
-		usage.Oublock += more.Oublock
-		usage.Nvcsw += more.Nvcsw
-		usage.Nivcsw += more.Nivcsw
-	}
+	addUsage(usage, &o.usage)
+}
+
+// addUsage adds one to another. The memory is that of the largest.
+func addUsage(sum, more *unix.Rusage) {
+	sum.Utime = unix.NsecToTimeval(sum.Utime.Nano() + more.Utime.Nano())
+	sum.Stime = unix.NsecToTimeval(sum.Stime.Nano() + more.Stime.Nano())
+	sum.Maxrss = max(sum.Maxrss, more.Maxrss)
+	sum.Inblock += more.Inblock
+	sum.Oublock += more.Oublock
+	sum.Nvcsw += more.Nvcsw
+	sum.Nivcsw += more.Nivcsw
 }
 
 // BecomeSubreaper makes what the program will leave behind children of this process. alone says that it has no others.
@@ -102,7 +105,7 @@ func (g *Group) reap(pid int) bool {
 		return false
 	}
 	if g.Cgroup == nil {
-		g.orphans.note(usage)
+		g.orphans.note(&usage)
 	}
 	return true
 }
@@ -133,17 +136,25 @@ func (g *Group) ReapOwn(keep ...int) (n, left int) {
 // isOwn reports whether a process, maybe a zombie, is in the run's group, or was. Of zombies cgroup2 tells that, also when the group has been
 // removed; v1 tells it of the living only.
 func (g *Group) isOwn(p *sys.Process) bool {
-	if where, known := seam.UnifiedPath(p.PID); known && isBelow(where, g.Cgroup.Path()) {
+	if where, known := seam.UnifiedPath(p.PID); known && g.where != "" && (where == g.where || strings.HasPrefix(where, g.where+"/")) {
 		return true
 	}
 	started, seen := g.seen[p.PID]
 	return seen && started == p.Started // else its pid has been another's since
 }
 
-// see notes who is in the group, where cgroup2 does not tell that of zombies.
+// see notes where the group is in cgroup2, by the program, which may be below it by now; where cgroup2 does not tell that, it notes who is
+// in the group.
 func (g *Group) see() {
-	if where, known := seam.UnifiedPath(g.Program); known && isBelow(where, g.Cgroup.Path()) {
+	if g.where != "" {
 		return
+	}
+	if where, known := seam.UnifiedPath(g.Program); known {
+		// What is mounted may begin below the hierarchy's root, so that the path begins with what the group's own lacks.
+		if i := strings.LastIndex(where+"/", g.Cgroup.Path()+"/"); i >= 0 {
+			g.where = where[:i+len(g.Cgroup.Path())]
+			return
+		}
 	}
 	pids, _ := g.Cgroup.Procs()
 	if g.seen == nil {
@@ -154,9 +165,4 @@ func (g *Group) see() {
 			g.seen[pid] = p.Started
 		}
 	}
-}
-
-// isBelow reports whether a path is that of a group, or of one below it. What is mounted may begin below the hierarchy's root.
-func isBelow(path, group string) bool {
-	return strings.HasSuffix(path, group) || strings.Contains(path, group+"/")
 }
