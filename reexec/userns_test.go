@@ -57,7 +57,7 @@ func TestPlanUserNS(t *testing.T) {
 
 // who prints who it is, its network and its user namespace: of an ordinary user the numbers are those outside, and capabilities none.
 var who = []string{"/bin/sh", "-c", `echo $(id -u) $(id -g) $(grep -hE '^(Groups|Cap(Inh|Prm|Eff|Amb)):' /proc/self/status) \
-	$(tail -n +3 /proc/net/dev | cut -d: -f1) $(grep -c 127.0.0.1 /proc/net/fib_trie) $(readlink /proc/self/ns/net /proc/self/ns/user)`}
+	$(tail -n +3 /proc/net/dev | cut -d: -f1) $(grep -c 127.0.0.1 /proc/net/fib_trie) $(readlink /proc/self/ns/net; readlink /proc/self/ns/user)`}
 
 // A stage that may not make a network namespace has the program make it, again and again, and stays where it is.
 func TestNewNetUnprivileged(t *testing.T) {
@@ -103,7 +103,7 @@ func TestNewNetUnprivileged(t *testing.T) {
 // process's network, three with their own, and one more.
 func launchWithoutNetwork() {
 	runtime.LockOSThread()
-	where := &Spec{Args: []string{"/bin/sh", "-c", "echo $(readlink /proc/self/ns/net /proc/self/ns/user)"}}
+	where := &Spec{Args: []string{"/bin/sh", "-c", "echo $(readlink /proc/self/ns/net; readlink /proc/self/ns/user)"}}
 	spec := &Spec{Args: who, NewNet: true}
 	var err error
 	switch os.Args[1] {

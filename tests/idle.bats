@@ -54,6 +54,14 @@ wakes() {
 	[ "$cpu" -le 50000000 ]
 }
 
+# rests PID MOST: wakes, in one of five times: Go's collector has to come to an end after there was much to do, which a busy machine puts
+# off.
+rests() {
+	local _
+	for _ in 1 2 3 4; do ! wakes "$@" || return 0; done
+	wakes "$@"
+}
+
 guardian() { pgrep -P "$1" -x cg-guardian; }
 
 @test "without a limit of time nobody is woken up" {
@@ -130,7 +138,7 @@ run_cost() {
 	for i in $(seq 100); do echo '{"argv":["'"$NOOP"'"],"mem":"64M"}' >&7; done
 	eventually eval '[ "$(wc -l <answers)" = 100 ]'
 	sleep 1
-	wakes "$shim" 2
+	rests "$shim" 2
 	for i in 1 2 3; do echo '{"id":'"$i"',"argv":["sleep","1000"],"mem":"64M"}' >&7; done
 	echo '{"id":4,"argv":["sleep","1000"],"wall-time":1000}' >&7
 	sleep 2
