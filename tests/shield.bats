@@ -56,7 +56,7 @@ teardown() {
 	answers=$(private bash -c '{ printf "%s\n" "{\"id\":1,\"argv\":[\"sleep\",\"2\"]}" "{\"id\":2,\"argv\":[\"$ESCAPE\",\"kill\",\"0\"]}" \
 		"{\"id\":3,\"argv\":[\"bash\",\"-c\",\"exec $ESCAPE kill \$(guardians \$PPID)\"]}" "{\"id\":4,\"argv\":[\"true\"]}"; sleep 3; } |
 		"$CGSHIM" batch --jobs 2')
-	[ -z "${CGSHIM_RESULTS:-}" ] || jq -c 'del(.id)' <<<"$answers" >>"$CGSHIM_RESULTS"
+	[ -z "${CGSHIM_RESULTS:-}" ] || sed -n 's/^{"id":[0-9]*,/{/p' <<<"$answers" >>"$CGSHIM_RESULTS"
 	[ "$(jq -c '[.id, .verdict, .exit_code]' <<<"$answers" | sort)" = '[1,"ok",0]
 [2,"nonzero-exit",3]
 [3,"nonzero-exit",3]
@@ -248,16 +248,24 @@ only_open() {
 	only_open
 }
 
-@test "--fs-*: the limits and figures have no launcher in them" {
-	requires root
+# least FLAG...: the least peak of some runs, of a program that does nothing, in bytes.
+least() {
 	local _ least=
-	for _ in 1 2 3 4 5; do
-		shim --mem 64M --pids 1 --fs-ro "${NOOP%/*}" -- "$NOOP"
-		is verdict ok pids_peak 1 enforced.fs landlock
+	for _ in 1 2 3 4 5 6 7 8; do
+		shim --mem 64M --pids 1 "$@" -- "$NOOP"
+		is verdict ok pids_peak 1
 		least=$(jq -r "[${least:-1e9}, .peak_memory_bytes] | min" <<<"$result")
 	done
 	echo "$least"
-	[ "$least" -le $((256 * 1024)) ]
+}
+
+@test "--fs-*: the limits and figures have no launcher in them" {
+	requires root
+	local with without
+	without=$(least --shield off)
+	with=$(least --fs-ro "${NOOP%/*}")
+	echo "$with bytes, $without without"
+	[ "$with" -le $((without > 256 * 1024 ? without + 16384 : 256 * 1024)) ]
 }
 
 @test "--fs-*: reads, writes and creates only there; descriptors that are open work on" {
