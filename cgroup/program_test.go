@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cgshim/cgshim/internal/testpipe"
 )
 
 // A program is a helper that runs, seen from the test.
@@ -44,8 +46,8 @@ func startCmd(t *testing.T, name string, cmd *exec.Cmd) *program {
 		t.Fatalf("no helper %q", name)
 	}
 	used[name] = true
-	stdin, in := pipe(t)
-	out, stdout := pipe(t)
+	stdin, in := testpipe.New(t)
+	out, stdout := testpipe.New(t)
 	// Without a deadline a helper that hangs would hang the test.
 	if err := out.SetReadDeadline(time.Now().Add(2 * patience)); err != nil {
 		t.Fatal(err)
@@ -64,16 +66,6 @@ func startCmd(t *testing.T, name string, cmd *exec.Cmd) *program {
 		t.Fatalf("%s: %q instead of ready", name, line)
 	}
 	return p
-}
-
-func pipe(t *testing.T) (r, w *os.File) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return r, w
 }
 
 func (p *program) pid() int { return p.cmd.Process.Pid }

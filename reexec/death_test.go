@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/internal/testpipe"
 )
 
 // launchAndLinger launches its arguments, prints the program's pid, and stays until it is killed.
@@ -60,7 +62,7 @@ func TestParentDeath(t *testing.T) {
 			cmd := exec.Command(self(t), "/bin/sleep", "1000")
 			cmd.Env = append(os.Environ(), helper("leave"), env)
 			var pid int
-			read, write := pipe(t)
+			read, write := testpipe.New(t)
 			cmd.Stdout, cmd.Stderr = write, os.Stderr
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -80,21 +82,11 @@ func TestParentDeath(t *testing.T) {
 	}
 }
 
-func pipe(t *testing.T) (read, write *os.File) {
-	t.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { read.Close(); write.Close() })
-	return read, write
-}
-
 // A full pipe in place of a tasks file stops the program between clone3 and execve, in its write, until
 // release is called.
 func fullPipe(t *testing.T) (write *os.File, release func()) {
 	t.Helper()
-	read, write := pipe(t)
+	read, write := testpipe.New(t)
 	size, err := unix.FcntlInt(write.Fd(), unix.F_GETPIPE_SZ, 0) // Fd makes it blocking
 	if err != nil {
 		t.Fatal(err)

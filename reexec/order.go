@@ -82,10 +82,6 @@ func compose(spec *Spec, join Join, descriptors Descriptors, session bool) (b []
 	if fds, err = c.takeDescriptors(join, descriptors); err != nil {
 		return nil, nil, err
 	}
-	if descriptors.Ruleset != 0 {
-		fds = append(fds, descriptors.Ruleset)
-		c.rules = 1
-	}
 	c.flag(spec.NewNet, orderNewNet)
 	c.flag(spec.NewNet && !spec.AllowNewPrivs, orderUserNS)
 	c.flag(spec.Credential != nil, orderUser)
@@ -135,7 +131,12 @@ func (c *composer) takeDescriptors(join Join, descriptors Descriptors) (fds []in
 		c.keep[i] = int64(fd)
 	}
 	c.keeps = uint64(len(descriptors.Keep))
-	return append(fds, descriptors.Keep...), nil
+	fds = append(fds, descriptors.Keep...)
+	if descriptors.Ruleset != 0 {
+		fds = append(fds, descriptors.Ruleset)
+		c.rules = 1
+	}
+	return fds, nil
 }
 
 // findProgram lists where the program may be.

@@ -167,10 +167,7 @@ func (res *resources) concede(err error) bool {
 	case reexec.StepJoin, reexec.StepClone:
 		return res.leaveGroup(err)
 	case reexec.StepLandlock:
-		if res.ruleset == nil {
-			return false
-		}
-		res.closeRuleset()
+		res.closeRuleset() // without one there is no such step
 		res.report.warn("landlock: %v", unstepped(err))
 		return true
 	case reexec.StepNet:

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cgshim/cgshim/internal/capability"
 	"github.com/cgshim/cgshim/shim/internal/confine"
 )
 
@@ -52,30 +54,22 @@ func (c *Config) checkConfined() error {
 	if c.Shield != "" && CheckShield(c.Shield) != nil {
 		return configError("shield %.40q: %w", c.Shield, CheckShield(c.Shield))
 	}
-	for _, path := range append(append([]string{}, c.FSReadOnly...), c.FSReadWrite...) {
-		if path == "" {
-			return configError("a path for the program is empty")
-		}
+	if slices.Contains(c.FSReadOnly, "") || slices.Contains(c.FSReadWrite, "") {
+		return configError("a path for the program is empty")
 	}
-	if c.AllowNewPrivs && c.mustConfine() && !hasSysAdmin() {
+	if c.AllowNewPrivs && c.mustConfine() && !capability.Effective(unix.CAP_SYS_ADMIN) {
 		return configError("set-user-ID programs (--allow-new-privs), and --shield on or --fs-*: together they take CAP_SYS_ADMIN")
 	}
 	return nil
 }
 
-func hasSysAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
-}
-
 // confine makes the ruleset by which the program restricts itself.
 func (res *resources) confine(ctx context.Context) error {
-	cfg, policy := res.cfg, res.cfg.policy()
+	cfg, policy, must := res.cfg, res.cfg.policy(), res.cfg.mustConfine()
 	switch {
 	case !policy.Shield && !policy.Files():
 		return nil
-	case cfg.AllowNewPrivs && !cfg.mustConfine() && !hasSysAdmin():
+	case cfg.AllowNewPrivs && !must && !capability.Effective(unix.CAP_SYS_ADMIN):
 		res.report.warn("shield: set-user-ID programs (--allow-new-privs) go without, unless cgshim has CAP_SYS_ADMIN")
 		return nil
 	}
@@ -89,15 +83,15 @@ func (res *resources) confine(ctx context.Context) error {
 			flag = "--fs-rw"
 		}
 		return at("usage", configError("%s %q: %w", flag, path.Path, path.Err))
-	case !cfg.mustConfine() && !confine.Unsupported(err): // out of memory, or what a filter says
-		res.report.warn("shield: %v", err)
-		return nil
-	case !confine.Unsupported(err), cfg.mustConfine() && !cfg.BestEffort:
+	case must && !(cfg.BestEffort && confine.Unsupported(err)):
 		return at("landlock", err)
-	default:
-		if cfg.mustConfine() { // else it would be noise: doctor tells
-			res.report.warn("landlock: %v", err)
-		}
+	case must:
+		res.report.warn("landlock: %v", err)
+		return nil
+	case confine.Unsupported(err): // a warning in each result would be noise: doctor tells
+		return nil
+	default: // out of memory, or what a filter says
+		res.report.warn("shield: %v", err)
 		return nil
 	}
 	res.ruleset = &made

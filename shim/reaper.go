@@ -96,30 +96,22 @@ func (r *reaper) end() {
 	}
 }
 
-// A program that makes thousands of orphans a second has them reaped together, every stormPause.
-const (
-	stormOrphans = 200
-	stormSpan    = 200 * time.Millisecond
-	stormPause   = time.Millisecond
-)
-
 // reapOrphans waits for this thread's children until the anchor has ended; without one, 0, for those that have ended by now.
 func reapOrphans(anchor int) {
-	var since time.Time
+	var storm sys.Storm
 	options := unix.WEXITED | unix.WNOWAIT | unix.WALL | unix.WNOTHREAD
 	if anchor == 0 {
 		options |= unix.WNOHANG
 	}
-	for n := 0; ; n++ {
+	for {
 		info, err := sys.Waitid(unix.P_ALL, 0, options)
-		if pid := info.PID(); err != nil || pid == 0 || pid == anchor {
+		pid := info.PID()
+		if err != nil || pid == 0 || pid == anchor {
 			return
 		}
-		_, _ = unix.Wait4(info.PID(), nil, unix.WNOHANG|unix.WALL, nil)
-		if now := time.Now(); now.Sub(since) > stormSpan {
-			since, n = now, 0
-		} else if n > stormOrphans && n%10 == 0 {
-			time.Sleep(stormPause)
+		_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+		if n := storm.Count(time.Now()); n > sys.StormMost && n%10 == 0 {
+			time.Sleep(sys.StormPause)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/internal/testpipe"
 )
 
 const nobody = 65534
@@ -71,17 +73,6 @@ func TestMayOpen(t *testing.T) {
 	}
 }
 
-// pipe is one of the caller's.
-func pipe(t *testing.T) (r, w *os.File) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return r, w
-}
-
 // modeOf is a file's mode, and its group.
 func modeOf(t *testing.T, file *os.File) [2]uint32 {
 	t.Helper()
@@ -108,9 +99,9 @@ func shared(t *testing.T, cfg *Config) (modes [3][2]uint32) {
 func TestShareStdio(t *testing.T) {
 	requireRoot(t)
 	gid, who := uint32(nobody), &User{UID: nobody, GID: nobody}
-	in, feed := pipe(t)
-	out, sink := pipe(t)
-	_, errs := pipe(t)
+	in, feed := testpipe.New(t)
+	out, sink := testpipe.New(t)
+	_, errs := testpipe.New(t)
 	closed := [2]uint32{0o600, 0}
 	if got := shared(t, &Config{Stdin: in, Stdout: sink, Stderr: errs}); got != [3][2]uint32{closed, closed, closed} {
 		t.Errorf("without a user: %o", got)
@@ -183,7 +174,7 @@ func TestShareFiles(t *testing.T) {
 func TestSharedPipe(t *testing.T) {
 	requireRoot(t)
 	parent := newParent(t)
-	r, w := pipe(t)
+	r, w := testpipe.New(t)
 	cfg := shell(parent, "echo through >/proc/self/fd/1")
 	cfg.Stdout, cfg.User = w, &User{UID: nobody, GID: nobody}
 	if res := mustRun(t, cfg); res.Verdict != OK {

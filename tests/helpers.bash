@@ -136,6 +136,26 @@ holds() { jq -e "$1" <<<"$result" >/dev/null || { echo "false: $1 in $result" >&
 # enforced_is JSON: this, beside the shield, is enforced; its keys are sorted. What enforces the shield depends on the kernel.
 enforced_is() { holds ".enforced | (.shield | IN(\"landlock\", \"none\")) and del(.shield) == $1"; }
 
+# only_loopback SHIM: with --net none, by SHIM, which is shim or the like, a program has loopback, which works, and nothing else.
+only_loopback() {
+	"$1" --net none -- cat /proc/net/dev
+	is verdict ok enforced.net namespace limits.net none
+	[ "$(tail -n +3 <<<"$output" | cut -d: -f1 | tr -d ' ')" = lo ] || { echo "$output" >&2; return 1; }
+	requires python3
+	"$1" --net none -- python3 -c '
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+client.sendall(b"through")
+print(server.accept()[0].recv(10).decode())
+try:
+    socket.create_connection(("192.0.2.1", 9), timeout=5)
+except OSError as e:
+    print(e.errno)
+'
+	[ "$output" = $'through\n101' ] || { echo "$output" >&2; return 1; } # ENETUNREACH
+}
+
 # exits STATUS: what cgshim exited with.
 exits() { [ "$status" = "$1" ] || { echo "exit status: want $1, have $status: $result" >&2; cat "$BATS_TEST_TMPDIR/stderr" >&2; return 1; }; }
 

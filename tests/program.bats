@@ -207,23 +207,7 @@ three" ]
 
 # bats test_tags=native
 @test "--net none: loopback, which works, and nothing else" {
-	shim --net none -- cat /proc/net/dev
-	is verdict ok enforced.net namespace limits.net none
-	[ "$(tail -n +3 <<<"$output" | cut -d: -f1 | tr -d ' ')" = lo ]
-	requires python3
-	shim --net none -- python3 -c '
-import socket
-server = socket.create_server(("127.0.0.1", 0))
-client = socket.create_connection(server.getsockname())
-client.sendall(b"through")
-print(server.accept()[0].recv(10).decode())
-try:
-    socket.create_connection(("192.0.2.1", 9), timeout=5)
-except OSError as e:
-    print(e.errno)
-'
-	[ "$output" = "through
-101" ] # ENETUNREACH
+	only_loopback shim
 	shim --net host -- readlink /proc/self/ns/net
 	[ "$output" = "$(readlink /proc/self/ns/net)" ]
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/cmd/cgshim/internal/deliver"
+	"github.com/cgshim/cgshim/internal/capability"
 )
 
 // Some of the caller's resource limits bind cgshim itself. If one is too low, the Go runtime ends the process, with a stack trace and
@@ -34,8 +35,9 @@ func checkRoom(descriptors, tasks uint64) *deliver.StepError {
 	if low && limit < descriptors {
 		return tooLow("descriptors", "nofile", limit, descriptors, unix.EMFILE)
 	}
-	// This limit does not bind root.
-	if limit, low = limited(unix.RLIMIT_NPROC); low && limit < fewTasks+tasks && os.Getuid() != 0 && !bearsAnyNumber() {
+	// This limit binds neither root nor who has one of two capabilities.
+	if limit, low = limited(unix.RLIMIT_NPROC); low && limit < fewTasks+tasks && os.Getuid() != 0 &&
+		!capability.Effective(unix.CAP_SYS_RESOURCE, unix.CAP_SYS_ADMIN) {
 		if there := ownTasks(); limit < there+tasks {
 			return tooLow("threads", "nproc", limit, there+tasks, unix.EAGAIN)
 		}
@@ -65,13 +67,6 @@ func limited(resource int) (uint64, bool) {
 
 func tooLow(step, name string, limit, takes uint64, errno unix.Errno) *deliver.StepError {
 	return &deliver.StepError{Step: step, Err: fmt.Errorf("the caller's resource limit %s is %d, and this takes %d: %w", name, limit, takes, errno)}
-}
-
-// bearsAnyNumber reports whether this process has one of the capabilities that RLIMIT_NPROC does not bind.
-func bearsAnyNumber() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // ownTasks counts the threads of this user, as far as /proc shows them.

@@ -255,9 +255,11 @@ func accessHint(p *Program) string {
 		return fmt.Sprintf("%q is not executable: chmod +x %[1]q", file)
 	case unix.Statfs(file, &fs) == nil && fs.Flags&unix.MS_NOEXEC != 0: // ST_NOEXEC is the same bit
 		return fmt.Sprintf("%q is on a file system that is mounted noexec", file)
-	case p.confinedHint(file) != "":
-		return p.confinedHint(file)
-	case p.UID != nil:
+	}
+	if hint := p.confinedHint(file); hint != "" {
+		return hint
+	}
+	if p.UID != nil {
 		return fmt.Sprintf("user %d (--user) may not execute %q, or its interpreter, or search a directory above it: namei -l %[2]q shows who may", *p.UID, file)
 	}
 	return ""

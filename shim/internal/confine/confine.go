@@ -81,23 +81,43 @@ const (
 		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV | unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX
 )
 
-// handled are the rights that a version knows.
+// later are the rights that the first version does not know. It is a function so that a run without paths has nothing to do with it.
+func later() []right {
+	return []right{
+		{abiRefer, unix.LANDLOCK_ACCESS_FS_REFER, "files can't be renamed or linked from one directory to another (since Linux 5.19)"},
+		{ABITruncate, unix.LANDLOCK_ACCESS_FS_TRUNCATE, "files that may not be written can be emptied by truncate (it can be forbidden since Linux 6.2)"},
+		{abiIoctl, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV, "ioctl is allowed on every device that is open (it can be forbidden since Linux 6.10)"},
+		{abiScope, 0, "signals, and sockets by abstract names, reach what is outside of the run (they can be forbidden since Linux 6.12)"},
+		{abiUnix, unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX, ""}, // the manual says so
+	}
+}
+
+// A right is one that a version knows.
+type right struct {
+	since int
+	bit   uint64 // of files; 0 for a scope
+	lack  string // what it is to be without; "" is not worth a warning
+}
+
+// handled are the rights to files that a version knows.
 func handled(abi int) uint64 {
 	all := uint64(unix.LANDLOCK_ACCESS_FS_MAKE_SYM)<<1 - 1 // the first version's
-	for _, right := range []struct {
-		since int
-		bit   uint64
-	}{
-		{abiRefer, unix.LANDLOCK_ACCESS_FS_REFER},
-		{ABITruncate, unix.LANDLOCK_ACCESS_FS_TRUNCATE},
-		{abiIoctl, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV},
-		{abiUnix, unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX},
-	} {
-		if abi >= right.since {
-			all |= right.bit
+	for _, r := range later() {
+		if abi >= r.since {
+			all |= r.bit
 		}
 	}
 	return all
+}
+
+// lacks are the rights that a version does not know, in words.
+func lacks(abi int) (list []string) {
+	for _, r := range later() {
+		if abi < r.since && r.lack != "" {
+			list = append(list, r.lack)
+		}
+	}
+	return list
 }
 
 // ABI is the kernel's version of Landlock; 0 is that there is none: in an old kernel, turned off at boot, or refused by a seccomp
@@ -173,24 +193,6 @@ func create(attr *unix.LandlockRulesetAttr, size uintptr) (int, error) {
 		return -1, fmt.Errorf("%w: %w", ErrNone, errno)
 	}
 	return -1, os.NewSyscallError("landlock_create_ruleset", errno)
-}
-
-// lacks are the rights that an older version does not know, in words.
-func lacks(abi int) (list []string) {
-	for _, right := range []struct {
-		since int
-		what  string
-	}{
-		{abiRefer, "files can't be renamed or linked from one directory to another (since Linux 5.19)"},
-		{ABITruncate, "files that may not be written can be emptied by truncate (it can be forbidden since Linux 6.2)"},
-		{abiIoctl, "ioctl is allowed on every device that is open (it can be forbidden since Linux 6.10)"},
-		{abiScope, "signals, and sockets by abstract names, reach what is outside of the run (they can be forbidden since Linux 6.12)"},
-	} {
-		if abi < right.since {
-			list = append(list, right.what)
-		}
-	}
-	return list
 }
 
 // allow adds the rules. Nobody may make device files: root would make one for a disk.

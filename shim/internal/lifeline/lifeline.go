@@ -199,7 +199,7 @@ func (w *Files) Context(ctx context.Context) (_ context.Context, stop func()) {
 		cancel()
 	}()
 	return ctx, func() {
-		_, _ = unix.Write(quit, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		sys.RaiseEvent(quit)
 		<-done
 		runtime.KeepAlive(w) // and with it the files
 		_ = unix.Close(quit)

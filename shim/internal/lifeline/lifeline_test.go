@@ -9,17 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-func pipe(t *testing.T) (r, w *os.File) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return r, w
-}
+	"github.com/cgshim/cgshim/internal/testpipe"
+)
 
 func socketPair(t *testing.T, kind int) (a, b *os.File) {
 	t.Helper()
@@ -50,7 +42,7 @@ func pidfd(t *testing.T) (file *os.File, end func()) {
 }
 
 func TestCheck(t *testing.T) {
-	r, w := pipe(t)
+	r, w := testpipe.New(t)
 	a, _ := socketPair(t, unix.SOCK_STREAM)
 	packets, _ := socketPair(t, unix.SOCK_SEQPACKET)
 	datagrams, _ := socketPair(t, unix.SOCK_DGRAM)
@@ -97,7 +89,7 @@ func TestCheck(t *testing.T) {
 
 // Each of them ends when the other end is closed, and not before; bytes are thrown away, so that poll does not tell of them for ever.
 func TestEnded(t *testing.T) {
-	r, w := pipe(t)
+	r, w := testpipe.New(t)
 	a, b := socketPair(t, unix.SOCK_STREAM)
 	c, d := socketPair(t, unix.SOCK_STREAM)
 	packets, others := socketPair(t, unix.SOCK_SEQPACKET)
@@ -146,7 +138,7 @@ func TestEnded(t *testing.T) {
 }
 
 func TestContext(t *testing.T) {
-	r, w := pipe(t)
+	r, w := testpipe.New(t)
 	ctx, stop := Watch([]*os.File{r}).Context(context.Background())
 	defer stop()
 	select {
@@ -161,7 +153,7 @@ func TestContext(t *testing.T) {
 		t.Fatal("not ended")
 	}
 	// One that is stopped leaves the file to the next.
-	r, w = pipe(t)
+	r, w = testpipe.New(t)
 	files := Watch([]*os.File{r})
 	_, stop = files.Context(context.Background())
 	stop()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cgshim/cgshim/shim/internal/rungroup"
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // orphans has the watcher look at what the program has left behind, as soon as one of those has ended. SIGCHLD tells of that, and of
@@ -19,17 +20,8 @@ type orphans struct {
 	events int            // an eventfd; 0 is none
 	came   chan os.Signal // nil: nobody listens
 	quit   chan struct{}
-	recent int       // how many looks have found something since
-	since  time.Time // this time
+	storm  sys.Storm // of looks that have found something
 }
-
-// A program that makes one orphan after the other may have each of them reaped at once; one that makes thousands a second has them reaped
-// together, every stormPause.
-const (
-	stormLooks = 200
-	stormSpan  = 200 * time.Millisecond
-	stormPause = time.Millisecond
-)
 
 func (o *orphans) open(events func() (int, error)) {
 	if o.events == 0 {
@@ -78,16 +70,7 @@ func (w *watcher) reapOrphans(now time.Time) {
 	if !w.Group.Reaps() || w.alarms.orphans.isSet() && !w.alarms.orphans.due(now) {
 		return
 	}
-	if n := w.Group.ReapOrphans(w.Spared...); n == rungroup.MostReaped || n > 0 && w.orphans.storm(now) {
-		w.alarms.orphans.set(stormPause)
+	if n := w.Group.ReapOrphans(w.Spared...); n == rungroup.MostReaped || n > 0 && w.orphans.storm.Count(now) > sys.StormMost {
+		w.alarms.orphans.set(sys.StormPause)
 	}
-}
-
-// storm reports whether there are so many that the next look has to wait.
-func (o *orphans) storm(now time.Time) bool {
-	if now.Sub(o.since) > stormSpan {
-		o.since, o.recent = now, 0
-	}
-	o.recent++
-	return o.recent > stormLooks
 }

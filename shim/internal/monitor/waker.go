@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cgshim/cgshim/shim/internal/sys"
 )
 
 // A waker ends a wait, from any goroutine. It is an eventfd; the zero waker, or one for which there was no descriptor, is
@@ -23,7 +25,7 @@ func (w *waker) up() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fd != 0 {
-		_, _ = unix.Write(w.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // there is always room
+		sys.RaiseEvent(w.fd)
 	}
 }
 

@@ -174,7 +174,7 @@ func (o *Relay) Abandon() {
 // meant to. A stream gives up by itself when its receiver has taken nothing for outputStall. Only one whose receiver is
 // on a file system that does not answer may be blocked in a write. Then its descriptors stay open until it is not.
 func (o *Relay) Finish() error {
-	_, _ = unix.Write(o.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	sys.RaiseEvent(o.stop)
 	finished := make(chan struct{})
 	go func() {
 		o.done.Wait()
