@@ -383,5 +383,8 @@ killed_with_cgshim() {
 	wait "$shim" || true
 	eventually bash -c '! grep -q . "$0"' "$group"
 	# Nobody is left to remove the groups.
-	find /sys/fs/cgroup -depth -type d \( -path '*/cgshim/killed9' -o -name cgshim \) -exec rmdir {} \;
+	local root
+	for root in $(roots); do # and not below all of them: there others' groups come and go
+		[ ! -d "$root/cgshim" ] || find "$root/cgshim" -depth -type d -exec rmdir {} +
+	done
 }
